@@ -1,0 +1,1 @@
+"""Command line: parse, one core call, print. The only room that prints."""
