@@ -1,1 +1,47 @@
 """Command line: parse, one core call, print. The only room that prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from cupid_core.cli.config import config
+from cupid_core.cli.doctor import doctor
+from cupid_core.cli.weights import weights
+from cupid_core.errors import CupidError
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "doctor": doctor,
+    "config": config,
+    "weights": weights,
+}
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after `cupid`; None takes them from the command line.
+
+    Returns:
+        The exit code: 0 done, 1 done with a problem found, 2 the input cannot be used.
+    """
+    parameters: dict[str, Any] = {"prog": "cupid", "description": "Objects and their poses from one image."}
+    try:
+        return int(tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, **parameters))
+    except CupidError as error:
+        Console(stderr=True).print(
+            f"[red]{error.code}[/red]: {escape(str(error))}", highlight=False, soft_wrap=True
+        )
+        return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

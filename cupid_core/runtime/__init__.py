@@ -1,0 +1,1 @@
+"""Where networks run and what this machine offers for it; knows tensors and engines, not images or ROS."""

@@ -1,0 +1,157 @@
+"""What this machine offers: versions, devices, optional packages, checkpoints. Reads; changes nothing.
+
+Optional packages are looked up without importing them where possible, because importing some of them takes
+seconds or claims GPU memory.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Level = Literal["ok", "missing", "problem"]
+
+EMBEDDED_CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+PUBLISHED_REPOSITORY = "hbb1/Cupid"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked for.
+        level: "ok" found, "missing" an optional part is not there, "problem" something the package needs.
+        found: version, device or path as found; empty when there is nothing.
+        meaning: what that means for the user, with the cure where something is missing.
+    """
+
+    name: str
+    level: Level
+    found: str
+    meaning: str
+
+
+def inspect_environment() -> tuple[Finding, ...]:
+    """Look at everything the package can make use of, in the order a user would ask for it."""
+    return (
+        _python(),
+        _torch(),
+        _cuda(),
+        *_accelerated_runtimes(),
+        _ros(),
+        *_perception(),
+        *_checkpoints(),
+    )
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    good = tuple(int(part) for part in version.split(".")[:2]) >= (3, 10)
+    meaning = "supported" if good else "too old: Python 3.10 or newer is needed"
+    return Finding("Python", "ok" if good else "problem", f"{version} {platform.machine()}", meaning)
+
+
+def _torch() -> Finding:
+    return Finding("torch", "ok", torch.__version__, f"{torch.get_num_threads()} CPU threads")
+
+
+def _cuda() -> Finding:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        cause = f"torch is built for CUDA {built} but sees no GPU" if built else "this torch is a CPU build"
+        return Finding("CUDA", "missing", "", f"{cause}: networks run on the CPU")
+    device = torch.cuda.get_device_properties(0)
+    memory_gib = device.total_memory / 2**30
+    found = f"{torch.version.cuda}, {device.name}, {memory_gib:.0f} GiB, capability {device.major}.{device.minor}"
+    return Finding("CUDA", "ok", found, "networks run on this GPU (device='cuda')")
+
+
+def _accelerated_runtimes() -> Iterator[Finding]:
+    yield _package(
+        "ONNX Runtime",
+        ("onnxruntime", "onnxruntime-gpu"),
+        module="onnxruntime",
+        use="exported networks can be run and checked",
+        lack="not needed for the torch runtime; `pip install onnxruntime` to check exported networks",
+    )
+    yield _package(
+        "TensorRT",
+        ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+        module="tensorrt",
+        use="networks can be compiled to engines",
+        lack="networks run through torch; on an NVIDIA robot install the tensorrt of its JetPack or CUDA",
+    )
+
+
+def _ros() -> Finding:
+    distribution = os.environ.get("ROS_DISTRO", "")
+    if importlib.util.find_spec("rclpy") is not None:
+        return Finding("ROS 2", "ok", distribution or "rclpy found", "the node can run")
+    meaning = (
+        "the library and the `cupid` command work without it; source /opt/ros/<distro>/setup.bash for the node"
+    )
+    return Finding("ROS 2", "missing", distribution, meaning)
+
+
+def _perception() -> Iterator[Finding]:
+    yield _package(
+        "SAM 2",
+        ("sam2", "SAM-2"),
+        module="sam2",
+        use="masks from boxes and points (weights given by path or hub name)",
+        lack="masks must be given, or come from the weight-free GrabCut; `pip install sam2` for better ones",
+    )
+    yield _package(
+        "MoGe",
+        ("moge",),
+        module="moge",
+        use="monocular depth where no depth sensor is there",
+        lack="metric scale needs a depth sensor or a known size; `pip install moge` for monocular depth",
+    )
+
+
+def _package(name: str, distributions: tuple[str, ...], *, module: str, use: str, lack: str) -> Finding:
+    if importlib.util.find_spec(module) is None:
+        return Finding(name, "missing", "", lack)
+    for distribution in distributions:
+        try:
+            return Finding(name, "ok", importlib.metadata.version(distribution), use)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Finding(name, "ok", "version unknown", use)
+
+
+def _checkpoints() -> Iterator[Finding]:
+    embedded = sorted(path.parent for path in EMBEDDED_CHECKPOINTS.glob("*/pipeline.json"))
+    for folder in embedded:
+        yield Finding(f"checkpoint {folder.name}", "ok", str(folder), "ships inside; runs on a bare CPU")
+    if not embedded:
+        meaning = "this version ships no checkpoint: give the folder of one, or pull the published one"
+        yield Finding("embedded checkpoint", "missing", "", meaning)
+    cached = _hub_cache_folder(PUBLISHED_REPOSITORY)
+    if cached is None:
+        meaning = (
+            "full-size networks are not on this machine; they are pulled from the Hugging Face hub when asked for"
+        )
+        yield Finding(f"checkpoint {PUBLISHED_REPOSITORY}", "missing", "", meaning)
+    else:
+        yield Finding(
+            f"checkpoint {PUBLISHED_REPOSITORY}", "ok", str(cached), "full-size networks, usable offline"
+        )
+
+
+def _hub_cache_folder(repository: str) -> Path | None:
+    """Where a hub repository with a pipeline.json lies in the local cache, if it does."""
+    from huggingface_hub import constants  # the import takes a second; only the report needs it
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    return folder if any(folder.glob("snapshots/*/pipeline.json")) else None

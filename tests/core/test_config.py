@@ -1,0 +1,119 @@
+"""Settings: one declaration each, closed to unknown keys, the same after a trip through YAML."""
+
+import numbers
+import pickle
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from cupid_core import config, errors
+from cupid_core.config import CupidConfig, Settings, setting
+
+
+class Solver(Settings):
+    """A section to test with."""
+
+    steps: int = setting(25, "count", "Number of steps.", ge=1, le=100)
+    strength: float = setting(7.5, "1", "Guidance strength.", ge=0.0)
+
+
+class Example(Settings):
+    """Settings to test with."""
+
+    solver: Solver = Solver()
+    name: str = setting("plain", "name", "A name.")
+
+
+def all_fields(settings: Settings) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        rows += (
+            all_fields(value) if isinstance(value, Settings) else [(f"{type(settings).__name__}.{name}", field)]
+        )
+    return rows
+
+
+def test_every_setting_says_what_it_is() -> None:
+    fields = all_fields(CupidConfig())
+    assert fields
+    for name, field in fields:
+        assert field.description and field.description.endswith("."), f"{name} has no sentence"
+        assert isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("unit"), (
+            f"{name} has no unit"
+        )
+        types = get_args(field.annotation) or (field.annotation,)
+        if any(isinstance(kind, type) and issubclass(kind, numbers.Number) and kind is not bool for kind in types):
+            assert config._bounds(field), f"{name} is a number without bounds"
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    settings = Example(solver=Solver(steps=3, strength=0.125), name="yes: no")
+    path = tmp_path / "settings.yaml"
+    config.save(settings, path)
+    assert config.load(Example, path) == settings
+    assert "# Number of steps. [count; >= 1, <= 100]" in path.read_text()
+
+
+def test_missing_keys_take_their_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("solver: {steps: 2}\n")
+    assert config.load(Example, path) == Example(solver=Solver(steps=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"solver": {"step": 3}}, "Did you mean 'solver.steps'?"),
+        ({"strenght": 3}, "Did you mean 'solver.strength'?"),
+        ({"solvr": {"steps": 3}}, "Did you mean 'solver'?"),
+        ({"solver": {"qqqqqq": 3}}, "lists all settings"),
+    ],
+)
+def test_unknown_key_names_the_nearest(values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(errors.ConfigError, match="unknown setting") as caught:
+        config.from_mapping(Example, values, origin="x.yaml")
+    assert expected in str(caught.value) and "x.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{"solver": {"steps": 0}}, {"solver": {"steps": "many"}}, {"solver": 3}])
+def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(errors.ConfigError, match="solver"):
+        config.from_mapping(Example, values)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "7"])
+def test_files_that_hold_no_settings_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigError, match=r"settings\.yaml"):
+        config.load(Example, path)
+
+
+def test_a_binary_or_missing_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    with pytest.raises(errors.ConfigError, match="No such file"):
+        config.load(Example, path)
+    path.write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(errors.ConfigError, match="not YAML"):
+        config.load(Example, path)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Example().name = "other"  # type: ignore[misc]
+
+
+def every_error(kind: type[errors.CupidError] = errors.CupidError) -> list[type[errors.CupidError]]:
+    return [kind] + [deeper for child in kind.__subclasses__() for deeper in every_error(child)]
+
+
+def test_error_codes_are_unique_and_survive_pickling() -> None:
+    codes = [kind.code for kind in every_error()]
+    assert len(set(codes)) == len(codes)
+    for kind in every_error():
+        error = kind("It broke.", cure="Mend it.")
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is kind and str(again) == "It broke. Mend it." and again.cure == "Mend it."
