@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cupid_core.errors import ConfigError
 
@@ -37,8 +37,77 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+class SamplerConfig(Settings):
+    """One sampling run of a flow network."""
+
+    steps: int = setting(25, "count", "Number of solver steps from noise to data.", ge=1, le=1000)
+    solver: Literal["euler", "heun"] = setting(
+        "euler", "choice", "Solver; heun is of second order and calls the network twice per step."
+    )
+    guidance_strength: float = setting(
+        3.0, "1", "Guidance s in (1 + s) conditional - s unconditional; 0 switches it off.", ge=0.0, le=100.0
+    )
+    guidance_from_t: float = setting(
+        0.5, "1", "Lowest flow time with guidance; 0 is data, 1 is noise.", ge=0.0, le=1.0
+    )
+    guidance_to_t: float = setting(1.0, "1", "Highest flow time with guidance.", ge=0.0, le=1.0)
+    rescale_t: float = setting(
+        3.0, "1", "Shift of the schedule towards noise; 1 is uniform in time.", gt=0.0, le=100.0
+    )
+
+    @model_validator(mode="after")
+    def _interval_has_an_inside(self) -> SamplerConfig:
+        if self.guidance_from_t > self.guidance_to_t:
+            raise ValueError(f"guidance_from_t {self.guidance_from_t} is above guidance_to_t {self.guidance_to_t}")
+        return self
+
+
+class StructureSamplerConfig(SamplerConfig):
+    """The sampling run of stage 1 (CUPID's evaluation settings)."""
+
+    guidance_strength: float = setting(
+        7.5, "1", "Guidance s in (1 + s) conditional - s unconditional; 0 switches it off.", ge=0.0, le=100.0
+    )
+
+
+class SimilarityConfig(Settings):
+    """Robust alignment of two point sets (`geometry.similarity.align_robust`)."""
+
+    hypotheses: int = setting(
+        512, "count", "Minimal three-point alignments drawn to find a start.", ge=1, le=100_000
+    )
+    finest_noise: float = setting(
+        0.005,
+        "1",
+        "Finest noise tried for the start, as a fraction of the size of the target points; doublings follow.",
+        gt=0.0,
+        le=1.0,
+    )
+    max_iterations: int = setting(30, "count", "Reweighting rounds after the start.", ge=1, le=1000)
+    min_inlier_ratio: float = setting(
+        0.1, "1", "Alignments supported by a smaller fraction of the points are refused.", ge=0.0, le=1.0
+    )
+    seed: int = setting(0, "count", "Seed of the draws, where the caller brings no generator.", ge=0)
+
+
+class CropConfig(Settings):
+    """The square cut around an object before the networks see it (`image.crop`)."""
+
+    margin: float = setting(
+        1.2, "1", "Side of the square, as a multiple of the longer side of the mask's box.", ge=1.0, le=4.0
+    )
+    alpha_threshold: float = setting(
+        0.8, "1", "Pixels with more opacity than this belong to the object.", ge=0.0, lt=1.0
+    )
+
+
 class CupidConfig(Settings):
     """All settings of the package, one section per room."""
+
+    similarity: SimilarityConfig = SimilarityConfig()
+    structure_sampler: StructureSamplerConfig = StructureSamplerConfig()
+    appearance_sampler: SamplerConfig = SamplerConfig()
+    crop: CropConfig = CropConfig()
 
 
 def from_mapping(kind: type[SettingsT], values: dict[str, Any], origin: str = "the settings") -> SettingsT:
@@ -86,6 +155,18 @@ def load(kind: type[SettingsT], path: Path) -> SettingsT:
             cure="Write 'section:' lines with indented 'name: value' lines below.",
         )
     return from_mapping(kind, values, origin=str(path))
+
+
+def save(settings: Settings, path: Path) -> None:
+    """Write `to_yaml` to a file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        path.write_text(to_yaml(settings), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}.", cure="Give a path in a writable folder.") from error
 
 
 def to_yaml(settings: Settings) -> str:
@@ -136,11 +217,13 @@ def _bounds(field: Any) -> str:
 
 
 def _nearest(kind: type[Settings], location: tuple[str, ...]) -> str:
-    """Name the known setting that is spelled most like the unknown one."""
-    known = [name for name, *_ in describe(kind())]
-    wanted = ".".join(location)
-    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
-    leaf = difflib.get_close_matches(location[-1], [name.split(".")[-1] for name in known], n=1, cutoff=0.6)
-    if not close and leaf:
-        close = [name for name in known if name.split(".")[-1] == leaf[0]][:1]
-    return f"Did you mean '{close[0]}'?" if close else "`cupid config describe` lists all settings."
+    """Name the known setting that is spelled most like the unknown one, in its own section if there is one."""
+    *section, leaf = location
+    settings = [name.split(".") for name, *_ in describe(kind())]
+    known = [name[:depth] for name in settings for depth in range(1, len(name) + 1)]
+    for candidates in ([name for name in known if name[:-1] == section], known):
+        by_leaf = {name[-1]: ".".join(name) for name in candidates}
+        close = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.6)
+        if close:
+            return f"Did you mean '{by_leaf[close[0]]}'?"
+    return "`cupid config describe` lists all settings."

@@ -115,3 +115,15 @@ class CheckpointError(CupidError):
     """A checkpoint is missing, damaged, or does not fit the network it names."""
 
     code = "checkpoint_invalid"
+
+
+class EmptyMeshError(CupidError):
+    """The field has no surface, so there is no mesh."""
+
+    code = "empty_mesh"
+
+
+class StructureEmptyError(CupidError):
+    """The structure stage found no occupied voxel."""
+
+    code = "structure_empty"
