@@ -127,3 +127,9 @@ class StructureEmptyError(CupidError):
     """The structure stage found no occupied voxel."""
 
     code = "structure_empty"
+
+
+class DatasetError(CupidError):
+    """A file of a data set is missing, damaged, or says something impossible."""
+
+    code = "dataset_invalid"

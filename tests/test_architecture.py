@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str] | None] = {
     "models": {"geometry"},
     "perception": {"geometry", "image"},
     "runtime": {"models"},
+    "stages": {"mesh", "models", "sampling"},
     "scene": {"geometry", "image", "mesh", "pose", "render"},
     "data": {"geometry", "image", "mesh", "models", "render", "runtime"},
     "evaluation": {"data", "geometry", "image", "mesh", "pose", "render", "scene", "reconstruct"},
@@ -45,7 +46,7 @@ ROOMS: dict[str, set[str] | None] = {
         "runtime",
         "sampling",
     },
-    "reconstruct": {"geometry", "image", "mesh", "models", "pose", "render", "runtime", "sampling", "scene"},
+    "reconstruct": {"geometry", "image", "mesh", "models", "pose", "render", "runtime", "scene", "stages"},
     "cli": None,
 }
 # Room -> the third-party packages it is limited to (the standard library is free).

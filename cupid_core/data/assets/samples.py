@@ -1,0 +1,196 @@
+"""Training samples: one object seen in one view, as the networks want it.
+
+Knows objects, views and crops; must not know what is learnt from them. Source: data sets of CUPID's released
+training (arXiv 2510.20776).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cupid_core.config import AssetSampleConfig
+from cupid_core.data.assets.layout import AssetFolder, AssetView
+from cupid_core.data.assets.view_crop import ViewCrop, crop_view, draw_ratio
+from cupid_core.errors import DatasetError
+from cupid_core.geometry.se3 import SE3
+from cupid_core.image.crop import network_input
+
+# A pose has 11 unknowns, 2 per voxel: with fewer voxels in the image the sample says nothing about the camera.
+_FEWEST_VOXELS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class ViewSample:
+    """The view of a sample.
+
+    Attributes:
+        image: (3, S, S) float32 in [0, 1], background black.
+        T_camera_object: OpenCV pose.
+        K_normalised: (3, 3) float32 of the cropped view.
+        crop: the square cut from the view, or None for the whole.
+        crop_ratio: ratio it was drawn with, or None.
+    """
+
+    image: Tensor
+    T_camera_object: SE3
+    K_normalised: Tensor
+    crop: ViewCrop | None
+    crop_ratio: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class StructureSample:
+    """Truth of stage 1.
+
+    Attributes:
+        view: image and camera.
+        occupancy: (1, R, R, R) bool.
+        flag: (1, R, R, R) bool, voxels whose uv counts.
+        uv: (2, R, R, R) float32 in [0, 1], where every voxel centre of the cube projects to, clamped.
+    """
+
+    view: ViewSample
+    occupancy: Tensor
+    flag: Tensor
+    uv: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceSample:
+    """Truth of stage 2.
+
+    Attributes:
+        view: image and camera.
+        coords: (N, 3) int32 voxels.
+        latent: (N, C) float32, normalised if mean and deviation were given.
+        uv: (N, 2) float32 in [0, 1], where the voxel centres project to, clamped.
+    """
+
+    view: ViewSample
+    coords: Tensor
+    latent: Tensor
+    uv: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LatentScale:
+    """Channel mean (C,) and standard deviation (C,) of a latent; doing and undoing."""
+
+    mean: Tensor
+    std: Tensor
+
+    def normalise(self, latent: Tensor) -> Tensor:
+        """Latents (..., C) to zero mean and unit deviation; undone by `denormalise`."""
+        return (latent - self.mean.to(latent)) / self.std.to(latent)
+
+    def denormalise(self, latent: Tensor) -> Tensor:
+        """Normalised latents (..., C) to latents as encoded; undone by `normalise`."""
+        return latent * self.std.to(latent) + self.mean.to(latent)
+
+
+def structure_sample(
+    asset: AssetFolder,
+    view: AssetView,
+    config: AssetSampleConfig,
+    generator: np.random.Generator | None = None,
+) -> StructureSample:
+    """Occupancy, dense UV and flag of an object in one view.
+
+    Args:
+        asset: files of the object.
+        view: one of its views.
+        config: resolution, image size, flag and crop.
+        generator: source of the crop; its middle where None, for evaluation.
+
+    Raises:
+        DatasetError: a file is missing or damaged, the camera is inside the cube, or fewer than 6 voxels are seen.
+        EmptyMaskError: nothing is visible in the view.
+    """
+    resolution = config.resolution
+    coords = asset.voxels(resolution).long()
+    occupancy = torch.zeros(1, resolution, resolution, resolution, dtype=torch.bool)
+    occupancy[0, coords[:, 0], coords[:, 1], coords[:, 2]] = True
+    axis = torch.arange(resolution)
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+    uv = _project(grid, resolution, view)
+    seen = _see(view, config, generator)
+    cropped = _cropped(uv, seen.crop)
+    flag = _inside(cropped if config.flag == "crop" else uv, config.border)
+    if config.flag == "occupied":
+        flag = occupancy[0] & _inside(uv, 0.0, including_border=False)
+        if int(flag.sum()) < _FEWEST_VOXELS:
+            raise DatasetError(
+                f"{asset.sha256}: {int(flag.sum())} voxels project into view {view.name}, expected at least "
+                f"{_FEWEST_VOXELS}.",
+                cure="Leave this view out.",
+            )
+    return StructureSample(seen, occupancy, flag[None], cropped.movedim(-1, 0).contiguous())
+
+
+def appearance_sample(
+    asset: AssetFolder,
+    view: AssetView,
+    config: AssetSampleConfig,
+    latent_model: str,
+    *,
+    scale: LatentScale | None = None,
+    generator: np.random.Generator | None = None,
+) -> AppearanceSample:
+    """Structured latent of an object and where its voxels lie in one view.
+
+    Args:
+        asset: files of the object.
+        view: one of its views.
+        config: resolution, image size and crop.
+        latent_model: name of the latents' folder.
+        scale: normalisation; None leaves the latents as encoded.
+        generator: as in `structure_sample`.
+
+    Raises:
+        DatasetError: a file is missing or damaged, or the camera is inside the cube.
+        EmptyMaskError: nothing is visible in the view.
+    """
+    coords, latent = asset.structured_latent(latent_model)
+    uv = _project(coords, config.resolution, view)
+    seen = _see(view, config, generator)
+    normalised = latent if scale is None else scale.normalise(latent)
+    return AppearanceSample(seen, coords, normalised, _cropped(uv, seen.crop))
+
+
+def _see(view: AssetView, config: AssetSampleConfig, generator: np.random.Generator | None) -> ViewSample:
+    rgba, K = view.read_image(), view.K_normalised
+    crop, ratio = None, None
+    if config.crop is not None:
+        ratio = draw_ratio(config.crop, generator)
+        crop = crop_view(rgba, ratio, config.crop.beyond_border)
+        rgba, K = crop.image(rgba), crop.intrinsics(K)
+    return ViewSample(network_input(rgba, config.image_size), view.T_camera_object, K, crop, ratio)
+
+
+def _project(coords: Tensor, resolution: int, view: AssetView) -> Tensor:
+    """Normalised coordinates (..., 2) float32 of voxel centres (..., 3) in the whole view; not clamped."""
+    centres = (coords.float() + 0.5) / resolution - 0.5
+    seen = view.T_camera_object.apply(centres)
+    if bool((seen[..., 2] <= 0).any()):
+        raise DatasetError(
+            f"The camera of {view.image_path} is inside or behind the object's cube.",
+            cure="Render views from outside of it.",
+        )
+    return (seen @ view.K_normalised.T)[..., :2] / seen[..., 2:]
+
+
+def _cropped(uv: Tensor, crop: ViewCrop | None) -> Tensor:
+    """In the square, clamped to [0, 1]: first to the whole view, then to the square, as published."""
+    clamped = uv.clamp(0.0, 1.0)
+    return clamped if crop is None else crop.uv(clamped).clamp(0.0, 1.0)
+
+
+def _inside(uv: Tensor, border: float, *, including_border: bool = True) -> Tensor:
+    """Whether (...) both coordinates lie in [border, 1 - border]."""
+    if including_border:
+        return ((uv >= border) & (uv <= 1 - border)).all(dim=-1)
+    return ((uv > border) & (uv < 1 - border)).all(dim=-1)

@@ -1,0 +1,1 @@
+"""Images of objects: foreground and crop; knows pixels and cameras, never networks."""

@@ -1,0 +1,1 @@
+"""Surfaces as triangles: extraction from fields; knows tensors and meshes, never the networks that made them."""

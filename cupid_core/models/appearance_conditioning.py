@@ -1,0 +1,52 @@
+"""What the stage-2 flow needs at every step but must make only once; knows tensors, not networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from cupid_core.models.conditioning import Conditioning
+from cupid_core.models.topology import VoxelTopology
+
+
+class FlowModulations(NamedTuple):
+    """What time does to every block.
+
+    Attributes:
+        inner: (T, blocks, 6C) of the transformer blocks.
+        outer: (T, 2 C_i) of each residual block, those before the transformer first.
+    """
+
+    inner: Tensor
+    outer: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class AppearanceConditioning:
+    """Everything of a sampling run that depends on image, pose, voxels and schedule alone.
+
+    Attributes:
+        topology: of the N voxels of B items.
+        context: keys and values, times and inner modulations.
+        outer: (T, 2 C_i) modulations of each residual block.
+        pose: (N, P) pose-aligned features, or None for a network without.
+        null_pose: the same under the null condition.
+    """
+
+    topology: VoxelTopology
+    context: Conditioning
+    outer: tuple[Tensor, ...]
+    pose: Tensor | None
+    null_pose: Tensor | None
+
+    def at(self, time: float) -> FlowModulations:
+        """Modulations at a time of the schedule.
+
+        Raises:
+            InputError: the time is not one the conditioning was made for.
+        """
+        inner = self.context.at(time)
+        row = self.context.times.index(time)
+        return FlowModulations(inner, tuple(made[row : row + 1] for made in self.outer))

@@ -1,0 +1,1 @@
+"""Pictures of meshes for checking; knows cameras and meshes, never the networks that made them."""

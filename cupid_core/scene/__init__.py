@@ -1,0 +1,1 @@
+"""Several objects of one view in one frame; knows meshes, poses and cameras, never networks."""

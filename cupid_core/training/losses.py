@@ -1,0 +1,163 @@
+"""Losses of the structure autoencoders, occupancy and UV; knows logits and targets, not networks.
+
+Source: TRELLIS (Xiang et al. 2024) for occupancy, CUPID (arXiv 2510.20776) for the UV volume; weights as released.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cupid_core.config import StructureVaeLossConfig
+from cupid_core.errors import InvalidTensorError
+
+
+@dataclass(frozen=True, eq=False)
+class UvTarget:
+    """What the UV autoencoder shall reproduce.
+
+    Attributes:
+        flag: (B, 1, R, R, R) bool or number, 1 where a voxel projects into the image.
+        uv: (B, 2, R, R, R) normalised image coordinates in [0, 1].
+        occupancy: (B, 1, R, R, R) bool or number, 1 where occupied.
+    """
+
+    flag: Tensor
+    uv: Tensor
+    occupancy: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StructureVaeLoss:
+    """Terms of the loss of a structure autoencoder, scalars, before their weights.
+
+    Attributes:
+        total: weighted sum, the one to differentiate.
+        classification: occupancy, or the UV flag.
+        kl: divergence of the posterior from the standard normal, mean over its elements.
+        regression: u and v; None for occupancy.
+    """
+
+    total: Tensor
+    classification: Tensor
+    kl: Tensor
+    regression: Tensor | None = None
+
+
+def occupancy_vae_loss(
+    logits: Tensor, occupancy: Tensor, mean: Tensor, logvar: Tensor, config: StructureVaeLossConfig
+) -> StructureVaeLoss:
+    """Loss of the occupancy autoencoder.
+
+    Args:
+        logits: (B, 1, R, R, R) decoder output.
+        occupancy: (B, 1, R, R, R) bool or number, 1 where occupied.
+        mean: (B, C, r, r, r) of the posterior.
+        logvar: (B, C, r, r, r) logarithm of its variance.
+        config: kinds and weights.
+
+    Raises:
+        InvalidTensorError: shapes do not fit.
+    """
+    classification = classification_loss(logits, occupancy, config.classification)
+    divergence = kl_divergence(mean, logvar)
+    return StructureVaeLoss(classification + config.kl_weight * divergence, classification, divergence)
+
+
+def uv_vae_loss(
+    logits: Tensor, target: UvTarget, mean: Tensor, logvar: Tensor, config: StructureVaeLossConfig
+) -> StructureVaeLoss:
+    """Loss of the UV autoencoder.
+
+    Args:
+        logits: (B, 3, R, R, R) decoder output: flag, u, v, before their sigmoid.
+        target: what they should be.
+        mean: (B, C, r, r, r) of the posterior.
+        logvar: (B, C, r, r, r) logarithm of its variance.
+        config: kinds and weights.
+
+    Raises:
+        InvalidTensorError: shapes do not fit.
+    """
+    classification = classification_loss(logits[:, :1], target.flag, config.classification)
+    region = {"flag": target.flag, "occupied": target.occupancy, "all": torch.ones_like(target.flag)}[
+        config.region
+    ]
+    regression = masked_regression_loss(torch.sigmoid(logits[:, 1:]), target.uv, region, config.regression)
+    divergence = kl_divergence(mean, logvar)
+    total = classification + config.uv_weight * regression + config.kl_weight * divergence
+    return StructureVaeLoss(total, classification, divergence, regression)
+
+
+def classification_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+    """How far yes/no logits are from their truth, scalar.
+
+    Args:
+        logits: any shape.
+        target: bool or number in [0, 1], same shape.
+        kind: "dice" over the whole batch with one added above and below (defined for empty targets), "bce", or
+            "l1" of the sigmoid.
+
+    Raises:
+        InvalidTensorError: shapes differ.
+    """
+    _check_same(logits, target)
+    logits = _wide(logits)
+    truth = target.to(logits.dtype)
+    if kind == "bce":
+        return functional.binary_cross_entropy_with_logits(logits, truth)
+    probability = torch.sigmoid(logits)
+    if kind == "l1":
+        return (probability - truth).abs().mean()
+    overlap = (probability * truth).sum()
+    return 1 - (2 * overlap + 1) / (probability.sum() + truth.sum() + 1)
+
+
+def masked_regression_loss(prediction: Tensor, target: Tensor, mask: Tensor, kind: str) -> Tensor:
+    """Error summed over channels, averaged over the voxels of a mask, scalar; 0 for an empty mask.
+
+    Args:
+        prediction: (B, C, ...).
+        target: (B, C, ...).
+        mask: (B, 1, ...) bool or weight.
+        kind: "l1", "mse" or "huber" (delta 1).
+
+    Raises:
+        InvalidTensorError: shapes differ.
+    """
+    _check_same(prediction, target)
+    _check_same(prediction[:, :1], mask)
+    prediction, target = _wide(prediction), _wide(target)
+    weight = mask.to(prediction.dtype)
+    error = prediction - target
+    if kind == "l1":
+        error = error.abs()
+    elif kind == "mse":
+        error = error.square()
+    else:
+        error = functional.huber_loss(prediction, target, reduction="none")
+    # A sum over nothing is 0; the clamp keeps it so, and keeps gradients finite.
+    tiny = torch.finfo(weight.dtype).tiny
+    return (error * weight).sum() / weight.sum().clamp(min=tiny)
+
+
+def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence of N(mean, exp(logvar)) from N(0, 1), mean over all elements, scalar."""
+    mean, logvar = _wide(mean), _wide(logvar)
+    return 0.5 * (mean.square() + logvar.exp() - logvar - 1).mean()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """At least float32: sums over volumes overflow half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _check_same(left: Tensor, right: Tensor) -> None:
+    if left.shape != right.shape:
+        raise InvalidTensorError(
+            f"Shapes {tuple(left.shape)} and {tuple(right.shape)} differ.",
+            cure="Compare tensors of one shape; nothing is broadcast here.",
+        )
