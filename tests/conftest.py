@@ -1,4 +1,4 @@
-"""What every folder of tests shares: one thread, and comparing with golden numbers; knows no module of the package.
+"""What every folder of tests shares: one thread, comparing with golden numbers; knows no module of the package.
 
     def test_umeyama_equals_the_reference(fixtures, agree):
         tensors, meta = fixtures("scene_alignment")
