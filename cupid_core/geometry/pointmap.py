@@ -1,0 +1,150 @@
+"""Depth images and the points they show: metres, holes, normals.
+
+A point map is one 3D point per pixel, in the camera's optical frame. A hole is absence: NaN in the numbers and
+False in the mask, never zero. Knows cameras and pixels, not sensors, files or objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cupid_core.errors import InvalidDepthError, InvalidTensorError
+from cupid_core.geometry.camera import Camera
+
+_MILLIMETRES_PER_METRE = 1000.0
+
+
+def depth_to_metres(depth: NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
+    """Read a depth image as sensors deliver it.
+
+    Args:
+        depth: (H, W); uint16 is millimetres (ROS 16UC1), float32 or float64 is metres (ROS 32FC1). Zero, negative,
+            NaN and infinite values are holes.
+
+    Returns:
+        depth_m: (H, W) metres, NaN in holes; float64 for float64 input, float32 otherwise.
+        valid: (H, W) bool, False in holes.
+
+    Raises:
+        InvalidDepthError: another type or shape, or not one valid pixel.
+
+    Source: REP 118 (depth images), with its special values all treated as absence.
+    """
+    array = depth.detach().cpu().numpy() if isinstance(depth, Tensor) else depth
+    # Types are compared by name: ROS images may come in the other byte order, which torch does not take.
+    if array.ndim != 2 or array.dtype.name not in ("uint16", "float32", "float64"):
+        raise InvalidDepthError(
+            f"Depth has shape {array.shape} and type {array.dtype}.",
+            cure="Expected (H, W) as uint16 in millimetres (16UC1) or float in metres (32FC1).",
+        )
+    metres = torch.from_numpy(array.astype(np.float64 if array.dtype.name == "float64" else np.float32))
+    if array.dtype.name == "uint16":
+        metres = metres / _MILLIMETRES_PER_METRE
+    if isinstance(depth, Tensor):
+        metres = metres.to(depth.device)
+    depth_m = _without_holes(metres)
+    valid = depth_m.isfinite()
+    if not bool(valid.any()):
+        raise InvalidDepthError(
+            f"The depth image ({array.shape[0]} x {array.shape[1]}) has not one valid pixel.",
+            cure="Check the sensor's range and that depth is aligned to the colour image.",
+        )
+    return depth_m, valid
+
+
+def unproject_depth(depth_m: Tensor, camera: Camera) -> Tensor:
+    """One point per pixel.
+
+    Args:
+        depth_m: (*B, H, W) camera z, metres (or any unit, which the points then have).
+        camera: of size W x H; all images of the batch share it.
+
+    Returns:
+        (*B, H, W, 3) in the camera frame; NaN where depth is a hole (zero, negative, not finite) and where the
+        lens has no ray. `points_to_depth` undoes it.
+
+    Raises:
+        InvalidDepthError: the depth image and the camera differ in size.
+    """
+    if tuple(depth_m.shape[-2:]) != (camera.height, camera.width):
+        raise InvalidDepthError(
+            f"Depth has shape {tuple(depth_m.shape)}, the camera has {camera.height} rows of {camera.width}.",
+            cure="Align depth to the colour image first, or give the depth camera's own CameraInfo.",
+        )
+    return camera.rays().to(depth_m) * _without_holes(depth_m)[..., None]
+
+
+def points_to_depth(points: Tensor) -> Tensor:
+    """Depth of a point map; undoes `unproject_depth`.
+
+    Args:
+        points: (*B, H, W, 3) in the camera frame; NaN is absence.
+
+    Returns:
+        (*B, H, W) camera z, NaN where a point is absent or not in front of the camera.
+
+    Raises:
+        InvalidTensorError: the last dimension is not 3.
+    """
+    _check_points(points, minimum_ndim=1)
+    absent = ~points.isfinite().all(dim=-1)
+    return _without_holes(points[..., 2]).masked_fill(absent, torch.nan)
+
+
+def normals(points: Tensor, max_relative_jump: float = 0.05) -> Tensor:
+    """Surface normals of a point map from central differences (one-sided at the image border).
+
+    Args:
+        points: (*B, H, W, 3) in the camera frame, NaN in holes; H, W >= 2.
+        max_relative_jump: largest step in depth to a neighbour, as a fraction of the depth of the pixel, that
+            still counts as the same surface; 0.05 is a surface seen at 88 degrees with a focal length of 500 px.
+
+    Returns:
+        (*B, H, W, 3) unit vectors that face the camera (n . p < 0). NaN where the pixel or one of its four
+        neighbours is a hole or lies beyond a depth jump, and where the surface is seen exactly edge-on.
+
+    Raises:
+        InvalidTensorError: wrong shape, or an image of less than 2 x 2 pixels.
+    """
+    _check_points(points, minimum_ndim=3)
+    height, width = points.shape[-3:-1]
+    if min(height, width) < 2:
+        raise InvalidTensorError(
+            f"Normals need at least 2 x 2 pixels, got {height} x {width}.", cure="Cut a larger box."
+        )
+    flat = points.reshape(-1, height, width, 3).permute(0, 3, 1, 2)
+    around = (
+        functional.pad(flat, (1, 1, 1, 1), mode="replicate")
+        .permute(0, 2, 3, 1)
+        .reshape(*points.shape[:-3], height + 2, width + 2, 3)
+    )
+    left, right = around[..., 1:-1, :-2, :], around[..., 1:-1, 2:, :]
+    above, below = around[..., :-2, 1:-1, :], around[..., 2:, 1:-1, :]
+    # Down cross right points towards the camera: y down, x right, z forward.
+    normal = torch.linalg.cross(below - above, right - left)
+    towards = -(normal * points).sum(-1, keepdim=True).sign()
+    length = torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
+    unit: Tensor = towards * normal / torch.where(length > 0, length, torch.ones_like(length))
+    depth = points[..., 2]
+    steps = torch.stack([(side[..., 2] - depth).abs() for side in (left, right, above, below)])
+    # NaN compares False, so a hole in any neighbour ends here too.
+    smooth = (steps <= max_relative_jump * depth).all(dim=0) & (towards[..., 0] != 0)
+    return torch.where(smooth[..., None], unit, torch.nan)
+
+
+def _without_holes(depth: Tensor) -> Tensor:
+    return torch.where((depth > 0) & depth.isfinite(), depth, torch.nan)
+
+
+def _check_points(points: Tensor, minimum_ndim: int) -> None:
+    if points.shape[-1:] != (3,) or points.ndim < minimum_ndim or not points.is_floating_point():
+        raise InvalidTensorError(
+            f"Points have shape {tuple(points.shape)} and type {points.dtype}, expected (..., H, W, 3) floating.",
+            cure="Put x, y, z in the last dimension.",
+        )
