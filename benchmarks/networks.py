@@ -91,19 +91,20 @@ def shell(count: int, resolution: int = 64) -> Tensor:
     return torch.stack([torch.zeros_like(x), x, y, z], dim=1)
 
 
-def interleaved(
-    sides: Mapping[str, Callable[[], object]], rounds: int, sync: Callable[[], None]
-) -> dict[str, float]:
-    """Median seconds of each side, run in turn; the first round is not counted."""
+def compare(sides: Mapping[str, Callable[[], Tensor]], rounds: int, sync: Callable[[], None]) -> dict[str, float]:
+    """Median seconds of each side, run in turn after a warm-up, their ratio, and how far their results differ."""
+    results = {name: side() for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds + 1):
-        for name, run in sides.items():
+    for _ in range(rounds):
+        for name, side in sides.items():
             sync()
             start = time.perf_counter()
-            run()
+            side()
             sync()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    difference = float((results["plain"] - results["cached"]).abs().max())
+    return {**medians, "ratio": medians["plain"] / medians["cached"], "largest difference": difference}
 
 
 def structure_sides(config: SamplerConfig, device: str) -> dict[str, Callable[[], Tensor]]:
@@ -275,11 +276,7 @@ def run(quick: bool, steps: int, device: str) -> dict[str, Any]:
             ("stage 1", structure_sides(config, device)),
             ("stage 2", appearance_sides(config, voxels, device)),
         ):
-            results = {name: side() for name, side in sides.items()}
-            difference = float((results["plain"] - results["cached"]).abs().max())
-            seconds = interleaved(sides, rounds, sync)
-            ratio = seconds["plain"] / seconds["cached"]
-            figures[stage] = {**seconds, "ratio": ratio, "largest difference": difference}
+            figures[stage] = compare(sides, rounds, sync)
             progress.advance(task)
         figures["extraction"] = extraction_peak_mb()
         progress.advance(task)

@@ -66,8 +66,8 @@ def align(points_a: Tensor, points_b: Tensor, weights: Tensor | None = None, wit
         points_a: (*B, N, 3), N >= 3, any unit.
         points_b: (*B, N, 3), matched by index, any unit.
         weights: (*B, N) >= 0, linear: a weight of 2 counts like the point twice. Points of weight 0 may be NaN.
-            Code that multiplies both centred sets by w, as the published CUPID does, has the effective weight w^2 in
-            rotation and scale; give w^2 here to match these.
+            Code that multiplies both centred sets by w, as the published CUPID does, has the effective weight w^2
+            in rotation and scale; give w^2 here to match these.
         with_scale: False keeps the scale at 1.
 
     Returns:

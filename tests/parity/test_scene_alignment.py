@@ -27,8 +27,8 @@ def test_similarity_of_point_sets(fixtures, agree, case):
 def test_weighted_similarity(fixtures, agree):
     """The golden weighted form mixes two weightings: w squared for turn and scale, w for the means.
 
-    It minimises no weighted cost, so ours equals it in turn and scale at weights w^2, and in translation once these
-    are carried from one w-mean to the other.
+    It minimises no weighted cost, so ours equals it in turn and scale at weights w^2, and in translation once
+    these are carried from one w-mean to the other.
     """
     tensors, meta = fixtures("scene_alignment")
     points_a, points_b, w = tensors["X"], tensors["Y_noisy"], tensors["weights"]
