@@ -1,0 +1,83 @@
+"""Evaluates drawn objects at the corners of the small cubes inside chosen voxels.
+
+Only where it is asked for: a whole grid of 129^3 corners would cost twenty times as much. Knows drawn objects and
+voxels; must not know images or networks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cupid_core.data.corner_truth import CornerTruth
+from cupid_core.data.tabletop.program import Program
+from cupid_core.data.tabletop.objects import Objects
+from cupid_core.data.tabletop.textures import SurfacePoints
+
+
+def corner_truth(objects: Objects, voxels: Tensor, cubes: int = 4) -> CornerTruth:
+    """Evaluate objects at the corners of the cubes inside voxels.
+
+    Args:
+        objects: O drawn objects, from `build_objects`.
+        voxels: (N, 4) int64 (object row, x, y, z) on the grid of the objects.
+        cubes: k, cubes per voxel and axis.
+    """
+    resolution = objects.shell.shape[1]
+    side = resolution * cubes + 1
+    step = torch.arange(cubes + 1, device=voxels.device)
+    inner = torch.cartesian_prod(step, step, step)
+    key = _key(voxels[:, None] * voxels.new_tensor([1, cubes, cubes, cubes]) + _with_zero(inner), side)
+    keys, place = torch.unique(key, return_inverse=True)
+    owner = torch.div(keys, side**3, rounding_mode="floor")
+    cell = torch.stack([keys // side**2 % side, keys // side % side, keys % side], dim=-1)
+    position = cell / (side - 1) - 0.5
+    sdf, colour, normal = _evaluate(objects, owner, position)
+    return CornerTruth(
+        voxels, resolution, cubes, place.reshape(-1, *(cubes + 1,) * 3), position, sdf, colour, normal
+    )
+
+
+def _evaluate(objects: Objects, owner: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance (V,), colour (V, 3) and normal (V, 3) at points of objects; `owner` (V,) ascends."""
+    sdf, colour, normal = (
+        torch.zeros_like(owner, dtype=torch.float32),
+        torch.zeros_like(position),
+        position.clone(),
+    )
+    count = torch.bincount(owner, minlength=len(objects.shapes))
+    start = count.cumsum(0) - count
+    for rows, program in objects.programs:
+        asked = torch.nonzero(count[rows] > 0)[:, 0]
+        if not len(asked):
+            continue
+        rows = rows[asked]
+        longest = torch.arange(int(count[rows].max()), device=owner.device)
+        # Padding repeats the object's own first point.
+        valid = longest < count[rows][:, None]
+        index = start[rows][:, None] + torch.where(valid, longest, 0)
+        found = _surface(objects, program.select(asked), rows, position[index].permute(2, 0, 1))
+        sdf[index[valid]] = found[0][valid]
+        colour[index[valid]], normal[index[valid]] = found[1][:, valid].T, found[2][:, valid].T
+    return sdf, colour, normal
+
+
+def _surface(objects: Objects, program: Program, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance (G, M) at points (3, G, M), and colour and normal (3, G, M) of the surface nearest to them."""
+    sdf, normal = program.distance_and_normal(points, 0.25 / objects.shell.shape[1])
+    foot = points - normal * sdf
+    _, slot = program.distance_and_slot(foot)
+    owner = rows[:, None].expand_as(slot)
+    flat = [value.flatten(1) for value in (foot, program.metric(foot), normal)]
+    albedo = objects.surfaces.albedo(SurfacePoints(flat[0], flat[1], flat[2], owner.flatten(), slot.flatten()))
+    return sdf, albedo.view_as(points), normal
+
+
+def _with_zero(inner: Tensor) -> Tensor:
+    """Offsets (M, 3) with a leading zero for the object row."""
+    return torch.cat([torch.zeros_like(inner[:, :1]), inner], dim=1)
+
+
+def _key(cells: Tensor, side: int) -> Tensor:
+    """One number per (object, x, y, z) cell, ascending: (..., 4) to (...)."""
+    return ((cells[..., 0] * side + cells[..., 1]) * side + cells[..., 2]) * side + cells[..., 3]

@@ -1,0 +1,76 @@
+"""What a surface is made of, as numbers: colours, solid pattern, gloss, and where the label sheet is stuck on.
+
+Knows values, not how they are evaluated (`textures`) or lit (`lighting`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Colour = tuple[float, float, float]
+
+PATTERNS = ("plain", "gradient", "stripes", "checker", "mottle", "wood", "speckle", "rings")
+MAPPINGS = ("none", "faces", "wrap", "front", "top")
+
+# Columns of the row that `Material.row` makes; `textures` and `lighting` read them by these names.
+COLOUR_A, COLOUR_B, KIND, FREQUENCY, AMOUNT, PHASE = slice(0, 3), slice(3, 6), 6, 7, 8, 9
+DIRECTION, GRAIN, REFLECTANCE, ROUGHNESS, METALLIC = slice(10, 13), 13, 14, 15, 16
+MAPPING, MAP_CENTRE, MAP_HALF = 17, slice(18, 21), slice(21, 24)
+COLUMNS = 24
+
+
+@dataclass(frozen=True)
+class Material:
+    """One material of an object.
+
+    Attributes:
+        colour: main albedo, sRGB in [0, 1].
+        second: the pattern's other albedo, sRGB.
+        pattern: one of `PATTERNS`.
+        frequency: periods of the pattern over the object's longest side.
+        amount: share or strength of the second colour, 0..1.
+        phase: shift of the pattern, periods.
+        direction: axis of gradients, stripes and grain, in the object frame.
+        grain: strength of fine unevenness, 0..0.3.
+        reflectance: specular reflectance at normal incidence (dielectrics about 0.04).
+        roughness: GGX roughness, 0.05 (mirror) .. 1 (chalk).
+        metallic: 0 or 1.
+        mapping: how the label sheet lies on it, one of `MAPPINGS`: "faces" of a box, "wrap" around z, "front"
+            and back seen along x, "top" and bottom seen along z.
+        map_centre: centre of the labelled box, metres, object frame.
+        map_half: half edges of the labelled box, metres.
+    """
+
+    colour: Colour
+    second: Colour = (0.0, 0.0, 0.0)
+    pattern: str = "plain"
+    frequency: float = 4.0
+    amount: float = 0.0
+    phase: float = 0.0
+    direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    grain: float = 0.0
+    reflectance: float = 0.04
+    roughness: float = 0.5
+    metallic: float = 0.0
+    mapping: str = "none"
+    map_centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    map_half: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def row(self) -> tuple[float, ...]:
+        """All values as `COLUMNS` numbers."""
+        return (
+            *self.colour,
+            *self.second,
+            float(PATTERNS.index(self.pattern)),
+            self.frequency,
+            self.amount,
+            self.phase,
+            *self.direction,
+            self.grain,
+            self.reflectance,
+            self.roughness,
+            self.metallic,
+            float(MAPPINGS.index(self.mapping)),
+            *self.map_centre,
+            *self.map_half,
+        )
