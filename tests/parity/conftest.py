@@ -22,7 +22,13 @@ Loader = Callable[[str], tuple[dict[str, Tensor], dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def fixtures() -> Loader:
+def loaded_cases() -> set[str]:
+    """Names of the golden cases that the tests of this run have loaded so far."""
+    return set()
+
+
+@pytest.fixture(scope="session")
+def fixtures(loaded_cases: set[str]) -> Loader:
     """Load one golden case by name: (tensors, json).
 
     Half-precision tensors come back as float32 (their values were rounded before the golden run); float64, integer
@@ -33,6 +39,7 @@ def fixtures() -> Loader:
 
     def load(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         meta: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        loaded_cases.add(name)
         path = FOLDER / f"{name}.safetensors"
         stored = load_file(path) if path.exists() else {}
         half = (torch.float16, torch.bfloat16)
