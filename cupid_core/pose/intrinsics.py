@@ -55,7 +55,7 @@ def refined_camera(camera: Camera | None, intrinsics: Array, config: PoseConfig)
     if camera is None:
         return Camera.from_parameters(fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5, width=width, height=height)
     skew = float(camera.K[0, 1])
-    K = torch.tensor([[fx, skew, cx - 0.5], [0.0, fy, cy - 0.5], [0.0, 0.0, 1.0]])
+    K = torch.tensor([[fx, skew, cx - 0.5], [0.0, fy, cy - 0.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
     return replace(camera, K=K.to(camera.K))
 
 

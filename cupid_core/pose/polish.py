@@ -111,7 +111,8 @@ def _full_pass(
     """Number of pairs that count (B,), gradient (B, 12), and the two `inlier_sums` (B,), over all pairs."""
     matrix = view.projection()
     passes = [
-        full_gradient(item.block, matrix[i], float(variance[i]), cutoff) for i, item in enumerate(observations)
+        full_gradient(item.sample if item.is_sample else item.block, matrix[i], float(variance[i]), cutoff)
+        for i, item in enumerate(observations)
     ]
     pull = np.stack([gradient for gradient, _, _ in passes])
     inliers, closeness = np.array([sums for _, *sums in passes]).T

@@ -212,16 +212,24 @@ def _polished(group: _Group, views: dict[int, Pinhole]) -> Fit:
     sample = group.sample if everything else pad([item.sample for item in chosen])
     prior = group.prior if everything else group.prior[np.array(list(views))]
     fit = polish(chosen, sample, join(list(views.values())), prior, config)
-    for _ in range(_BORDER_ROUNDS if any(item.border is not None for item in chosen) else 0):
-        matrix = fit.view.projection()
-        margin = np.maximum(config.border_margin, _BORDER_SIGMAS * np.sqrt(fit.variance))
-        chosen = [
-            item.inside(matrix[k : k + 1], float(margin[k]), config.sample_points) for k, item in enumerate(chosen)
-        ]
+    for _ in range(_BORDER_ROUNDS):
+        judged = [_judge_border(item, fit, k, config) for k, item in enumerate(chosen)]
+        if all(after.usable == before.usable for after, before in zip(judged, chosen, strict=True)):
+            break
+        chosen = judged
         sample = pad([item.sample for item in chosen])
         view, _ = refine(sample, fit.view, prior, cutoff=config.tukey_cutoff, tolerance=0.1)
         fit = polish(chosen, sample, view, prior, config)
     return fit
+
+
+def _judge_border(item: Observation, fit: Fit, k: int, config: PoseConfig) -> Observation:
+    """The pairs that the k-th fit, if it is good enough to judge, puts inside the image."""
+    noise = math.sqrt(fit.variance[k])
+    if item.border is None or not noise <= config.trusted_noise:
+        return item
+    margin = max(config.border_margin, _BORDER_SIGMAS * noise)
+    return item.inside(fit.view[k : k + 1].projection(), margin, config.sample_points)
 
 
 def _is_certain(fit: Fit, k: int, config: PoseConfig) -> bool:
