@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -53,9 +54,12 @@ def agree(request: pytest.FixtureRequest) -> Agree:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the largest difference of every comparison of this run."""
+    """Print the largest difference of every comparison of this run, and each reason why tests were skipped."""
     lines = config.stash.get(_lines, [])
     if lines:
         terminalreporter.section("golden numbers")
         for line in lines:
             terminalreporter.write_line(line)
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
