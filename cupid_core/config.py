@@ -107,7 +107,7 @@ class PoseConfig(Settings):
     intrinsics: Literal["fixed", "focal", "prior"] = setting(
         "fixed",
         "choice",
-        "What to refine of a given camera: nothing, one focal length, or fx, fy, cx, cy around their given values.",
+        "What to refine of a given camera: nothing, one focal length, or fx, fy, cx, cy around their values.",
     )
     focal_std: float = setting(
         0.1, "1", "Standard deviation of a given focal length that is refined, relative.", gt=0.0, le=2.0
@@ -115,7 +115,7 @@ class PoseConfig(Settings):
     principal_point_std: float = setting(
         0.005,
         "image fraction",
-        "Standard deviation of a principal point that is refined; around the image centre when no camera is given.",
+        "Standard deviation of a refined principal point; around the image centre when no camera is given.",
         gt=0.0,
         le=1.0,
     )
@@ -145,7 +145,7 @@ class PoseConfig(Settings):
         1024, "count", "Pairs that starts, curvature and noise are taken from; all refine.", ge=64, le=100_000
     )
     hypotheses: int = setting(
-        128, "count", "Four-point poses drawn when outliers spoil the ordinary start.", ge=8, le=10_000
+        64, "count", "Four-point poses drawn when outliers spoil the ordinary start.", ge=8, le=10_000
     )
     trusted_noise: float = setting(
         0.02, "image fraction", "Robust residual up to which an ordinary start is believed.", gt=0.0, le=0.5

@@ -133,3 +133,9 @@ class DatasetError(CupidError):
     """A file of a data set is missing, damaged, or says something impossible."""
 
     code = "dataset_invalid"
+
+
+class TrainingError(CupidError):
+    """A training run cannot start, continue, or save."""
+
+    code = "training_failed"

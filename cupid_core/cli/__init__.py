@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from cupid_core.cli.config import config
 from cupid_core.cli.doctor import doctor
+from cupid_core.cli.train import train_command
 from cupid_core.cli.weights import weights
 from cupid_core.errors import CupidError
 
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "doctor": doctor,
     "config": config,
     "weights": weights,
+    "train": train_command,
 }
 
 BAD_INPUT = 2

@@ -15,7 +15,7 @@ from cupid_core.models.appearance_vae import SLatEncoder
 from cupid_core.models.appearance_variants import LatentConditioningSLatFlowModel
 from cupid_core.models.decode_gaussians import SLatGaussianDecoder
 from cupid_core.models.decode_mesh import SLatMeshDecoder
-from cupid_core.models.image_encoder import DinoVisionTransformer, image_encoder_args
+from cupid_core.models.image_encoder import DinoVisionTransformer, ImageEncoder, image_encoder_args
 from cupid_core.models.locate import locate
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder
@@ -59,7 +59,7 @@ class NetworkBundle:
         published: samplers as published; settings of the caller come first.
     """
 
-    image_encoder: DinoVisionTransformer
+    image_encoder: ImageEncoder
     structure_flow: SparseStructureFlowModel
     structure_decoder: SparseStructureDecoder
     uv_decoder: SparseStructureDecoder
@@ -116,7 +116,7 @@ class NetworkBundle:
         normalisation = checkpoint.arguments.slat_normalization
         return cls(
             image_encoder=(
-                load(IMAGE_ENCODER, DinoVisionTransformer)
+                load(IMAGE_ENCODER, ImageEncoder)
                 if IMAGE_ENCODER in names
                 else _official_image_encoder(checkpoint, image_encoder_file, device=device, torso=torso)
             ),

@@ -117,7 +117,37 @@ class PatchEmbed(nn.Module):
         return out
 
 
-class DinoVisionTransformer(nn.Module):
+class ImageEncoder(nn.Module):
+    """What every image encoder offers: images (B, in_channels, H, W) to tokens (B, prefix + patches, embed_dim).
+
+    Tokens are float32, layer-normed without gain or bias: class token, registers, then patches row by row.
+
+    Attributes:
+        img_size: edge in pixels of the images it was made for.
+        patch_size: edge of a patch in pixels.
+        in_channels: 3 is RGB in [0, 1] on black; 4 has the mask as well.
+        embed_dim: width of the tokens.
+        native_grid: patches along an edge.
+        num_prefix_tokens: tokens before the patches.
+        pos_embed: (1, 1 + native_grid^2, embed_dim), class token first.
+        torso_dtype: precision of the blocks.
+    """
+
+    img_size: int
+    patch_size: int
+    in_channels: int = 3
+    embed_dim: int
+    native_grid: int
+    num_prefix_tokens: int
+    pos_embed: nn.Parameter
+    torso_dtype: torch.dtype = torch.float32
+
+    def to_precision(self, torso_dtype: torch.dtype) -> ImageEncoder:
+        """Put the blocks in `torso_dtype`, in place; returns the network."""
+        raise NotImplementedError
+
+
+class DinoVisionTransformer(ImageEncoder):
     """DINOv2 with registers.
 
     Args:
@@ -162,7 +192,6 @@ class DinoVisionTransformer(nn.Module):
                 cure="Use ffn_layer='mlp', block_chunks=0, interpolate_antialias=True, interpolate_offset=0.0.",
             )
         self.img_size, self.patch_size, self.embed_dim = img_size, patch_size, embed_dim
-        self.torso_dtype = torch.float32
         self.native_grid = img_size // patch_size
         self.num_prefix_tokens = 1 + num_register_tokens
         self.patch_embed = PatchEmbed(patch_size, embed_dim)

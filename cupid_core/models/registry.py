@@ -13,6 +13,7 @@ from cupid_core.models.appearance_variants import (
     SpatialConditioningSLatFlowModel,
     VisualLatentConditioningSLatFlowModel,
 )
+from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.decode_gaussians import SLatGaussianDecoder
 from cupid_core.models.decode_mesh import SLatMeshDecoder
 from cupid_core.models.decode_radiance_field import SLatRadianceFieldDecoder
@@ -27,6 +28,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     kind.__name__: kind
     for kind in (
         DinoVisionTransformer,
+        ConvImageTransformer,
         SparseStructureFlowModel,
         SparseStructureEncoder,
         SparseStructureDecoder,

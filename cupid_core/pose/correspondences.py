@@ -80,8 +80,8 @@ class Observation:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the sample holds all pairs, in order."""
-        return self.border is None and self.usable == self.sample.points.shape[2] == self.block.points.shape[2]
+        """Whether the sample holds all pairs that count."""
+        return self.usable == self.sample.points.shape[2]
 
 
 def observe(

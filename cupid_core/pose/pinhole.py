@@ -218,3 +218,19 @@ def view_from_projection(matrix: Array) -> tuple[Pinhole, Array]:
     rows[:, 1] = (rows[:, 1] - cy[:, None] * rows[:, 2]) / fy[:, None]
     rows[:, 0] = (rows[:, 0] - skew[:, None] * rows[:, 1] - cx[:, None] * rows[:, 2]) / fx[:, None]
     return Pinhole(rows[:, :, :3], rows[:, :, 3], np.stack((fx, fy, cx, cy), axis=1)), skew
+
+
+def view_with_intrinsics(matrix: Array, intrinsics: Array) -> Pinhole:
+    """The views with given intrinsics that are nearest to projection matrices.
+
+    Args:
+        matrix: (B, 3, 4), finite, left 3x3 block with positive determinant.
+        intrinsics: (B, 4).
+
+    Source: Hartley and Zisserman, Multiple View Geometry, section 7.3 (restricted camera); the nearest rotation is
+    the orthogonal factor of the polar decomposition.
+    """
+    rays = matrix.copy()
+    rays[:, :2] = (rays[:, :2] - intrinsics[:, 2:, None] * rays[:, 2:]) / intrinsics[:, :2, None]
+    left, stretch, right = np.linalg.svd(rays[:, :, :3])
+    return Pinhole(left @ right, rays[:, :, 3] / stretch.mean(axis=1, keepdims=True), intrinsics)

@@ -18,6 +18,7 @@ from cupid_core.pose.correspondences import Observation
 from cupid_core.pose.pinhole import Array, IntrinsicsPrior, Mask, Pinhole, choose
 from cupid_core.pose.point_passes import (
     PointBlock,
+    Residuals,
     curvature,
     full_gradient,
     gradient,
@@ -31,6 +32,9 @@ from cupid_core.pose.refine import newton_step
 
 # Stop when a further step would move no angle by more than this many of its standard deviations.
 _TOLERANCE = 0.1
+# Robust weights change with the pose, which costs a Newton step a few percent of its length. Where the sample is
+# all there is another step is cheap, and taken while steps are longer than this many standard deviations.
+_SETTLED_SIZE = 0.5
 # Growth of the robust variance by a step that rounding and outliers changing sides do not explain.
 _WORSE = 1.5
 
@@ -77,12 +81,14 @@ def polish(
         max_steps: bound.
     """
     view, cutoff = start, config.tukey_cutoff
+    complete = np.array([item.is_sample for item in observations])
+    done, sound = np.zeros((2, len(observations)), dtype=np.bool_)
     residual = residuals(sample, view.projection())
     for _ in range(max_steps):
         variance = robust_variance(sample, residual, cutoff)
         root = tukey_root(residual, variance, cutoff)
         curve = curvature(sample, residual, root, cutoff)
-        if all(item.is_sample for item in observations):
+        if complete.all():
             total, pull = sample.counts(), gradient(sample, residual, root)
             inliers, closeness = inlier_sums(sample, root)
         else:
@@ -92,17 +98,26 @@ def polish(
         redundancy = 2.0 * total / np.maximum(2.0 * total - prior.size, 1.0)
         step = newton_step(view, prior, curve, pull, variance * redundancy)
         trial = view.moved(step.full)
-        residual = residuals(sample, trial.projection())
-        in_front = to_array(residual.inverse_depth.amin(dim=(1, 2))) > 0.0
-        # A Newton step may leap where the pose is hardly determined; it never may from a good fit to a bad one.
-        sound = in_front & (robust_variance(sample, residual, cutoff) <= _WORSE * variance)
-        view = choose(sound, trial, view)
-        if ((step.remainder <= _TOLERANCE) | ~sound).all():
+        settled = (step.remainder <= _TOLERANCE) & (~complete | (step.size <= _SETTLED_SIZE))
+        good = _in_front(residual)
+        if not (settled | done).all():
+            # A step that is not small may leap where the pose is hardly determined, from a good fit to a bad one.
+            residual = residuals(sample, trial.projection())
+            good &= _in_front(residual) & (robust_variance(sample, residual, cutoff) <= _WORSE * variance)
+        # Who is done stays, so that an object's pose does not depend on its company.
+        sound = np.where(done, sound, good)
+        view = choose(good & ~done, trial, view)
+        done = done | settled | ~good
+        if done.all():
             break
-        if not sound.all():
+        if done.any():
             residual = residuals(sample, view.projection())
     squared_error = cutoff**2 * variance * (inliers - closeness) / np.maximum(inliers, 1.0)
     return Fit(view, step.covariance, variance, inliers / total, squared_error, step.remainder, sound)
+
+
+def _in_front(residual: Residuals) -> Mask:
+    return np.asarray(to_array(residual.inverse_depth.amin(dim=(1, 2))) > 0.0)
 
 
 def _full_pass(

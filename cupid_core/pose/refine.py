@@ -27,6 +27,8 @@ from cupid_core.pose.point_passes import (
 _FIRST_DAMPING = 1e-4
 _LAST_DAMPING = 1e6
 _TINY = 1e-200
+# Radians up to which a step counts as small even where the deviation is larger: linear thinking ends there.
+_SMALL_ANGLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class Step:
     Attributes:
         full: (B, 10) step of the full parameters.
         covariance: (B, k, k) of the free parameters, pose first: x y z, then rotation, camera frame.
-        remainder: (B,) what the next step would still change, in standard deviations, at most.
+        size: (B,) largest change of a parameter in standard deviations.
+        remainder: (B,) what the next step would still change, at most, in standard deviations (large ones count as
+            a small angle).
     """
 
     full: Array
     covariance: Array
+    size: Array
     remainder: Array
 
 
@@ -87,8 +92,10 @@ def newton_step(
     unit[:, :3] /= np.abs(view.translation[:, 2:])
     unit[:, 8:] /= view.intrinsics[:, :1]
     # After a step of d radians a Newton method is wrong by about d^2.
-    remainder = (full * full * unit / np.maximum(deviation, _TINY)).max(axis=1)
-    return Step(full, np.asarray(covariance, dtype=np.float64), remainder)
+    allowed = np.clip(deviation * unit, _TINY, _SMALL_ANGLE)
+    remainder = ((full * unit) ** 2 / allowed).max(axis=1)
+    size = (np.abs(full) / np.maximum(deviation, _TINY)).max(axis=1)
+    return Step(full, np.asarray(covariance, dtype=np.float64), size, remainder)
 
 
 def refine(

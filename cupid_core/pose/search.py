@@ -25,6 +25,8 @@ _SCREEN_POINTS = 256
 # Minimal sets worth refining, and poses worth comparing on the whole sample.
 _FINALISTS = 8
 _WINNERS = 3
+# Difference of robust costs (half squared deviations) from which the worse view has no chance.
+_DECISIVE = 30.0
 # Share of inliers below which outliers are suspected; Gaussian noise alone leaves one in 10^7 outside.
 CLEAN_INLIERS = 0.95
 # Ratio of neighbouring focal length guesses: within a factor of 1.25 any start finds the optimum.
@@ -56,36 +58,43 @@ def search(sample: PointBlock, prior: IntrinsicsPrior, config: PoseConfig, direc
     guesses = _focal_guesses(prior)
     points, image = to_array(screen.points)[0, :3].T, to_array(screen.image)[0].T
     starts = [camera_starts(points, image, guess) for guess in guesses] + ([] if direct is None else [direct])
-    ranked = _contest(screen, _least_median(screen, join(starts), config), prior, config)
+    ranked, cost = _contest(screen, _least_median(screen, join(starts), config), prior, config, rough=True)
     if not _is_clean(screen, ranked[:1], config):
         drawn = minimal_starts(points, image, guesses, config.hypotheses)
         finalists = _least_median(screen, drawn, config)
         again = _inlier_starts(screen, finalists[:1], config)
         again = again[_in_front(screen, again)]
-        ranked = _contest(screen, join([ranked[:_WINNERS], finalists, again]), prior, config)
+        entrants = join([ranked[:_WINNERS], finalists, again])
+        ranked, cost = _contest(screen, entrants, prior, config, rough=True)
     if len(ranked) == 0:
         raise BehindCameraError(
             "Every candidate pose has object points behind the camera.", cure="Check the axes of points and uv."
         )
-    winners = _distinct(ranked)
-    best = _contest(sample, winners, prior, config)[:1]
+    winners, _ = _contest(sample, _distinct(ranked, cost), prior, config, rough=False)
+    best = winners[:1]
     variance = float(_variances(sample, best, config)[0])
     if variance > _MIRROR_NOISE**2:
         _refuse_mirror_image(screen, guesses, prior, config, variance)
     return best
 
 
-def _contest(block: PointBlock, starts: Pinhole, prior: IntrinsicsPrior, config: PoseConfig) -> Pinhole:
-    """Refine all starts on one object and sort them by robust cost, best first."""
+def _contest(
+    block: PointBlock, starts: Pinhole, prior: IntrinsicsPrior, config: PoseConfig, *, rough: bool
+) -> tuple[Pinhole, Array]:
+    """Refine all starts on one object, roughly or to the end, and sort them by robust cost (C,), best first."""
     if len(starts) == 0:
-        return starts
+        return starts, np.zeros(0)
     same = torch.zeros(len(starts), dtype=torch.int64)
     many, priors = block[same], prior[same.numpy()]
-    view, variance = refine(many, starts, priors, cutoff=config.tukey_cutoff, tolerance=0.1, max_iterations=20)
+    tolerance, most = (1.0, 10) if rough else (0.1, 30)
+    cutoff = config.tukey_cutoff
+    view, variance = refine(many, starts, priors, cutoff=cutoff, tolerance=tolerance, max_iterations=most)
     common = np.full(len(view), variance.min())
-    root = tukey_root(residuals(many, view.projection()), common, config.tukey_cutoff)
-    loss = to_array((1.0 - root * root * root).sum(dim=(1, 2))) * config.tukey_cutoff**2 / 6.0
-    return view[np.argsort(loss + priors.penalty(view))]
+    root = tukey_root(residuals(many, view.projection()), common, cutoff)
+    loss = to_array((1.0 - root * root * root).sum(dim=(1, 2))) * cutoff**2 / 6.0
+    cost = loss + priors.penalty(view)
+    order = np.argsort(cost)
+    return view[order], cost[order]
 
 
 def _is_clean(block: PointBlock, view: Pinhole, config: PoseConfig) -> bool:
@@ -129,7 +138,7 @@ def _refuse_mirror_image(
     starts = _least_median(mirrored, join([camera_starts(points, image, guess) for guess in guesses]), config)
     if len(starts) == 0 or float(_variances(mirrored, starts[:1], config)[0]) > variance:
         return
-    ranked = _contest(mirrored, starts, prior, config)
+    ranked, _ = _contest(mirrored, starts, prior, config, rough=True)
     if float(_variances(mirrored, ranked[:1], config)[0]) * _MIRROR_GAIN < variance:
         raise BehindCameraError(
             "The pairs fit only a camera that has the object behind it.",
@@ -166,10 +175,10 @@ def _variances(block: PointBlock, views: Pinhole, config: PoseConfig) -> Array:
     return robust_variance(block, residuals(block, views.projection()), config.tukey_cutoff)
 
 
-def _distinct(ranked: Pinhole) -> Pinhole:
-    """The first few views that differ by more than rounding and unfinished refinement."""
+def _distinct(ranked: Pinhole, cost: Array) -> Pinhole:
+    """The first few views that are plausible beside the best, and differ by more than unfinished refinement."""
     kept: list[int] = []
-    for i in range(len(ranked)):
+    for i in np.flatnonzero(cost <= cost[0] + _DECISIVE).tolist():
         if all(np.abs(ranked.rotation[i] - ranked.rotation[j]).max() > 0.01 for j in kept):
             kept.append(i)
     return ranked[np.array(kept[:_WINNERS])]

@@ -29,6 +29,7 @@ from cupid_core.pose.pinhole import (
     join,
     quaternions_xyzw,
     view_from_projection,
+    view_with_intrinsics,
 )
 from cupid_core.pose.point_passes import Blocks, PointBlock
 from cupid_core.pose.polish import Fit, polish
@@ -156,13 +157,13 @@ class _Group:
 def _solve_group(
     observations: list[Observation], cameras: list[Camera | None], config: PoseConfig
 ) -> list[PoseEstimate | PoseError]:
-    """Thick objects in unknown cameras from the DLT; everything else, and what that leaves in doubt, by search."""
+    """Thick objects from the DLT, in one go; everything else, and what that leaves in doubt, by search."""
     sample = pad([item.sample for item in observations])
     moments = weighted_blocks(sample)
     prior = intrinsics_prior(cameras, config)
     group = _Group(observations, cameras, config, sample, moments, spreads(moments[0]), prior)
     results: dict[int, PoseEstimate | PoseError] = {}
-    direct = _direct_starts(group) if cameras[0] is None else {}
+    direct = _direct_starts(group)
     if direct:
         fit = _polished(group, direct)
         estimates = _estimates(group, fit, list(direct))
@@ -182,13 +183,17 @@ def _solve_group(
 
 
 def _direct_starts(group: _Group) -> dict[int, Pinhole]:
-    """DLT views with square pixels of the objects thick enough for it, by number."""
+    """DLT views of the objects thick enough for it, by number: with the given camera, or with square pixels."""
     matrix, thick = projection_from_blocks(group.moments)
-    view, _ = view_from_projection(matrix)
-    focal = np.sqrt(view.intrinsics[:, :1] * view.intrinsics[:, 1:2])
-    view = replace(view, intrinsics=np.concatenate((focal, focal, view.intrinsics[:, 2:]), axis=1))
-    low, high = _PLAUSIBLE_FOCAL
-    thick &= (group.spread[:, 0] > _THICK_RATIO * group.spread[:, 2]) & (focal[:, 0] > low) & (focal[:, 0] < high)
+    thick &= group.spread[:, 0] > _THICK_RATIO * group.spread[:, 2]
+    if group.cameras[0] is None:
+        view, _ = view_from_projection(matrix)
+        focal = np.sqrt(view.intrinsics[:, :1] * view.intrinsics[:, 1:2])
+        view = replace(view, intrinsics=np.concatenate((focal, focal, view.intrinsics[:, 2:]), axis=1))
+        low, high = _PLAUSIBLE_FOCAL
+        thick &= (focal[:, 0] > low) & (focal[:, 0] < high)
+    else:
+        view = view_with_intrinsics(matrix, group.prior.mean)
     return {i: view[i : i + 1] for i in np.flatnonzero(thick).tolist()}
 
 

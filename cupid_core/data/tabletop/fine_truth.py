@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cupid_core.data.corner_truth import CornerTruth
-from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.objects import Objects
+from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.textures import SurfacePoints
 
 

@@ -1,8 +1,9 @@
 """Multi-head attention over padded token tensors (B, L, C); knows neither voxels nor images.
 
 Choices:
-* One kernel, `scaled_dot_product_attention`. Whatever is not to be seen, or seen less, is an additive bias per key
-  (`padding_bias`, `visibility_bias`), so items of different lengths and partly hidden context share one code path.
+* One kernel, `scaled_dot_product_attention` (training in bfloat16 on a CPU aside, see `attend`). Whatever is
+  not to be seen, or seen less, is an additive bias per key (`padding_bias`, `visibility_bias`), so items of
+  different lengths and partly hidden context share one code path.
 * Keys and values of a context that stays fixed during sampling are made once (`CrossAttention.key_value`).
 * The null context of guidance is all zeros, so all its keys are equal, the softmax is uniform and the result is
   to_out(bias of the values) for every query: a constant, taken instead of computed for the last `null_items`.
@@ -66,6 +67,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
         (B, heads, Lq, head_dim).
     """
     mask = None if bias is None else bias.to(query.dtype)
+    if query.dtype is torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled():
+        # With the fused kernel a whole training step took 1.5 times as long on a CPU, for its backward pass.
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        weighted: Tensor = (logits if mask is None else logits + mask).softmax(dim=-1) @ value
+        return weighted
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 

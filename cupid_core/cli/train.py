@@ -1,0 +1,153 @@
+"""`cupid train`: train one stage, or export the stages of a training as a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cupid_core import config as settings_of
+from cupid_core.errors import ConfigError
+from cupid_core.training.catalogue import build_stage, stage_settings
+from cupid_core.training.checkpoint import CheckpointLimits, write_checkpoint
+from cupid_core.training.loop import LoopOptions, RunResult, train
+from cupid_core.training.loop import Progress as TrainingProgress
+from cupid_core.training.parallel import Accelerated, Alone
+from cupid_core.training.settings import TrainConfig
+from cupid_core.training.stage import StageContext
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def train_command(
+    stage: tyro.conf.Positional[str],
+    *,
+    config: Path,
+    out: Path = Path("training"),
+    resume: bool = False,
+    time_limit: str = "",
+    device: str = "cpu",
+    several: bool = False,
+    to: Path = Path("checkpoint"),
+    any_size: bool = False,
+) -> int:
+    """Train a stage: occupancy-vae, uv-vae, structure, appearance-vae or appearance; or export all of them.
+
+    Args:
+        stage: which one; later ones need the results of earlier ones in the same --out. "export" puts what is
+            trained together to a checkpoint in --to.
+        config: settings, e.g. config/train/tabletop.yaml.
+        out: folder of the training; each stage has its own in it, all share the data in shards/.
+        resume: continue where the stage was stopped.
+        time_limit: stop, saved, before this has passed: 90s, 9m, 2h; empty for no limit.
+        device: cpu, cuda or cuda:1.
+        several: one of several processes started by `accelerate launch`.
+        to: folder of the checkpoint, of export.
+        any_size: export files larger than what ships inside the package.
+    """
+    console = Console()
+    if stage == "export":
+        return _export(console, settings_of.load(TrainConfig, config), out, to, any_size=any_size)
+    logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)])
+    settings = settings_of.load(TrainConfig, config)
+    section = stage_settings(stage, settings)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    parallel = Accelerated() if several else Alone()
+    place = parallel.device if isinstance(parallel, Accelerated) else torch.device(device)
+    context = StageContext(out, place, settings.seed, settings.workers)
+    options = LoopOptions(
+        folder=out / stage,
+        seed=settings.seed,
+        resume=resume,
+        time_limit_s=seconds(time_limit),
+        settings=settings_of.to_yaml(settings),
+    )
+    built = build_stage(stage, settings, context)
+    with _Bar(console, stage, section.run.steps) as bar:
+        result = train(built, section.run, options, bar.show, parallel)
+    _say_end(console, stage, result, options.folder)
+    return 0
+
+
+def seconds(text: str) -> float | None:
+    """A duration like 90s, 9m, 1.5h as seconds; None where empty.
+
+    Raises:
+        ConfigError: not a duration.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if match is None:
+        raise ConfigError(f"'{text}' is no duration.", cure="Write 90s, 9m or 2h.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _export(console: Console, settings: TrainConfig, root: Path, to: Path, *, any_size: bool) -> int:
+    look = settings.structure.image_encoder.kind
+    written = write_checkpoint(
+        root,
+        to,
+        (settings.samplers.structure, settings.samplers.appearance),
+        image_encoder="" if look == "conv" else look,
+        limits=None if any_size else CheckpointLimits(),
+    )
+    for name, size in written.sizes.items():
+        console.print(f"{size / 2**20:7.2f} MiB  {name}", highlight=False, soft_wrap=True)
+    console.print(f"{sum(written.sizes.values()) / 2**20:7.2f} MiB  {to}", highlight=False, soft_wrap=True)
+    for key in written.missing:
+        console.print(f"missing: {key}", style="yellow")
+    return int(bool(written.missing))
+
+
+class _Bar:
+    """A progress bar on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console, stage: str, steps: int) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(stage, total=steps, losses="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, news: TrainingProgress) -> None:
+        """Show a line of the log or a validation."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in news.values.items())
+        if news.kind == "losses":
+            text = f"{news.images_per_s:.1f} images/s  {text}"
+            self._progress.update(self._task, completed=news.step, losses=text)
+        if news.kind == "validation" or not self._console.is_terminal:
+            self._console.print(
+                f"step {news.step}/{news.steps}  {news.kind}  {text}", highlight=False, soft_wrap=True
+            )
+
+
+def _say_end(console: Console, stage: str, result: RunResult, folder: Path) -> None:
+    why = {"finished": "finished", "time": "out of time", "signal": "stopped"}[result.reason]
+    again = "" if result.reason == "finished" else "; --resume continues"
+    console.print(
+        f"{stage}: {why} at step {result.step}, {result.images} images, {result.seconds / 3600:.2f} h of steps; "
+        f"saved in {folder}{again}",
+        highlight=False,
+        soft_wrap=True,
+    )

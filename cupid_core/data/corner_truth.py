@@ -1,0 +1,101 @@
+"""What the corners of the small cubes inside voxels should say: signed distance, colour and normal.
+
+A mesh decoder turns every voxel into 4 x 4 x 4 cubes; this is the truth it learns from, wherever that comes from
+(analytic objects, scanned meshes). Knows voxels and corners; must not know objects, images or networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from cupid_core.errors import InvalidTensorError
+
+
+@dataclass(frozen=True, eq=False)
+class CornerTruth:
+    """Truth at the corners of the k^3 cubes of N voxels; corners that voxels share are there once.
+
+    Attributes:
+        voxels: (N, 4) int64 (object row, x, y, z), as asked for.
+        resolution: voxels per axis.
+        cubes: k, cubes per voxel and axis.
+        place: (N, k + 1, k + 1, k + 1) int64 row of every corner of every voxel, indexed [x, y, z].
+        position: (V, 3) canonical coordinates of the corners.
+        sdf: (V,) signed distance in canonical units, negative inside.
+        colour: (V, 3) sRGB albedo of the nearest surface point, in [0, 1].
+        normal: (V, 3) unit outward normal there, object frame.
+    """
+
+    voxels: Tensor
+    resolution: int
+    cubes: int
+    place: Tensor
+    position: Tensor
+    sdf: Tensor
+    colour: Tensor
+    normal: Tensor
+
+    def to(self, device: torch.device | str) -> CornerTruth:
+        """The same truth on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("resolution", "cubes")}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
+
+    def lattice(self, per_edge: int) -> Tensor:
+        """Rows (N, per_edge^3) of an even lattice of corners in every voxel, x slowest.
+
+        Raises:
+            InvalidTensorError: the cubes cannot be divided into `per_edge` - 1 equal steps.
+        """
+        if per_edge < 2 or self.cubes % (per_edge - 1):
+            raise InvalidTensorError(
+                f"{self.cubes} cubes per edge have no even lattice of {per_edge} corners.",
+                cure="Use 2 corners per edge, or one more than a divisor of the cubes.",
+            )
+        step = self.cubes // (per_edge - 1)
+        return self.place[:, ::step, ::step, ::step].flatten(1)
+
+    def cube_corners(self) -> Tensor:
+        """Rows (k^3 N, 8) of the corners of every cube.
+
+        Cubes of a voxel are adjacent, in the order in which halving the voxel again and again leaves them (z
+        fastest in each halving); corner j has the offset (j & 1, j >> 1 & 1, j >> 2 & 1).
+        """
+        low = halved_cubes(self.cubes, self.place.device)
+        number = torch.arange(8, device=low.device)
+        corner = low[:, None] + torch.stack([number & 1, number >> 1 & 1, number >> 2 & 1], dim=-1)
+        side = self.cubes + 1
+        table = (corner[..., 0] * side + corner[..., 1]) * side + corner[..., 2]
+        return self.place.flatten(1)[:, table.flatten()].reshape(-1, 8)
+
+    def mirrored(self) -> CornerTruth:
+        """The truth of the mirror image y -> -y of every object."""
+        flip = torch.tensor([1.0, -1.0, 1.0], device=self.position.device)
+        voxels = self.voxels.clone()
+        voxels[:, 2] = self.resolution - 1 - voxels[:, 2]
+        return replace(
+            self,
+            voxels=voxels,
+            place=self.place.flip(2),
+            position=self.position * flip,
+            normal=self.normal * flip,
+        )
+
+
+def halved_cubes(cubes: int, device: torch.device | str = "cpu") -> Tensor:
+    """Lowest corners (cubes^3, 3) int64 of the cubes of a voxel, in the order of repeated halving.
+
+    Raises:
+        InvalidTensorError: `cubes` is not a power of two.
+    """
+    if cubes < 1 or cubes & (cubes - 1):
+        raise InvalidTensorError(f"{cubes} cubes are no repeated halves.", cure="Use a power of two.")
+    half = torch.arange(2, device=device)
+    child = torch.cartesian_prod(half, half, half)
+    low = torch.zeros(1, 3, dtype=torch.int64, device=device)
+    while cubes > 1:
+        low = (2 * low[:, None] + child).flatten(0, 1)
+        cubes //= 2
+    return low

@@ -1,0 +1,118 @@
+"""Batches of stage "appearance": views of objects, the voxels of their shells, and the latents these should get.
+
+Knows tensors and poses; must not know where samples come from or what is learnt from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cupid_core.geometry import so3
+from cupid_core.models.topology import VoxelTopology
+from cupid_core.training.appearance_settings import PoseNoiseSettings
+from cupid_core.training.voxel_truth import VoxelGrid
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceView:
+    """One view of one object.
+
+    Attributes:
+        image: (4, S, S) RGB in [0, 1] on black, and the given mask.
+        unoccluded: (1, S, S), 0 where something else hides what would be there.
+        T_camera_object: (4, 4).
+        intrinsics: (3, 3) normalised.
+        coords: (N, 3) int64 voxels.
+        latent: (N, C) normalised.
+    """
+
+    image: Tensor
+    unoccluded: Tensor
+    T_camera_object: Tensor
+    intrinsics: Tensor
+    coords: Tensor
+    latent: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceBatch:
+    """B views with N voxels in all.
+
+    Attributes:
+        image: (B, 4, S, S).
+        unoccluded: (B, 1, S, S).
+        T_camera_object: (B, 4, 4).
+        intrinsics: (B, 3, 3).
+        topology: of the voxels, one item per view, with the windows and levels of the networks.
+        latent: (N, C) normalised.
+    """
+
+    image: Tensor
+    unoccluded: Tensor
+    T_camera_object: Tensor
+    intrinsics: Tensor
+    topology: VoxelTopology
+    latent: Tensor
+
+
+def collate(views: Sequence[AppearanceView], grid: VoxelGrid, device: torch.device | str) -> AppearanceBatch:
+    """Put views of objects with different numbers of voxels into one batch on a device."""
+    item = torch.arange(len(views)).repeat_interleave(torch.tensor([len(view.coords) for view in views]))
+    coords = torch.cat([item[:, None], torch.cat([view.coords.cpu() for view in views])], dim=1).to(device)
+    return AppearanceBatch(
+        image=torch.stack([view.image for view in views]).to(device),
+        unoccluded=torch.stack([view.unoccluded for view in views]).to(device),
+        T_camera_object=torch.stack([view.T_camera_object for view in views]).to(device),
+        intrinsics=torch.stack([view.intrinsics for view in views]).to(device),
+        topology=grid.index(coords),
+        latent=torch.cat([view.latent for view in views]).to(device),
+    )
+
+
+def project_voxels(topology: VoxelTopology, T_camera_object: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Where voxel centres lie in their item's image.
+
+    Args:
+        topology: N voxels of B items.
+        T_camera_object: (B, 4, 4).
+        intrinsics: (B, 3, 3) normalised.
+
+    Returns:
+        (N, 2) normalised image coordinates, not clamped, and (N,) distance along the optical axis.
+    """
+    item = topology.item
+    centres = (topology.coords[:, 1:] + 0.5) / topology.resolution - 0.5
+    camera = (T_camera_object[item, :3, :3] @ centres[..., None])[..., 0] + T_camera_object[item, :3, 3]
+    image = (intrinsics[item] @ camera[..., None])[..., 0]
+    return image[:, :2] / image[:, 2:], camera[:, 2]
+
+
+def disturbed_pose(
+    T_camera_object: Tensor, intrinsics: Tensor, settings: PoseNoiseSettings, generator: torch.Generator
+) -> Tensor:
+    """Poses (B, 4, 4) about as wrong as estimated ones: turned about the object, shifted, nearer or farther.
+
+    Args:
+        T_camera_object: (B, 4, 4) true ones.
+        intrinsics: (B, 3, 3) normalised; a roll or mirroring of the image plane may be in them.
+        settings: how wrong, and how often.
+        generator: on the CPU.
+    """
+    count, device = len(T_camera_object), T_camera_object.device
+    draw = torch.randn(count, 6, generator=generator)
+    draw = draw * (torch.rand(count, 1, generator=generator) < settings.share)
+    draw = draw.to(device)
+    turn = so3.to_matrix(so3.exp(draw[:, :3] * math.radians(settings.rotation_deg)))
+    depth = T_camera_object[:, 2, 3]
+    focal = torch.linalg.det(intrinsics[:, :2, :2]).abs().sqrt()[:, None]
+    disturbed = T_camera_object.clone()
+    # Turned in the object's own frame, so its centre stays where it is in the image.
+    disturbed[:, :3, :3] = T_camera_object[:, :3, :3] @ turn
+    disturbed[:, :2, 3] += draw[:, 3:5] * settings.shift * depth[:, None] / focal
+    disturbed[:, :3, 3] *= torch.exp(draw[:, 5:] * settings.size)
+    return disturbed

@@ -1,0 +1,214 @@
+"""The appearance autoencoder: what its encoder reads, its two networks, the scale of its latent, and its export.
+
+Doing (`encode`) and undoing (the mesh decoder) are declared together. Both are exported with the scale of the
+latent folded in, so that stage 2 and its users see a latent of zero mean and unit deviation. The encoder serves
+training only. Knows truth and networks, not batches or losses.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cupid_core.data.assets.samples import LatentScale
+from cupid_core.data.corner_truth import CornerTruth
+from cupid_core.errors import ConfigError, TrainingError
+from cupid_core.models.appearance_vae import Posterior, SLatEncoder
+from cupid_core.models.decode_mesh import SLatMeshDecoder
+from cupid_core.models.topology import VoxelTopology
+from cupid_core.training.appearance_settings import AppearanceVaeSettings
+from cupid_core.training.export import network_hash, read_network
+from cupid_core.training.stage import ExportedNetwork
+from cupid_core.training.voxel_truth import VoxelGrid, VoxelTruth
+
+ENCODER_KEY, DECODER_KEY = "appearance_encoder", "slat_decoder_mesh"
+# Distances beyond this, in voxel edges, tell the encoder nothing.
+_FARTHEST = 2.0
+_NUMBERS_PER_POINT = 4
+# Logarithm of the posterior's variance before training.
+_FIRST_LOGVAR = -6.0
+# A channel that never varies is left as it is.
+_LEAST_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenCodec:
+    """A trained appearance autoencoder whose latent is normalised.
+
+    Attributes:
+        encoder: truth of voxels to their latent.
+        decoder: latent to cubes.
+        digest: of the encoder's weights; latents of other weights are other data.
+    """
+
+    encoder: SLatEncoder
+    decoder: SLatMeshDecoder
+    digest: str
+
+    @property
+    def grid(self) -> VoxelGrid:
+        """Of the voxels both work on."""
+        return VoxelGrid(self.encoder.resolution, self.encoder.window_size or self.decoder.window_size)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latent."""
+        return self.decoder.input_layer.in_features
+
+
+def encoder_arguments(settings: AppearanceVaeSettings) -> dict[str, Any]:
+    """Constructor arguments of the encoder, plain json values."""
+    return {
+        "in_channels": settings.lattice**3 * _NUMBERS_PER_POINT,
+        "latent_channels": settings.latent_channels,
+        **settings.encoder.arguments(settings.resolution),
+    }
+
+
+def decoder_arguments(settings: AppearanceVaeSettings) -> dict[str, Any]:
+    """Constructor arguments of the mesh decoder, plain json values."""
+    return {
+        "latent_channels": settings.latent_channels,
+        "representation_config": {"use_color": True},
+        **settings.decoder.arguments(settings.resolution),
+    }
+
+
+def make_codec(settings: AppearanceVaeSettings) -> tuple[SLatEncoder, SLatMeshDecoder]:
+    """Fresh networks.
+
+    Raises:
+        ConfigError: widths that do not divide, or encoder and decoder with windows of their own.
+    """
+    for name, trunk, unit in (("encoder", settings.encoder, 1), ("decoder", settings.decoder, 256)):
+        if trunk.channels % trunk.heads or trunk.channels % unit:
+            raise ConfigError(
+                f"{name}.channels is {trunk.channels} with {trunk.heads} heads.",
+                cure=f"Use a multiple of the heads{' and of 256' if unit > 1 else ''}.",
+            )
+    windows = {trunk.window for trunk in (settings.encoder, settings.decoder) if trunk.attention == "swin"}
+    if len(windows) > 1:
+        raise ConfigError(
+            f"Encoder and decoder have windows of {settings.encoder.window} and {settings.decoder.window} voxels.",
+            cure="Give both the same `window`; they share the index of their voxels.",
+        )
+    encoder = SLatEncoder(**encoder_arguments(settings))
+    # A flow starts silent; an encoder must speak from the first step, and louder than its own noise.
+    nn.init.xavier_uniform_(encoder.out_layer.weight[: settings.latent_channels])
+    nn.init.constant_(encoder.out_layer.bias[settings.latent_channels :], _FIRST_LOGVAR)
+    return encoder, SLatMeshDecoder(**decoder_arguments(settings))
+
+
+def codec_grid(settings: AppearanceVaeSettings) -> VoxelGrid:
+    """The voxels that the networks of these settings work on."""
+    trunks = (settings.encoder, settings.decoder)
+    return VoxelGrid(
+        settings.resolution, next((trunk.window for trunk in trunks if trunk.attention == "swin"), None)
+    )
+
+
+def lattice_of(encoder: SLatEncoder) -> int:
+    """Truth points per voxel edge that an encoder reads."""
+    return round(math.pow(encoder.input_layer.in_features / _NUMBERS_PER_POINT, 1 / 3))
+
+
+def encoder_rows(truth: CornerTruth, lattice: int) -> Tensor:
+    """What the encoder reads of every voxel: (N, 4 lattice^3), distances in voxel edges, then colours around 0."""
+    place = truth.lattice(lattice)
+    distance = (truth.sdf * truth.resolution).clamp(-_FARTHEST, _FARTHEST)[place]
+    return torch.cat([distance, (2 * truth.colour - 1)[place].flatten(1)], dim=1)
+
+
+def encode(encoder: SLatEncoder, truth: CornerTruth, topology: VoxelTopology) -> Posterior:
+    """Posterior of the latent of every voxel."""
+    posterior: Posterior = encoder(encoder_rows(truth, lattice_of(encoder)), topology)
+    return posterior
+
+
+def measured_scale(encoder: SLatEncoder, voxels: Iterable[VoxelTruth]) -> LatentScale:
+    """Mean and deviation of the latent of some voxels; the same weights and voxels give the same numbers."""
+    with torch.no_grad():
+        latent = torch.cat([encode(encoder, some.truth, some.topology).mean for some in voxels])
+    return LatentScale(latent.mean(0), latent.std(0).clamp(min=_LEAST_DEVIATION))
+
+
+def normalising_encoder(encoder: SLatEncoder, scale: LatentScale) -> SLatEncoder:
+    """A float32 copy of the encoder whose last layer normalises the latent."""
+    folded = copy.deepcopy(encoder)
+    folded.to_precision(torch.float32)
+    mean, std = scale.mean.to(folded.out_layer.weight), scale.std.to(folded.out_layer.weight)
+    count = len(mean)
+    with torch.no_grad():
+        folded.out_layer.weight[:count] /= std[:, None]
+        folded.out_layer.bias[:count] = (folded.out_layer.bias[:count] - mean) / std
+        folded.out_layer.bias[count:] -= 2 * std.log()
+    return folded
+
+
+def denormalising_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatMeshDecoder:
+    """A float32 copy of the decoder whose first layer undoes the scale of a normalised latent."""
+    folded = copy.deepcopy(decoder)
+    folded.to_precision(torch.float32)
+    layer = folded.input_layer
+    with torch.no_grad():
+        layer.bias.add_(layer.weight @ scale.mean.to(layer.weight))
+        layer.weight.mul_(scale.std.to(layer.weight))
+    return folded
+
+
+def codec_exports(
+    encoder: SLatEncoder, decoder: SLatMeshDecoder, scale: LatentScale, settings: AppearanceVaeSettings
+) -> Sequence[ExportedNetwork]:
+    """Both networks as they are written, with a normalised latent between them."""
+    half = {"use_fp16": True}
+    return [
+        ExportedNetwork(
+            ENCODER_KEY,
+            type(encoder).__name__,
+            {**encoder_arguments(settings), **half},
+            normalising_encoder(encoder, scale),
+        ),
+        ExportedNetwork(
+            DECODER_KEY,
+            type(decoder).__name__,
+            {**decoder_arguments(settings), **half},
+            denormalising_decoder(decoder, scale),
+        ),
+    ]
+
+
+def read_codec(folder: Path, device: torch.device) -> FrozenCodec:
+    """The autoencoder that stage "appearance-vae" exported.
+
+    Raises:
+        TrainingError: it is not there, or is something else.
+    """
+    return FrozenCodec(
+        encoder=read_network(folder, ENCODER_KEY, SLatEncoder, device),
+        decoder=read_network(folder, DECODER_KEY, SLatMeshDecoder, device),
+        digest=network_hash(folder, ENCODER_KEY),
+    )
+
+
+@cache
+def cached_codec(folder: Path, digest: str) -> FrozenCodec:
+    """`read_codec` on the CPU, once per process.
+
+    Raises:
+        TrainingError: as `read_codec`, or the weights are others than those of the digest.
+    """
+    codec = read_codec(folder, torch.device("cpu"))
+    if codec.digest != digest:
+        raise TrainingError(
+            f"{folder} holds other weights ({codec.digest[:8]}) than when this began ({digest[:8]}).",
+            cure="Train the autoencoder in another folder while a stage builds on this one.",
+        )
+    return codec

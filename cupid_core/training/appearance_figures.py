@@ -1,0 +1,120 @@
+"""How good a decoded appearance is: volumes, surfaces, colours against the truth; knows meshes, not networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cupid_core.errors import EmptyMeshError
+from cupid_core.mesh.flexicubes_tables import N_CORNERS
+from cupid_core.mesh.solid import extract_solid_mesh
+from cupid_core.models.decode_mesh import CubeFields
+from cupid_core.training.mesh_field import FieldTruth, ideal_rows
+from cupid_core.training.voxel_truth import VoxelTruth
+from cupid_core.types import TriangleMesh
+
+# Points compared with each other at a time, and points of a surface that are compared at all.
+_BLOCK = 1024
+_SURFACE_POINTS = 8192
+# A mesh that does not exist is this far from the truth: half the cube.
+_NO_MESH = 0.5
+_FEWEST_PIXELS = 1e-12
+
+
+def field_figures(rows: Tensor, truth: FieldTruth, voxels: VoxelTruth) -> dict[str, float]:
+    """Figures of a batch of whole objects, without making meshes.
+
+    Args:
+        rows: (64 N, 101) of the decoder.
+        truth: of the cubes.
+        voxels: what was decoded.
+
+    Returns:
+        "iou" of the volumes inside (mean over objects, by corners of cubes), and "colour_psnr" in dB of the
+        corners near the surface of all objects.
+    """
+    item = voxels.topology.item.repeat_interleave(len(rows) // len(voxels.topology.item))
+    inside = rows[:, :N_CORNERS] - 1 / _side(voxels) < 0
+    true_inside = truth.distance < 0
+    both = _per_item((inside & true_inside).sum(1), item, voxels.objects)
+    either = _per_item((inside | true_inside).sum(1), item, voxels.objects)
+    # Voxels inside the object that nobody decodes count as right: every corner of their cubes.
+    sure = voxels.interior * (voxels.truth.cubes**3 * N_CORNERS)
+    colour = torch.sigmoid(rows[:, -truth.attributes[0].numel() :].view_as(truth.attributes)[truth.near][:, :3])
+    error = (colour - truth.attributes[truth.near][:, :3]).square().mean()
+    return {"iou": float(((both + sure) / (either + sure)).mean()), "colour_psnr": psnr(float(error))}
+
+
+def mesh_figures(decoded: Sequence[TriangleMesh | None], ideal: Sequence[TriangleMesh]) -> dict[str, float]:
+    """Figures of meshes against the meshes the truth makes of the same cubes.
+
+    Args:
+        decoded: None where there is no surface.
+        ideal: the true ones.
+
+    Returns:
+        "chamfer": mean distance of points of either surface to the other, canonical units, mean of both directions
+        and over objects; "fscore": share of points within 1/64 of the other surface, harmonic mean; "surface_psnr"
+        in dB: colour of the nearest point, from truth to decoded.
+    """
+    chamfer, fscore, error = [], [], []
+    for mesh, true in zip(decoded, ideal, strict=True):
+        if mesh is None:
+            chamfer.append(_NO_MESH)
+            fscore.append(0.0)
+            continue
+        to_mesh, nearest = nearest_points(_some(true.vertices), mesh.vertices)
+        to_true, _ = nearest_points(_some(mesh.vertices), true.vertices)
+        chamfer.append(float(to_mesh.mean() + to_true.mean()) / 2)
+        recall, precision = (float((distance < 1 / 64).float().mean()) for distance in (to_mesh, to_true))
+        fscore.append(2 * precision * recall / max(precision + recall, _FEWEST_PIXELS))
+        if mesh.colours is not None and true.colours is not None:
+            error.append(float((mesh.colours[nearest] - _some(true.colours)).square().mean()))
+    figures = {"chamfer": sum(chamfer) / len(chamfer), "fscore": sum(fscore) / len(fscore)}
+    return {**figures, "surface_psnr": psnr(sum(error) / len(error))} if error else figures
+
+
+def meshes_of(fields: CubeFields) -> list[TriangleMesh | None]:
+    """The solid of every item; None where there is no surface."""
+    meshes: list[TriangleMesh | None] = []
+    for item in range(fields.topology.batch_size):
+        chosen = fields.topology.rows_of(item)
+        try:
+            coords, rows = fields.topology.coords[chosen, 1:], fields.rows[chosen].float()
+            meshes.append(extract_solid_mesh(coords, rows, fields.topology.resolution))
+        except EmptyMeshError:
+            meshes.append(None)
+    return meshes
+
+
+def ideal_meshes(fields: CubeFields, truth: FieldTruth) -> list[TriangleMesh]:
+    """The meshes that a decoder would give that says the truth about the same cubes."""
+    rows = ideal_rows(truth, fields.topology.resolution)
+    return [mesh for mesh in meshes_of(CubeFields(rows, fields.topology)) if mesh is not None]
+
+
+def nearest_points(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance (P,) of points (P, 3) to the nearest of others (Q, 3), and its row (P,)."""
+    found = [torch.cdist(block, others).min(dim=1) for block in torch.split(points, _BLOCK)]
+    return torch.cat([pair.values for pair in found]), torch.cat([pair.indices for pair in found])
+
+
+def psnr(mean_squared_error: float) -> float:
+    """Peak signal-to-noise ratio in dB of values in [0, 1]; at most 120."""
+    return -10 * math.log10(max(mean_squared_error, _FEWEST_PIXELS))
+
+
+def _some(values: Tensor) -> Tensor:
+    """At most `_SURFACE_POINTS` rows, evenly taken: vertices of an extraction lie evenly on the surface."""
+    return values[:: max(1, -(-len(values) // _SURFACE_POINTS))]
+
+
+def _per_item(values: Tensor, item: Tensor, count: int) -> Tensor:
+    return torch.zeros(count, device=values.device).index_add_(0, item, values.float())
+
+
+def _side(voxels: VoxelTruth) -> int:
+    return voxels.truth.resolution * voxels.truth.cubes

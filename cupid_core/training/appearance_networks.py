@@ -1,0 +1,125 @@
+"""The trained networks of stage 2 from their settings; knows settings and classes, not data or losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cupid_core.errors import ConfigError
+from cupid_core.models.appearance_flow import SLatFlowModel
+from cupid_core.models.appearance_vae import SLatEncoder
+from cupid_core.models.appearance_variants import PoseConditioning, appearance_flow
+from cupid_core.models.decode_mesh import SLatMeshDecoder
+from cupid_core.models.image_encoder import ImageEncoder
+from cupid_core.training.appearance_settings import AppearanceFlowSettings
+from cupid_core.training.stage import ExportedNetwork
+
+_WITH_LATENT = (PoseConditioning.LATENT, PoseConditioning.LATENT_VISIBLE, PoseConditioning.LATENT_VISUAL)
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenHelpers:
+    """What stage 2 needs and does not train.
+
+    Attributes:
+        image_encoder: of stage 1.
+        resolution: voxels per axis of the latent.
+        latent_channels: of the latent.
+        decoder: normalised latent to cubes, for figures; None where there is none.
+    """
+
+    image_encoder: ImageEncoder
+    resolution: int
+    latent_channels: int
+    decoder: SLatMeshDecoder | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AppearanceNetworks:
+    """The flow and, where its variant is told a latent, the encoder of that; and how to make them again.
+
+    Attributes:
+        flow: of the structured latent.
+        flow_arguments: of its constructor, plain json values.
+        encoder: image tokens at the voxels to the conditioning latent.
+        encoder_arguments: of its constructor.
+    """
+
+    flow: SLatFlowModel
+    flow_arguments: Mapping[str, Any]
+    encoder: SLatEncoder | None
+    encoder_arguments: Mapping[str, Any]
+
+    def exports(self) -> Sequence[ExportedNetwork]:
+        """Both as they go into a checkpoint."""
+        half = {"use_fp16": True}
+        arguments = {**self.flow_arguments, **half}
+        flow = ExportedNetwork("slat_flow_model", type(self.flow).__name__, arguments, self.flow)
+        if self.encoder is None:
+            return [flow]
+        kind, arguments = type(self.encoder).__name__, {**self.encoder_arguments, **half}
+        return [flow, ExportedNetwork("slat_encoder", kind, arguments, self.encoder)]
+
+
+def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> AppearanceNetworks:
+    """Fresh networks of any variant of the paper's Table 4.
+
+    Args:
+        settings: variant and sizes.
+        helpers: whose latent is sampled and whose tokens are the condition.
+
+    Raises:
+        ConfigError: heads that do not divide the width.
+    """
+    for name, trunk in (("network", settings), ("network.encoder", settings.encoder)):
+        if trunk.channels % trunk.heads:
+            raise ConfigError(
+                f"{name}.channels is {trunk.channels} with {trunk.heads} heads.",
+                cure="Use a multiple of the heads.",
+            )
+    conditioning = PoseConditioning(settings.conditioning)
+    arguments = flow_arguments(settings, helpers)
+    # The variant is a switch of the class; in a checkpoint it has to be said.
+    stated = {"visible_only": True} if conditioning is PoseConditioning.LATENT_VISIBLE else {}
+    encoder_arguments: dict[str, Any] = {}
+    if conditioning in _WITH_LATENT:
+        encoder_arguments = {
+            "in_channels": helpers.image_encoder.embed_dim,
+            "latent_channels": settings.condition_channels,
+            **settings.encoder.arguments(helpers.resolution),
+        }
+    return AppearanceNetworks(
+        flow=appearance_flow(conditioning, **arguments),
+        flow_arguments={**arguments, **stated},
+        encoder=SLatEncoder(**encoder_arguments) if encoder_arguments else None,
+        encoder_arguments=encoder_arguments,
+    )
+
+
+def flow_arguments(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> dict[str, Any]:
+    """Constructor arguments of the class of the variant, plain json values."""
+    conditioning, width = PoseConditioning(settings.conditioning), helpers.image_encoder.embed_dim
+    arguments: dict[str, Any] = {
+        "resolution": helpers.resolution,
+        "in_channels": helpers.latent_channels,
+        "out_channels": helpers.latent_channels,
+        "model_channels": settings.channels,
+        "cond_channels": width,
+        "num_blocks": settings.blocks,
+        "num_heads": settings.heads,
+        "mlp_ratio": settings.mlp_ratio,
+        "patch_size": 2 ** len(settings.levels),
+        "num_io_res_blocks": settings.blocks_per_level,
+        "io_block_channels": list(settings.levels),
+        "qk_rms_norm": True,
+        "occlusion_aware": settings.occlusion_aware,
+    }
+    if conditioning is not PoseConditioning.NONE:
+        arguments["cond_latent_channels"] = settings.condition_channels
+    if conditioning is PoseConditioning.POSITION:
+        arguments["cond_pos_embed_channels"] = width
+    if conditioning is PoseConditioning.LATENT_VISUAL:
+        arguments["visual_feat_resolution"] = settings.visual_resolution
+        arguments["visual_feat_channels"] = list(settings.visual_channels)
+    return arguments

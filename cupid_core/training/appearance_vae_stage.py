@@ -1,0 +1,155 @@
+"""Stage "appearance-vae": voxels with their surface to a latent of a few numbers, and back to the cubes of a mesh.
+
+Supervised directly with the truth at the corners of the cubes. The encoder serves training only (it makes the data
+of stage "appearance"); the decoder is shipped. Knows networks and truth; must not know optimisers or files.
+Source: structured latents of TRELLIS (Xiang et al. 2024), without their renderers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from cupid_core.data.assets.samples import LatentScale
+from cupid_core.models.appearance_vae import SLatEncoder
+from cupid_core.models.decode_mesh import CubeFields, SLatMeshDecoder
+from cupid_core.training.appearance_codec import codec_exports, codec_grid, encode, make_codec, measured_scale
+from cupid_core.training.appearance_figures import field_figures, ideal_meshes, mesh_figures, meshes_of
+from cupid_core.training.appearance_pictures import mesh_sheet
+from cupid_core.training.appearance_settings import AppearanceVaeSettings
+from cupid_core.training.losses import kl_divergence
+from cupid_core.training.mesh_field import FieldTruth, field_truth, mesh_field_loss
+from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
+from cupid_core.training.voxel_truth import CUBES, TabletopVoxels, VoxelSource, VoxelTruth
+
+_SHEET_OBJECTS = 4
+# Whole objects decoded at a time; each has some hundred thousand cubes.
+_AT_ONCE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Whole objects through encoder and decoder."""
+
+    voxels: VoxelTruth
+    truth: FieldTruth
+    latent: Tensor
+    fields: CubeFields
+
+
+class AppearanceVaeStage:
+    """Trains the appearance autoencoder.
+
+    Args:
+        settings: networks, loss and data.
+        context: where it runs.
+        source: of voxels; generated objects where None.
+
+    Raises:
+        ConfigError: see `make_codec`.
+    """
+
+    name = "appearance-vae"
+
+    def __init__(
+        self, settings: AppearanceVaeSettings, context: StageContext, source: VoxelSource | None = None
+    ) -> None:
+        self.settings, grid = settings, codec_grid(settings)
+        self.source = source or TabletopVoxels(settings, grid, seed=context.seed, device=context.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            encoder, decoder = make_codec(settings)
+        self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder}).to(context.device)
+
+    @property
+    def encoder(self) -> SLatEncoder:
+        """The training encoder."""
+        return cast(SLatEncoder, self.networks["encoder"])
+
+    @property
+    def decoder(self) -> SLatMeshDecoder:
+        """The mesh decoder; it takes latents that are not normalised."""
+        return cast(SLatMeshDecoder, self.networks["decoder"])
+
+    def batch(self, number: int) -> VoxelTruth:
+        """Voxels with the truth inside them."""
+        return self.source.batch(number)
+
+    def loss(self, batch: VoxelTruth, generator: torch.Generator) -> StepLoss:
+        """Encode, draw a latent, decode, compare with the truth of the same cubes."""
+        settings = self.settings
+        mean, logvar = encode(self.encoder, batch.truth, batch.topology)
+        noise = torch.randn(2, *mean.shape, generator=generator).to(mean.device)
+        # Measured against the latent's own spread, so that a larger latent is no way around it.
+        spread = settings.latent_noise * mean.detach().std(0)
+        latent = mean + (0.5 * logvar).exp() * noise[0] + spread * noise[1]
+        fields = self.decoder(latent, batch.topology)
+        terms = mesh_field_loss(
+            fields.rows,
+            field_truth(batch.truth, settings.loss.truncation),
+            batch.counted.repeat_interleave(CUBES**3),
+            fields.topology.resolution,
+            settings.loss,
+        )
+        divergence = kl_divergence(mean, logvar)
+        return StepLoss(
+            terms.total + settings.kl_weight * divergence,
+            {
+                "distance": terms.distance,
+                "colour": terms.colour,
+                "normal": terms.normal,
+                "wrong_side": terms.wrong_side,
+                "colour_mse": terms.colour_mse,
+                "kl": divergence,
+                "voxels": float(len(mean)),
+            },
+            images=batch.objects,
+        )
+
+    def validate(self) -> Mapping[str, float]:
+        """Ceiling of the representation on unseen objects of the trained and of the held-out families."""
+        figures: dict[str, float] = {}
+        count = self.settings.validation_objects
+        for split, prefix in (("train", ""), ("held_out", "held_out_")):
+            measured = [self._figures(part) for part in self._decoded(split, count, _AT_ONCE)]
+            for key in measured[0]:
+                figures[prefix + key] = sum(row[key] for row in measured) / len(measured)
+        return figures
+
+    def sheet(self) -> Image | None:
+        """Unseen objects: truth above what comes back."""
+        count = min(_SHEET_OBJECTS, self.settings.validation_objects)
+        decoded = next(iter(self._decoded("train", count, count)))
+        return mesh_sheet([ideal_meshes(decoded.fields, decoded.truth), meshes_of(decoded.fields)])
+
+    def scale(self) -> LatentScale:
+        """Mean and deviation of the latent on training objects; the same weights give the same numbers."""
+        count, cubes = self.settings.scale_objects, self.settings.lattice - 1
+        return measured_scale(self.encoder, self.source.seen(count, _AT_ONCE, cubes))
+
+    def exports(self) -> Sequence[ExportedNetwork]:
+        """Encoder and mesh decoder with a normalised latent between them; only the decoder is for users."""
+        return codec_exports(self.encoder, self.decoder, self.scale(), self.settings)
+
+    def close(self) -> None:
+        """Nothing runs in the background."""
+
+    def _figures(self, decoded: Decoded) -> dict[str, float]:
+        figures = field_figures(decoded.fields.rows, decoded.truth, decoded.voxels)
+        meshes = mesh_figures(meshes_of(decoded.fields), ideal_meshes(decoded.fields, decoded.truth))
+        deviation = decoded.latent.std(0)
+        spread = {"latent_std_min": float(deviation.min()), "latent_std_max": float(deviation.max())}
+        return {**figures, **meshes, **spread}
+
+    def _decoded(self, split: str, count: int, at_once: int) -> Iterator[Decoded]:
+        for voxels in self.source.unseen(split, count, at_once):
+            with torch.no_grad():
+                latent = encode(self.encoder, voxels.truth, voxels.topology).mean
+                fields = self.decoder(latent, voxels.topology)
+            truth = field_truth(voxels.truth, self.settings.loss.truncation)
+            yield Decoded(voxels, truth, latent, fields)

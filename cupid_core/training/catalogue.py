@@ -1,0 +1,92 @@
+"""All stages by name, built from the settings; the only place that knows every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cupid_core.errors import TrainingError
+from cupid_core.training.appearance_stage import build_appearance_stage
+from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
+from cupid_core.training.asset_source import AssetSource
+from cupid_core.training.fine_tune import start_from_checkpoint
+from cupid_core.training.run_settings import StageSettings
+from cupid_core.training.settings import TrainConfig
+from cupid_core.training.stage import Stage, StageContext
+from cupid_core.training.structure_batch import StructureSource
+from cupid_core.training.structure_stage import StructureStage
+from cupid_core.training.structure_vae_stage import StructureVaeStage
+from cupid_core.training.tabletop_source import TabletopSource
+
+
+def build_stage(name: str, config: TrainConfig, context: StageContext) -> Stage[Any]:
+    """A stage with fresh weights, which depend on the seed alone.
+
+    Raises:
+        TrainingError: an unknown name, or an earlier stage it builds on has not been trained.
+        CheckpointError: the checkpoint to start from is damaged.
+    """
+    run = stage_settings(name, config).run
+    torch.manual_seed(context.seed)
+    stage = STAGES[name](config, context)
+    if run.start_from:
+        start_from_checkpoint(stage, Path(run.start_from), run.mismatch)
+    return stage
+
+
+def stage_settings(name: str, config: TrainConfig) -> StageSettings:
+    """The section of the settings that belongs to a stage.
+
+    Raises:
+        TrainingError: an unknown name.
+    """
+    if name not in STAGES:
+        raise TrainingError(f"There is no stage '{name}'.", cure=f"Choose one of {', '.join(STAGES)}.")
+    section: StageSettings = getattr(config, name.replace("-", "_"))
+    return section
+
+
+def structure_source(config: TrainConfig, context: StageContext) -> StructureSource:
+    """Views with their structure, from the data the settings name."""
+    if config.data == "assets":
+        return AssetSource(config.assets, seed=context.seed)
+    return TabletopSource(
+        context.root / "shards",
+        config.tabletop,
+        seed=context.seed,
+        workers=context.workers,
+        device=str(context.device),
+    )
+
+
+def _occupancy_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    return StructureVaeStage("occupancy", config.occupancy_vae, context, structure_source(config, context))
+
+
+def _uv_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    return StructureVaeStage("uv", config.uv_vae, context, structure_source(config, context))
+
+
+def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    source = structure_source(config, context)
+    return StructureStage(config.structure, context, source, centred_uv=config.uv_vae.centred_input)
+
+
+def _appearance_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    return AppearanceVaeStage(config.appearance_vae, context)
+
+
+def _appearance(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    return build_appearance_stage(config, context)
+
+
+STAGES: dict[str, Callable[[TrainConfig, StageContext], Stage[Any]]] = {
+    "occupancy-vae": _occupancy_vae,
+    "uv-vae": _uv_vae,
+    "structure": _structure,
+    "appearance-vae": _appearance_vae,
+    "appearance": _appearance,
+}

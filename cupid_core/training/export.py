@@ -1,0 +1,98 @@
+"""Writes trained networks in the published layout and reads them back for the stages that build on them.
+
+Knows files and networks; must not know how they were trained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cupid_core.errors import CheckpointError, TrainingError
+from cupid_core.models.locate import sha256
+from cupid_core.models.weights import NetworkFiles, load_network
+from cupid_core.training.stage import ExportedNetwork
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+EXPORT = "export"
+MOST_FILE_BYTES = 16 * 2**20
+
+
+def write_networks(folder: Path, networks: Sequence[ExportedNetwork]) -> list[Path]:
+    """Write `ckpts/KEY.json` and `ckpts/KEY.safetensors` (float16) of each network.
+
+    Args:
+        folder: of the checkpoint.
+        networks: of a stage.
+
+    Returns:
+        The safetensors files.
+
+    Raises:
+        TrainingError: a weight does not fit into float16, or a file cannot be written.
+    """
+    written = []
+    for exported in networks:
+        path = folder / "ckpts" / f"{exported.key}.safetensors"
+        state = {name: value.detach().cpu() for name, value in exported.network.state_dict().items()}
+        half = {name: _half(value, name, exported.key).contiguous() for name, value in state.items()}
+        temporary = path.with_name(f".{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(half, temporary)
+            description = {"name": exported.class_name, "args": dict(exported.arguments)}
+            path.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise TrainingError(f"{path} cannot be written: {error}.", cure="Choose a writable folder.") from error
+        written.append(path)
+    return written
+
+
+def read_network(folder: Path, key: str, kind: type[NetworkT], device: torch.device) -> NetworkT:
+    """A network that an earlier stage exported: frozen, float32, in evaluation mode.
+
+    Args:
+        folder: what `write_networks` was given.
+        key: its name.
+        kind: what it has to be.
+        device: where it goes.
+
+    Raises:
+        TrainingError: it is not there, or is something else.
+    """
+    description = folder / "ckpts" / f"{key}.json"
+    cure = "Train the earlier stages first, with the same --out."
+    try:
+        named = json.loads(description.read_text(encoding="utf-8"))
+        files = NetworkFiles(key, named["name"], named["args"], description.with_suffix(".safetensors"))
+        network = load_network(files, device=device)
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
+        raise TrainingError(f"'{key}' cannot be taken from {folder}: {error}", cure=cure) from error
+    if not isinstance(network, kind):
+        raise TrainingError(f"'{key}' in {folder} is a {type(network).__name__}.", cure=cure)
+    return network
+
+
+def network_hash(folder: Path, key: str) -> str:
+    """Content hash of an exported network; what was trained on it fits no other."""
+    return sha256(folder / "ckpts" / f"{key}.safetensors")
+
+
+def _half(value: torch.Tensor, name: str, key: str) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.to(torch.float16)
+    if not bool(half.isfinite().all()):
+        raise TrainingError(
+            f"'{name}' of '{key}' has values up to {float(value.abs().max()):.3g}, float16 ends at 65504.",
+            cure="Look at the curve: a weight of this size is a run that diverged.",
+        )
+    return half

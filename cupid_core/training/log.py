@@ -1,0 +1,89 @@
+"""Numbers of a run as CSV, and as TensorBoard events where that package is installed. Knows names and numbers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cupid_core.errors import TrainingError
+
+
+class CsvLog:
+    """A CSV file whose first column is "step"; new names become new columns.
+
+    Args:
+        path: of the file.
+        keep_to_step: rows of later steps are dropped, because a resumed run makes them again.
+
+    Raises:
+        TrainingError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, keep_to_step: int) -> None:
+        self._path = path
+        self._columns = ["step"]
+        rows: list[dict[str, str]] = []
+        if path.is_file() and keep_to_step > 0:
+            with path.open(newline="", encoding="utf-8") as stream:
+                reader = csv.DictReader(stream)
+                rows = [row for row in reader if (row.get("step") or "").isdigit()]
+                self._columns = list(reader.fieldnames or ["step"])
+        self._rewrite([row for row in rows if int(row["step"]) <= keep_to_step])
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a row."""
+        row = {"step": str(step), **{name: f"{value:.6g}" for name, value in values.items()}}
+        if new := [name for name in row if name not in self._columns]:
+            with self._path.open(newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream))
+            self._columns += new
+            self._rewrite(rows)
+        with self._path.open("a", newline="", encoding="utf-8") as stream:
+            csv.DictWriter(stream, self._columns, restval="").writerow(row)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        temporary = self._path.with_name(f".{self._path.name}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, self._columns, restval="", extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(rows)
+            temporary.replace(self._path)
+        except OSError as error:
+            raise TrainingError(f"{self._path}: {error.strerror}.", cure="Choose a writable --out.") from error
+
+
+class RunLog:
+    """Losses and validations of a run.
+
+    Args:
+        folder: of the run; gets losses.csv, validation.csv and, with the package, a folder of events.
+        keep_to_step: see `CsvLog`.
+    """
+
+    def __init__(self, folder: Path, keep_to_step: int) -> None:
+        self._files = {kind: CsvLog(folder / f"{kind}.csv", keep_to_step) for kind in ("losses", "validation")}
+        self._events = _event_writer(folder / "tensorboard", keep_to_step)
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Append a row to "losses" or "validation"."""
+        self._files[kind].write(step, values)
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Finish the events."""
+        if self._events is not None:
+            self._events.close()
+
+
+def _event_writer(folder: Path, keep_to_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # an optional package
+        return None
+    return SummaryWriter(str(folder), purge_step=keep_to_step + 1)

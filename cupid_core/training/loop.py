@@ -1,0 +1,393 @@
+"""The one training loop: batches, losses, steps, averages, logs, pictures, checkpoints - of any stage.
+
+Knows the protocol `training.stage.Stage`; must not know what is trained. A run that was stopped anywhere and
+resumed makes the same numbers as one that was not, because batch and noise follow from the number of the step.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cupid_core.errors import TrainingError
+from cupid_core.training.ema import WeightAverage
+from cupid_core.training.export import EXPORT, write_networks
+from cupid_core.training.lock import exclusive
+from cupid_core.training.log import RunLog
+from cupid_core.training.optimiser import MasterOptimiser, StepReport
+from cupid_core.training.parallel import Alone, Parallel
+from cupid_core.training.run_settings import RunSettings
+from cupid_core.training.schedule import stable_then_decay
+from cupid_core.training.stage import Stage
+from cupid_core.training.state import STATE, TrainingState, load_state, save_state
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SPARE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How this part of a run is carried out.
+
+    Attributes:
+        folder: of the run; gets state.pt, losses.csv, validation.csv, sheets/ and export/.
+        seed: of the noise; with the number of a batch it determines everything random.
+        resume: continue from state.pt; False starts at step 0.
+        time_limit_s: stop, saved, before so many seconds have passed; None for no limit.
+        settings: YAML kept in the state for people.
+    """
+
+    folder: Path
+    seed: int = 0
+    resume: bool = False
+    time_limit_s: float | None = None
+    settings: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What happened, for people.
+
+    Attributes:
+        step: finished steps.
+        steps: of the whole run.
+        images_per_s: throughput since the last report.
+        values: means since the last report, or figures of a validation.
+        kind: what the values are.
+    """
+
+    step: int
+    steps: int
+    images_per_s: float
+    values: Mapping[str, float]
+    kind: Literal["losses", "validation"] = "losses"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        step: finished steps.
+        reason: all steps done, out of time, or asked to stop by a signal.
+        images: samples seen.
+        seconds: spent in steps, all parts of the run together.
+    """
+
+    step: int
+    reason: Literal["finished", "time", "signal"]
+    images: int
+    seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def train(
+    stage: Stage[Any],
+    run: RunSettings,
+    options: LoopOptions,
+    on_progress: OnProgress | None = None,
+    parallel: Parallel | None = None,
+) -> RunResult:
+    """Train a stage until its last step, the time limit, or a signal (SIGINT, SIGTERM); always saved at the end.
+
+    Args:
+        stage: what to train; its networks are put in the precision of the run.
+        run: length, optimiser, precision, intervals.
+        options: folder, seed, resume, time limit.
+        on_progress: called with every line of the log and every validation.
+        parallel: the group of processes; this one alone where None.
+
+    Raises:
+        TrainingError: the state cannot be read, written, or does not fit the stage, or another process is training
+            in the folder.
+    """
+    parallel = parallel or Alone()
+    try:
+        with exclusive(options.folder) if parallel.rank == 0 else nullcontext():
+            return _Run(stage, run, options, on_progress or _ignore, parallel).until_stopped()
+    finally:
+        stage.close()
+
+
+def generator_of(seed: int, number: int) -> torch.Generator:
+    """The CPU generator of a batch: the same for the same seed and number, unlike for any others."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**63 - 1)
+    return torch.Generator(device="cpu").manual_seed(mixed)
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(
+        self, stage: Stage[Any], run: RunSettings, options: LoopOptions, report: OnProgress, parallel: Parallel
+    ) -> None:
+        self.started = time.monotonic()
+        self.stage, self.run, self.options = stage, run, options
+        self.report, self.parallel = report, parallel
+        for network in stage.networks.children():
+            network.to_precision(PRECISIONS[run.precision])  # type: ignore[operator]  # see Stage.networks
+            network.train()
+        self.optimiser = MasterOptimiser(stage.networks, run.optimiser, half=run.precision == "float16")
+        self.average = WeightAverage(self.optimiser.masters, run.ema_decay)
+        self.step, self.seconds, self.images = 0, 0.0, 0
+        if options.resume:
+            self._load()
+        self.log = RunLog(options.folder, self.step) if parallel.rank == 0 else None
+        self.feed = _Feed(stage, run.prefetch)
+        self.window = _Window()
+
+    def until_stopped(self) -> RunResult:
+        reason: Literal["finished", "time", "signal"] = "finished"
+        longest, save_s, saved_at = 0.0, 0.0, time.monotonic()
+        with _stop_signal() as stopped:
+            try:
+                while self.step < self.run.steps:
+                    before = time.monotonic()
+                    self._step()
+                    self._look()
+                    longest = max(longest, time.monotonic() - before)
+                    if self.parallel.any(stopped.is_set()):
+                        reason = "signal"
+                        break
+                    if self._out_of_time(longest + save_s):
+                        reason = "time"
+                        break
+                    if time.monotonic() - saved_at > 60 * self.run.save_minutes:
+                        save_s, saved_at = self._save(), time.monotonic()
+                self._save()
+                self._export()
+            finally:
+                self.feed.close()
+                if self.log is not None:
+                    self.log.close()
+        return RunResult(self.step, reason, self.images, self.seconds)
+
+    def _step(self) -> None:
+        before = time.monotonic()
+        seen = 0
+        for part in range(self.run.accumulate):
+            number = (self.step * self.run.accumulate + part) * self.parallel.world + self.parallel.rank
+            batch = self.feed.get(number, number + self.parallel.world)
+            loss = self.stage.loss(batch, generator_of(self.options.seed, number))
+            (loss.total * (self.optimiser.loss_scale / self.run.accumulate)).backward()  # type: ignore[no-untyped-call]
+            self.window.add({"loss": loss.total, **loss.logged})
+            seen += loss.images * self.parallel.world
+        if self.parallel.world > 1:
+            self.parallel.average([_gradient(p) for p in self.optimiser.parameters.values()])
+        self.step += 1
+        share = stable_then_decay(self.step, self.run.steps, self.run.optimiser)
+        moved = self.optimiser.step(share)
+        self.average.update(self.optimiser.masters, self.step)
+        spent = time.monotonic() - before
+        self.seconds, self.images = self.seconds + spent, self.images + seen
+        self.window.finish_step(moved, seen, spent)
+
+    def _look(self) -> None:
+        """Log, validate and draw where it is time to."""
+        if self.log is None:
+            return
+        last = self.step == self.run.steps
+        if self.step % self.run.log_every == 0 or last:
+            rate = self.run.optimiser.learning_rate * stable_then_decay(
+                self.step, self.run.steps, self.run.optimiser
+            )
+            values, speed = self.window.mean()
+            times = {"images_per_s": speed, "images": float(self.images), "seconds": self.seconds}
+            self.log.write("losses", self.step, {**values, "learning_rate": rate, **times})
+            self.report(Progress(self.step, self.run.steps, speed, values))
+            self.window = _Window()
+        if _due(self.step, self.run.validate_every) or (last and self.run.validate_every):
+            with self.averaged():
+                figures = dict(self.stage.validate())
+            self.log.write("validation", self.step, {**figures, "images": float(self.images)})
+            self.report(Progress(self.step, self.run.steps, 0.0, figures, kind="validation"))
+        if _due(self.step, self.run.sheet_every) or (last and self.run.sheet_every):
+            with self.averaged():
+                picture = self.stage.sheet()
+            if picture is not None:
+                folder = self.options.folder / "sheets"
+                folder.mkdir(parents=True, exist_ok=True)
+                picture.save(folder / f"{self.step:07d}.png")
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged weights in the networks, without gradients, for the time of a block."""
+        with averaged_weights(self.stage, self.optimiser, self.average):
+            yield
+
+    def _out_of_time(self, needed: float) -> bool:
+        limit = self.options.time_limit_s
+        if limit is None:
+            return False
+        return self.parallel.any(time.monotonic() - self.started + 1.5 * needed + _SPARE_SECONDS > limit)
+
+    def _save(self) -> float:
+        before = time.monotonic()
+        if self.parallel.rank == 0:
+            state = TrainingState(
+                self.stage.name,
+                self.step,
+                self.seconds,
+                self.images,
+                self.options.seed,
+                self.optimiser.masters,
+                self.average.values,
+                self.optimiser.state_dict(),
+                self.options.settings,
+            )
+            save_state(state, self.options.folder / STATE)
+        return time.monotonic() - before
+
+    @torch.no_grad()
+    def _export(self) -> None:
+        """Write the averaged weights, not rounded to the precision of the run; the last thing that a run does."""
+        if self.log is None:
+            return
+        for network in self.stage.networks.children():
+            network.to_precision(torch.float32)  # type: ignore[operator]  # see Stage.networks
+        for name, parameter in self.stage.networks.named_parameters():
+            if name in self.average.values:
+                parameter.copy_(self.average.values[name])
+        self.stage.networks.eval()
+        write_networks(self.options.folder / EXPORT, self.stage.exports())
+
+    def _load(self) -> None:
+        path = self.options.folder / STATE
+        state = load_state(path, self.stage.name)
+        put_weights(self.optimiser, self.average, state, origin=str(path))
+        try:
+            self.optimiser.load_state_dict(state.optimiser)
+        except ValueError as error:
+            raise TrainingError(f"{path} has another optimiser: {error}.", cure=_CURE_FIT) from error
+        if state.seed != self.options.seed:
+            raise TrainingError(f"{path} is of seed {state.seed}, not {self.options.seed}.", cure=_CURE_FIT)
+        self.step, self.seconds, self.images = state.step, state.seconds, state.images
+
+
+_CURE_FIT = "Resume with the settings the run was started with, or start it anew in another folder."
+
+
+def put_weights(optimiser: MasterOptimiser, average: WeightAverage, state: TrainingState, *, origin: str) -> None:
+    """Fill masters, networks and average from a state.
+
+    Raises:
+        TrainingError: names or shapes differ.
+    """
+    for held, saved in ((optimiser.masters, state.masters), (average.values, state.average)):
+        wrong = sorted(
+            name
+            for name in held.keys() | saved.keys()
+            if name not in held or name not in saved or held[name].shape != saved[name].shape
+        )
+        if wrong:
+            some = ", ".join(wrong[:5])
+            raise TrainingError(f"{origin} does not fit: {len(wrong)} weights differ ({some}).", cure=_CURE_FIT)
+    with torch.no_grad():
+        for name, value in optimiser.masters.items():
+            value.copy_(state.masters[name])
+    optimiser.refresh()
+    average.load(state.average)
+
+
+@contextmanager
+def averaged_weights(stage: Stage[Any], optimiser: MasterOptimiser, average: WeightAverage) -> Iterator[None]:
+    """Put the averaged weights into the networks of a stage for the time of a block, without gradients."""
+    trained = {name: value.clone() for name, value in optimiser.masters.items()}
+    optimiser.refresh(average.values)
+    stage.networks.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        # Masters that are parameters themselves were overwritten, so all come back from the copy.
+        optimiser.refresh(trained)
+        stage.networks.train()
+
+
+class _Window:
+    """Sums since the last line of the log; numbers stay on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Tensor | float]] = {}
+        self._images, self._seconds = 0, 0.0
+
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        for name, value in values.items():
+            self._sums.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+
+    def finish_step(self, moved: StepReport, images: int, seconds: float) -> None:
+        self.add({"gradient": moved.norm, "clip": moved.bound, "skipped": float(moved.skipped)})
+        self._images, self._seconds = self._images + images, self._seconds + seconds
+
+    def mean(self) -> tuple[dict[str, float], float]:
+        """Mean of every value, and images per second."""
+        means = {name: sum(float(value) for value in values) / len(values) for name, values in self._sums.items()}
+        return means, self._images / max(self._seconds, 1e-9)
+
+
+class _Feed:
+    """Batches by number, the next ones made ahead by one thread."""
+
+    def __init__(self, stage: Stage[Any], ahead: int) -> None:
+        self._stage, self._ahead = stage, ahead
+        self._pool = ThreadPoolExecutor(1) if ahead else None
+        self._waiting: dict[int, Future[Any]] = {}
+
+    def get(self, number: int, following: int) -> Any:
+        if self._pool is None:
+            return self._stage.batch(number)
+        for later in range(number, number + self._ahead * (following - number) + 1, following - number):
+            if later not in self._waiting:
+                self._waiting[later] = self._pool.submit(self._stage.batch, later)
+        return self._waiting.pop(number).result()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the second SIGINT interrupts at once, as usual."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def note(number: int, frame: object) -> None:
+        if stopped.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _due(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0
+
+
+def _ignore(progress: Progress) -> None:
+    """Nobody watches."""

@@ -1,0 +1,98 @@
+"""Muon: momentum whose matrices are made orthogonal before they are added. Knows matrices, not networks.
+
+Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers"; coefficients of the iteration from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Push all singular values towards 1.
+
+    Args:
+        matrices: (N, n, n).
+
+    Returns:
+        (N, n, n) in the type of the input; singular values between about 0.7 and 1.2, those of exact zeros stay 0.
+    """
+    a, b, c = _COEFFICIENTS
+    x: Tensor = matrices.bfloat16()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(_ITERATIONS):
+        gram = torch.bmm(x, x.mT)
+        x = a * x + torch.bmm(torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x)
+    return x.to(matrices.dtype)
+
+
+def squares(matrix: Tensor) -> Tensor | None:
+    """Cut a matrix whose longer edge is a multiple of the shorter into squares (N, n, n); None where it is not.
+
+    Stacked projections (queries, keys, values) are several maps in one matrix; each is made orthogonal by itself.
+    """
+    rows, columns = matrix.shape
+    edge = min(rows, columns)
+    if max(rows, columns) % edge:
+        return None
+    if rows >= columns:
+        return matrix.reshape(-1, edge, edge)
+    return matrix.reshape(edge, -1, edge).transpose(0, 1)
+
+
+def _joined(parts: Tensor, rows: int, columns: int) -> Tensor:
+    """Undo `squares`."""
+    if rows >= columns:
+        return parts.reshape(rows, columns)
+    return parts.transpose(0, 1).reshape(rows, columns)
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised in squares; all squares of one size go through one batched call.
+
+    Args:
+        parameters: matrices that `squares` can cut.
+        lr: root mean square of the entries of an update.
+        momentum: memory of the gradient.
+        weight_decay: decoupled, times the learning rate.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure here
+        """Move the matrices that have a gradient."""
+        for group in self.param_groups:
+            by_edge: dict[int, list[tuple[Tensor, Tensor]]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parts = squares(self._momentum(parameter, group["momentum"]))
+                    assert parts is not None, "the optimiser hands over only matrices that can be cut"
+                    by_edge.setdefault(min(parameter.shape), []).append((parameter, parts))
+            for edge, members in by_edge.items():
+                # Orthogonal matrices have entries of root mean square edge^-1/2.
+                turned = orthogonalised(torch.cat([parts for _, parts in members])) * edge**0.5
+                for (parameter, _), update in zip(
+                    members, turned.split([len(parts) for _, parts in members]), strict=True
+                ):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(_joined(update, *parameter.shape), alpha=group["lr"])
+
+    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        gradient = parameter.grad
+        assert gradient is not None
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum"], momentum)

@@ -1,0 +1,156 @@
+"""Moves weights along their gradients: float32 masters, clipping, AdamW or Muon. Knows modules, not stages.
+
+Networks compute in the precision of the run; what is optimised, averaged and saved are float32 copies (of
+parameters that are float32 themselves: the parameters). A gradient that is not finite skips the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cupid_core.training.clipping import AdaptiveClip
+from cupid_core.training.muon import Muon, squares
+from cupid_core.training.run_settings import OptimiserSettings
+
+_SMALLEST_MUON_EDGE = 16
+_SCALE_START, _SCALE_GROWTH = 20.0, 1e-3
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did.
+
+    Attributes:
+        norm: of the gradient before clipping.
+        bound: of the clipping.
+        skipped: the gradient was not finite, nothing moved.
+    """
+
+    norm: float
+    bound: float
+    skipped: bool
+
+
+class MasterOptimiser:
+    """Optimiser over the float32 masters of a dictionary of networks.
+
+    Args:
+        networks: already in the precision of the run.
+        settings: rule, rates and clipping.
+        half: the torso is float16, whose gradients need a loss scale.
+    """
+
+    def __init__(self, networks: nn.ModuleDict, settings: OptimiserSettings, *, half: bool = False) -> None:
+        self.settings = settings
+        self.parameters = {name: p for name, p in networks.named_parameters() if p.requires_grad}
+        self.masters = {
+            name: p.data if p.dtype == torch.float32 else p.detach().float().clone()
+            for name, p in self.parameters.items()
+        }
+        self.clip = AdaptiveClip(settings.max_grad_norm, settings.clip_history, settings.clip_percentile)
+        self._log2_scale: float | None = _SCALE_START if half else None
+        turned = [
+            name for name in self.masters if settings.kind == "muon" and _is_hidden_matrix(name, self.masters)
+        ]
+        rest = [name for name in self.masters if name not in turned]
+        groups = [
+            {
+                "params": [self.masters[name] for name in rest if (self.masters[name].dim() > 1) == decays],
+                "weight_decay": settings.weight_decay if decays else 0.0,
+            }
+            for decays in (True, False)
+        ]
+        self._adamw = torch.optim.AdamW(groups, lr=0.0, betas=(settings.beta1, settings.beta2))
+        self._muon = (
+            Muon([self.masters[name] for name in turned], lr=0.0, weight_decay=settings.weight_decay)
+            if turned
+            else None
+        )
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by before it is differentiated."""
+        return 1.0 if self._log2_scale is None else 2.0**self._log2_scale
+
+    def step(self, rate_share: float) -> StepReport:
+        """Move the masters along the gradients that the networks hold, then refresh the networks.
+
+        Args:
+            rate_share: share of the full learning rates.
+        """
+        for name, parameter in self.parameters.items():
+            gradient = parameter.grad
+            self.masters[name].grad = None if gradient is None else gradient.float() / self.loss_scale
+            parameter.grad = None
+        gradients = [master.grad for master in self.masters.values() if master.grad is not None]
+        norm = float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))) if gradients else 0.0
+        bound = self.clip.bound
+        finite = norm < float("inf")  # false for NaN as well
+        if self._log2_scale is not None:
+            self._log2_scale += _SCALE_GROWTH if finite else -1.0
+        if finite:
+            if norm > bound:
+                torch._foreach_mul_(gradients, bound / norm)
+            self.clip.remember(norm)
+            self._move(rate_share)
+        for master in self.masters.values():
+            master.grad = None
+        return StepReport(norm, bound, skipped=not finite)
+
+    def _move(self, rate_share: float) -> None:
+        for group in self._adamw.param_groups:
+            group["lr"] = self.settings.learning_rate * rate_share
+        self._adamw.step()
+        if self._muon is not None:
+            for group in self._muon.param_groups:
+                group["lr"] = self.settings.muon_learning_rate * rate_share
+            self._muon.step()
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self, values: Mapping[str, Tensor] | None = None) -> None:
+        """Put the masters, or other values of their names and shapes, into the networks."""
+        source = self.masters if values is None else values
+        for name, parameter in self.parameters.items():
+            if source[name].data_ptr() != parameter.data_ptr():
+                parameter.copy_(source[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs beside the masters."""
+        return {
+            "adamw": self._adamw.state_dict(),
+            "muon": None if self._muon is None else self._muon.state_dict(),
+            "clip": self.clip.state_dict(),
+            "log2_scale": self._log2_scale,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue as the saved one.
+
+        Raises:
+            ValueError: the saved optimiser moved other parameters.
+        """
+        if (state["muon"] is None) != (self._muon is None):
+            raise ValueError("one of them uses muon, the other does not")
+        self._adamw.load_state_dict(state["adamw"])
+        if self._muon is not None:
+            self._muon.load_state_dict(state["muon"])
+        self.clip.load_state_dict(state["clip"])
+        if self._log2_scale is not None and state["log2_scale"] is not None:
+            self._log2_scale = float(state["log2_scale"])
+
+
+def _is_hidden_matrix(name: str, masters: Mapping[str, Tensor]) -> bool:
+    """Weights of linear layers inside a stack of blocks; embeddings, inputs and outputs stay with AdamW."""
+    value = masters[name]
+    return (
+        ".blocks." in name
+        and value.dim() == 2
+        and min(value.shape) >= _SMALLEST_MUON_EDGE
+        and squares(value) is not None
+    )

@@ -1,0 +1,94 @@
+"""The state of a training run in one file that is always whole. Knows files and tensors, not stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError  # the type only: loading is weights-only
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cupid_core.errors import TrainingError
+
+STATE = "state.pt"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """Everything a run continues from. Batches and noise follow from the number of the step and the seed.
+
+    Attributes:
+        stage: name of the stage.
+        step: finished steps.
+        seconds: time spent in steps so far.
+        images: samples seen so far.
+        seed: of the run.
+        masters: float32 weights by name.
+        average: averaged weights by name.
+        optimiser: of `MasterOptimiser.state_dict`.
+        settings: YAML of the settings of the stage, for people.
+    """
+
+    stage: str
+    step: int
+    seconds: float
+    images: int
+    seed: int
+    masters: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    optimiser: Mapping[str, Any]
+    settings: str = ""
+
+
+def save_state(state: TrainingState, path: Path) -> None:
+    """Write a state; whatever happens, the file is the old one or the new one.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    values = {"format": _FORMAT, **{name: getattr(state, name) for name in state.__dataclass_fields__}}
+    values.update(masters=dict(state.masters), average=dict(state.average), optimiser=dict(state.optimiser))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            torch.save(values, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        if temporary.exists():
+            temporary.unlink()
+        raise TrainingError(
+            f"{path} cannot be written: {error}.", cure="Free space or choose another --out."
+        ) from error
+
+
+def load_state(path: Path, stage: str) -> TrainingState:
+    """Read a state.
+
+    Args:
+        path: the file.
+        stage: name of the stage it must be of.
+
+    Raises:
+        TrainingError: missing, damaged, of another stage or format.
+    """
+    cure = "Give the run folder of this stage, or start without --resume."
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"There is no {path} to resume from.", cure=cure) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise TrainingError(f"{path} is damaged: {error}.", cure=cure) from error
+    if not isinstance(values, dict) or values.pop("format", None) != _FORMAT or values.get("stage") != stage:
+        raise TrainingError(f"{path} is not a state of '{stage}' that this version reads.", cure=cure)
+    try:
+        return TrainingState(**values)
+    except TypeError as error:
+        raise TrainingError(f"{path} is damaged: {error}.", cure=cure) from error

@@ -1,0 +1,97 @@
+"""What the stages of the structure learn from: images, occupancy, image positions; and where it comes from.
+
+Knows voxels, cameras and images as tensors; the sources know their data sets. Must not know networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StructureBatch:
+    """B views.
+
+    Attributes:
+        image: (B, 4, S, S) RGB on black and the mask channel: 1 object, 0 not object, 1/2 hidden (it may be
+        there). occupancy: (B, 1, R, R, R) bool.
+        uv: (B, 2, R, R, R) positions of the voxel centres in the image, clamped to [0, 1].
+        flag: (B, 1, R, R, R) bool, voxels inside the image.
+        xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells, or None.
+        seen: (B, 1, g, g) bool, cells that show the object, or None.
+    """
+
+    image: Tensor
+    occupancy: Tensor
+    uv: Tensor
+    flag: Tensor
+    xyz: Tensor | None = None
+    seen: Tensor | None = None
+
+    def to(self, device: torch.device) -> StructureBatch:
+        """The same batch on another device."""
+        return StructureBatch(
+            self.image.to(device),
+            self.occupancy.to(device),
+            self.uv.to(device),
+            self.flag.to(device),
+            None if self.xyz is None else self.xyz.to(device),
+            None if self.seen is None else self.seen.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StructureTruth:
+    """Cameras and symmetries of the views of a validation batch, for figures.
+
+    Attributes:
+        intrinsics: (B, 3, 3) normalised.
+        T_camera_object: (B, 4, 4).
+        symmetry: (B, 3) int64, rows of `data.tabletop.symmetry.SymmetryGroup`.
+    """
+
+    intrinsics: Tensor
+    T_camera_object: Tensor
+    symmetry: Tensor
+
+
+class StructureSource(Protocol):
+    """Batches of views by number."""
+
+    def batch(self, number: int, size: int) -> StructureBatch:
+        """Training views, on whatever device; the same for the same number and size."""
+        ...
+
+    def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
+        """Unseen views, unchanged, always the same; their truth on the CPU."""
+        ...
+
+    def close(self) -> None:
+        """Stop background work."""
+        ...
+
+
+def voxel_centres(resolution: int) -> Tensor:
+    """Centres (R, R, R, 3) of the voxels of the canonical cube."""
+    axis = (torch.arange(resolution) + 0.5) / resolution - 0.5
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+
+
+def project_normalised(points: Tensor, T_camera_object: Tensor, intrinsics: Tensor) -> Tensor:
+    """Normalised positions (B, ..., 2) of object points (B, ..., 3) or (1, ..., 3); points must be in front.
+
+    Args:
+        points: object frame.
+        T_camera_object: (B, 4, 4).
+        intrinsics: (B, 3, 3) normalised.
+    """
+    full = torch.einsum("bij,bjk->bik", intrinsics, T_camera_object[:, :3])
+    count = len(full)
+    flat = points.reshape(points.shape[0], -1, 3).expand(count, -1, 3)
+    seen = torch.baddbmm(full[:, None, :, 3], flat, full[:, :, :3].mT)
+    uv = seen[..., :2] / seen[..., 2:]
+    return uv.view(count, *points.shape[1:-1], 2)

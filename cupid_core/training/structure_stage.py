@@ -1,0 +1,257 @@
+"""Stage `structure`: the image encoder and the flow of the structure latent, trained together.
+
+Source: CUPID (arXiv 2510.20776) section 3, conditional flow matching over the latents of occupancy and UV. At
+small scale the image tokens must also say which canonical point each patch shows (a head that is used in
+training only): without it a small network trained on few images does not learn to tell the view. Knows voxels
+and images as tensors; must not know optimisers, files beside the exports of earlier stages, or ROS.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from cupid_core.config import SamplerConfig
+from cupid_core.models.conv_image_encoder import ConvImageTransformer
+from cupid_core.models.image_encoder import ImageEncoder
+from cupid_core.models.structure_flow import SparseStructureFlowModel
+from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from cupid_core.sampling.noise import NoiseSource
+from cupid_core.sampling.sample import sample, sampling_times
+from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.flow import draw_times, flow_sample, velocity_loss_per_item
+from cupid_core.training.official_encoder import official_image_encoder
+from cupid_core.training.sheets import scatter, sheet
+from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
+from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centres
+from cupid_core.training.structure_figures import occupancy_f1, occupancy_iou, pose_errors_deg, uv_error_px
+from cupid_core.training.structure_settings import ImageEncoderSettings, StructureSettings
+from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
+from cupid_core.training.surface_head import SurfaceHead, surface_loss
+
+_SHEET_ITEMS = 8
+
+
+class StructureStage:
+    """Image encoder, flow and surface head; the autoencoders of the structure are frozen.
+
+    Args:
+        settings: sizes and losses.
+        context: device and the folder with the exports of the autoencoder stages.
+        source: of views.
+        centred_uv: what the UV encoder was trained to read (`StructureVaeSettings.centred_input`).
+
+    Raises:
+        TrainingError: an autoencoder has not been trained.
+    """
+
+    name = "structure"
+
+    def __init__(
+        self,
+        settings: StructureSettings,
+        context: StageContext,
+        source: StructureSource,
+        *,
+        centred_uv: bool = True,
+    ) -> None:
+        self._settings, self._source, self._device = settings, source, context.device
+        self._encoders, self._decoders = {}, {}
+        self._centred = centred_uv
+        for kind in ("occupancy", "uv"):
+            folder = context.root / f"{kind}-vae" / EXPORT
+            encoder = read_network(folder, ENCODER_KEYS[kind], SparseStructureEncoder, context.device)
+            decoder = read_network(folder, DECODER_KEYS[kind], SparseStructureDecoder, context.device)
+            self._encoders[kind], self._decoders[kind] = encoder, decoder
+        look = settings.image_encoder
+        trained = look.kind == "conv"
+        self.image_encoder: ImageEncoder = (
+            ConvImageTransformer(**image_encoder_arguments(look))
+            if trained
+            else official_image_encoder(look.kind, look.file, context.device)
+        )
+        self._flow_arguments = self._sizes()
+        self.flow = SparseStructureFlowModel(**self._flow_arguments)
+        networks: dict[str, nn.Module] = {"structure_flow": self.flow}
+        if trained:
+            networks["image_encoder"] = self.image_encoder
+        self.head: SurfaceHead | None = None
+        if trained and settings.surface_weight > 0:
+            self.head = SurfaceHead(self.image_encoder.embed_dim)
+            networks["surface_head"] = self.head
+        self.networks = nn.ModuleDict(networks).to(context.device)
+
+    def batch(self, number: int) -> StructureBatch:
+        """Views of this number."""
+        return self._source.batch(number, self._settings.run.batch_size).to(self._device)
+
+    def loss(self, batch: StructureBatch, generator: torch.Generator) -> StepLoss:
+        """Velocity error of several noise draws per image, and the error of the surface points."""
+        tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
+        velocity, logged = self._velocity_loss(self.latent(batch), tokens, generator)
+        total = velocity
+        if self.head is not None and batch.xyz is not None and batch.seen is not None:
+            cells = tokens[:, self.image_encoder.num_prefix_tokens :]
+            points, visible = self.head(cells, self.image_encoder.native_grid)
+            surface = surface_loss(points, visible, batch.xyz, batch.seen, self._settings.surface_scale)
+            total = total + self._settings.surface_weight * (surface.points + surface.mask)
+            logged |= {"surface": surface.points, "surface_error": surface.error, "surface_mask": surface.mask}
+        return StepLoss(total, logged, len(batch.image))
+
+    def _velocity_loss(
+        self, x0: Tensor, tokens: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Mean over `draws` conditional draws of every image and some draws without any condition.
+
+        The share without is exact instead of drawn, and costs no image: the network knows the constant that the
+        empty condition makes.
+        """
+        count, draws = len(x0), self._settings.draws
+        dropout = self._settings.flow.condition_dropout
+        free = round(dropout / (1 - dropout) * count * draws)
+        chosen = torch.randint(count, (free,), generator=generator).to(x0.device)
+        data = torch.cat([x0.repeat_interleave(draws, dim=0), x0[chosen]])
+        noise = torch.randn(data.shape, generator=generator).to(data)
+        times = draw_times(len(data), self._settings.flow, generator, x0.device)
+        drawn = flow_sample(data, noise, times)
+        memories = tuple(block.cross_kv(tokens) for block in self.flow.blocks)  # type: ignore[operator]
+        predicted = self.flow.denoise(
+            drawn.x_t, self.flow.modulations(1000.0 * drawn.t), memories, null_items=free
+        )
+        per_item = velocity_loss_per_item(predicted, drawn.target, len(data))
+        half = x0.shape[1] // 2
+        with torch.no_grad():
+            error = (predicted - drawn.target).square()[: count * draws]
+        return per_item.mean(), {
+            "velocity": per_item[: count * draws].mean(),
+            "velocity_occupancy": error[:, :half].mean(),
+            "velocity_uv": error[:, half:].mean(),
+        }
+
+    @torch.no_grad()
+    def latent(self, batch: StructureBatch) -> Tensor:
+        """x0 (B, C, r, r, r): the latent of occupancy, then that of image positions."""
+        volumes = {kind: volume(batch, kind, centred=self._centred) for kind in ("occupancy", "uv")}
+        return torch.cat([self._encoders[kind](values)[0] for kind, values in volumes.items()], dim=1)
+
+    def validate(self) -> Mapping[str, float]:
+        """Velocity error at fixed noise, and figures of one sampled structure per view."""
+        batch, truth = self._unseen()
+        with torch.random.fork_rng(devices=[]):
+            logged = self.loss(batch, torch.Generator().manual_seed(0)).logged
+        figures = {name: float(value) for name, value in logged.items()}
+        occupied, uv = self._sampled(batch)
+        size = batch.image.shape[-1]
+        actual = batch.occupancy[:, 0]
+        inside = actual & batch.flag[:, 0]
+        figures["iou"] = float(occupancy_iou(occupied, actual).mean())
+        figures["f1"] = float(occupancy_f1(occupied, actual).mean())
+        figures["uv_error_px"] = float(uv_error_px(uv, batch.uv, inside, size).nanmedian())
+        if truth is not None:
+            error = pose_errors_deg(occupied.cpu(), uv.cpu(), truth, size)
+            figures["rotation_deg"] = float(error.median())
+            figures["rotation_within_15"] = float((error < 15).float().mean())
+        return figures
+
+    def _sampled(self, batch: StructureBatch) -> tuple[Tensor, Tensor]:
+        """One sample per view: occupancy (B, R, R, R) bool and positions (B, 2, R, R, R)."""
+        config = SamplerConfig(
+            steps=self._settings.validation_steps,
+            guidance_strength=self._settings.validation_guidance,
+            guidance_from_t=0.0,
+            rescale_t=2.0,
+        )
+        tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
+        shape = (len(tokens), self.flow.in_channels, *(self.flow.resolution,) * 3)
+        prepared = self.flow.condition(tokens, sampling_times(config))
+        latent = sample(
+            self.flow.velocity(prepared),
+            self.flow.velocity(prepared, null_half=True),
+            NoiseSource(0).draw(shape, self._device),
+            config,
+        )
+        half = latent.shape[1] // 2
+        occupied = self._decoders["occupancy"](latent[:, :half])[:, 0] > 0
+        return occupied, torch.sigmoid(self._decoders["uv"](latent[:, half:])[:, 1:])
+
+    def sheet(self) -> Image | None:
+        """Image, mask channel, predicted and true surface points, predicted and true voxels in the image."""
+        batch = self._unseen()[0]
+        occupied, uv = self._sampled(batch)
+        tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
+        colours = voxel_centres(occupied.shape[-1]) + 0.5
+        rows: list[list[Tensor]] = []
+        for item in range(min(_SHEET_ITEMS, len(uv))):
+            row = [batch.image[item, :3], batch.image[item, -1:]]
+            if self.head is not None and batch.xyz is not None and batch.seen is not None:
+                cells = tokens[item : item + 1, self.image_encoder.num_prefix_tokens :]
+                points, _ = self.head(cells, self.image_encoder.native_grid)
+                row += [(field + 0.5) * batch.seen[item] for field in (points[0], batch.xyz[item])]
+            truth = batch.occupancy[item, 0].cpu()
+            for grid, field in ((occupied[item].cpu(), uv[item]), (truth, batch.uv[item])):
+                row.append(scatter(field.cpu().permute(1, 2, 3, 0)[grid], colours[grid]))
+            rows.append(row)
+        return sheet(rows)
+
+    def exports(self) -> Sequence[ExportedNetwork]:
+        """Flow and, where it is trained, image encoder."""
+        flow = copy.deepcopy(self.flow).to_precision(torch.float32)
+        found = [
+            ExportedNetwork(
+                "sparse_structure_flow_model",
+                type(flow).__name__,
+                {**self._flow_arguments, "use_fp16": True},
+                flow,
+            )
+        ]
+        if self._settings.image_encoder.kind == "conv":
+            encoder = copy.deepcopy(self.image_encoder).to_precision(torch.float32)
+            arguments = {**image_encoder_arguments(self._settings.image_encoder), "use_fp16": True}
+            found.append(ExportedNetwork("image_encoder", type(encoder).__name__, arguments, encoder))
+        return found
+
+    def close(self) -> None:
+        """Stop background work."""
+        self._source.close()
+
+    def _unseen(self) -> tuple[StructureBatch, StructureTruth | None]:
+        batch, truth = self._source.validation(self._settings.validation_views)
+        return batch.to(self._device), truth
+
+    @torch.no_grad()
+    def _sizes(self) -> dict[str, Any]:
+        """Constructor arguments of the flow; the size of the latent is that of the encoders' answer."""
+        batch, _ = self._source.validation(1)
+        latent = self.latent(batch.to(self._device))
+        network = self._settings.network
+        return {
+            "resolution": latent.shape[-1],
+            "in_channels": latent.shape[1],
+            "out_channels": latent.shape[1],
+            "model_channels": network.model_channels,
+            "cond_channels": self.image_encoder.embed_dim,
+            "num_blocks": network.num_blocks,
+            "num_heads": network.num_heads,
+            "mlp_ratio": network.mlp_ratio,
+            "patch_size": network.patch_size,
+            "share_mod": network.share_mod,
+            "qk_rms_norm": True,
+        }
+
+
+def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
+    """Constructor arguments of the small image encoder."""
+    return {
+        "img_size": settings.image_size,
+        "in_channels": settings.in_channels,
+        "stem_channels": list(settings.stem_channels),
+        "stem_residual": list(settings.stem_residual),
+        "embed_dim": settings.embed_dim,
+        "depth": settings.depth,
+        "num_heads": settings.num_heads,
+    }

@@ -1,0 +1,174 @@
+"""Batches of generated tabletop views: which shards a batch draws from, and the truth of a changed view.
+
+Knows shards and cameras; must not know networks or losses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cupid_core.config import Settings, setting
+from cupid_core.data.tabletop import TabletopSettings
+from cupid_core.models.conv_image_encoder import with_hidden as with_hidden
+from cupid_core.training.shards import ShardStore
+from cupid_core.training.structure_batch import (
+    StructureBatch,
+    StructureTruth,
+    project_normalised,
+    voxel_centres,
+)
+from cupid_core.training.tabletop_views import DEPTH_STRIDE, TabletopViewRecipe, unpack_bits
+from cupid_core.training.view_change import (
+    ViewChange,
+    ViewChangeSettings,
+    change_colour,
+    change_image,
+    draw_change,
+    draw_hidden_known,
+)
+
+
+class TabletopSourceSettings(Settings):
+    """Generated views as training data."""
+
+    objects: TabletopSettings = TabletopSettings(views_per_object=4)
+    change: ViewChangeSettings = ViewChangeSettings()
+    objects_per_shard: int = setting(128, "count", "Objects in a shard.", ge=1)
+    first_shards: int = setting(8, "count", "Shards that have to exist before the first batch.", ge=1)
+    most_shards: int = setting(400, "count", "No more shards than these are made.", ge=1)
+    uses_per_view: float = setting(
+        4.0, "count", "Mean uses of a view over a long run; more means fewer new shards.", gt=0.0
+    )
+    validation_objects: int = setting(128, "count", "Unseen objects for validation.", ge=1)
+    cells: int = setting(32, "count", "Cells along an image edge with a surface point.", ge=1)
+
+
+class TabletopSource:
+    """`StructureSource` of generated views.
+
+    The pool of shards that a batch draws from grows with the number of the batch, never with the clock, so that
+    batches are the same on a fast machine and on a slow one; a slow one waits.
+
+    Args:
+        root: folder of the shards.
+        settings: of views and shards.
+        seed: of the data; validation takes the next one.
+        workers: background processes; they make shards on the CPU.
+        device: where batches are made and, without workers, shards.
+    """
+
+    def __init__(
+        self, root: Path, settings: TabletopSourceSettings, *, seed: int = 0, workers: int = 0, device: str = "cpu"
+    ) -> None:
+        self._settings, self._seed = settings, seed
+        self._device = torch.device(device)
+        recipe = TabletopViewRecipe(
+            settings.objects, settings.objects_per_shard, seed, device="cpu" if workers else device
+        )
+        self._store = ShardStore(root, recipe, workers)
+        self._store.request(settings.first_shards)
+        unseen = settings.objects.model_copy(update={"views_per_object": 1})
+        self._unseen = ShardStore(
+            root, TabletopViewRecipe(unseen, settings.validation_objects, seed + 1, device=device)
+        )
+        self._views = settings.objects_per_shard * settings.objects.views_per_object
+        self._centres = voxel_centres(settings.objects.resolution).to(self._device)
+
+    def pool(self, number: int, size: int) -> int:
+        """Shards that batch `number` may draw from."""
+        grown = int(number * size / (self._settings.uses_per_view * self._views))
+        return min(self._settings.first_shards + grown, self._settings.most_shards)
+
+    def batch(self, number: int, size: int) -> StructureBatch:
+        """Views drawn evenly from the pool, each changed afresh; on the device of the source."""
+        generator = torch.Generator().manual_seed((self._seed << 40) + number)
+        count = self.pool(number, size)
+        self._store.request(min(count + 2, self._settings.most_shards))
+        shards = torch.randint(count, (size,), generator=generator).tolist()
+        views = torch.randint(self._views, (size,), generator=generator).tolist()
+        rows = [
+            (self._store.read_next_good(shard, count), view) for shard, view in zip(shards, views, strict=True)
+        ]
+        return self._made(_gathered(rows), self._settings.change, generator)
+
+    def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
+        """The first `size` unseen views, unchanged."""
+        shard = self._unseen.read_next_good(0, 1)
+        size = min(size, self._settings.validation_objects)
+        stored = _gathered([(shard, row) for row in range(size)])
+        truth = StructureTruth(stored["intrinsics"], stored["T_camera_object"], stored["symmetry"])
+        return self._made(stored, None, torch.Generator().manual_seed(0)), truth
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._store.close()
+
+    def _made(
+        self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
+    ) -> StructureBatch:
+        count, resolution = len(stored["image"]), self._settings.objects.resolution
+        size = stored["image"].shape[-1]
+        change = draw_change(count, settings, generator).to(self._device)
+        known = draw_hidden_known(count, settings, generator).to(self._device)
+        stored = {
+            **{name: value.to(self._device) for name, value in stored.items()},
+            "occluder": unpack_bits(stored["occluder"], size * size).to(self._device),
+            "shell": unpack_bits(stored["shell"], resolution**3).to(self._device),
+        }
+        occluder = stored["occluder"].view(count, 1, size, size).float()
+        image, hidden = change_image(stored["image"].float() / 255, occluder, change)
+        if settings is not None:
+            image = change_colour(image, settings, generator)
+        shell = stored["shell"].view(count, 1, *(resolution,) * 3)
+        occupancy = torch.where(change.mirrored.view(-1, 1, 1, 1, 1), shell.flip(3), shell)
+        centres = change.flip_object(self._centres[None].expand(count, *self._centres.shape))
+        uv = change.forwards(project_normalised(centres, stored["T_camera_object"], stored["intrinsics"]))
+        inside = ((uv >= 0) & (uv <= 1)).all(dim=-1)
+        xyz, seen = self._surface(stored, change)
+        return StructureBatch(
+            image=with_hidden(image, hidden * known.view(-1, 1, 1, 1)),
+            occupancy=occupancy,
+            uv=uv.clamp(0, 1).permute(0, 4, 1, 2, 3).contiguous(),
+            flag=inside[:, None],
+            xyz=xyz,
+            seen=seen,
+        )
+
+    def _surface(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
+        """Surface points at the centres of the cells of the changed view: of the nearest pixel with depth."""
+        count, cells = len(stored["depth"]), self._settings.cells
+        axis = (torch.arange(cells, device=self._device) + 0.5) / cells
+        v, u = torch.meshgrid(axis, axis, indexing="ij")
+        old = change.backwards(torch.stack([u, v], dim=-1).expand(count, cells, cells, 2))
+        edge = stored["depth"].shape[-1]
+        step = DEPTH_STRIDE / stored["image"].shape[-1]
+        first = 0.5 / stored["image"].shape[-1]
+        nearest = torch.round((old - first) / step).long()
+        inside = ((nearest >= 0) & (nearest < edge)).all(dim=-1)
+        column, row = nearest.clamp(0, edge - 1).unbind(-1)
+        depth = stored["depth"].float().flatten(1).gather(1, (row * edge + column).flatten(1)).view_as(row)
+        pixel = torch.stack([column, row], dim=-1) * step + first
+        rays = _homogeneous(pixel) @ stored["intrinsics"].inverse().mT[:, None]
+        T = stored["T_camera_object"]
+        points = (rays * depth[..., None] - T[:, None, None, :3, 3]) @ T[:, None, :3, :3]
+        return change.flip_object(points).permute(0, 3, 1, 2), (inside & (depth > 0))[:, None]
+
+
+def _homogeneous(uv: Tensor) -> Tensor:
+    """(..., 2) to (..., 3) with a last 1."""
+    return torch.cat([uv, torch.ones_like(uv[..., :1])], dim=-1)
+
+
+def _gathered(rows: list[tuple[dict[str, Tensor], int]]) -> dict[str, Tensor]:
+    """Stack views of shards and what belongs to their objects; nothing else of the shards is read."""
+    result = {}
+    for name in ("image", "occluder", "depth", "intrinsics", "T_camera_object"):
+        result[name] = torch.stack([shard[name][view] for shard, view in rows])
+    for name in ("shell", "symmetry"):
+        result[name] = torch.stack(
+            [shard[name][view * len(shard[name]) // len(shard["image"])] for shard, view in rows]
+        )
+    return result

@@ -1,0 +1,94 @@
+"""Shards of generated tabletop objects and their views; knows the generator and what training needs of it.
+
+What can be computed again is not stored: image positions and surface points follow from camera and depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cupid_core.config import to_yaml
+from cupid_core.data.tabletop import TabletopSettings, sample_tabletop
+
+# On a CPU; more at once cost memory and save no time. An accelerator makes a shard at once.
+_OBJECTS_AT_ONCE = 16
+DEPTH_STRIDE = 2
+
+
+@dataclass(frozen=True)
+class TabletopViewRecipe:
+    """Shards of O objects in V views each, object by object.
+
+    Tensors of a shard, with r voxels, S pixels, N = O * V views:
+        shell (O, r^3 / 8) uint8 packed, symmetry (O, 3), family (O,), scale_m (O,), index (O,);
+        image (N, 4, S, S) uint8, occluder and mask_full (N, S^2 / 8) uint8 packed,
+        depth (N, S / 2, S / 2) float16 of every second pixel, 0 off the object,
+        intrinsics (N, 3, 3), T_camera_object (N, 4, 4) float32.
+
+    Attributes:
+        settings: of the generator.
+        objects: O.
+        seed: of the data set.
+        split: "train" or "held_out".
+        device: where the generator computes.
+    """
+
+    settings: TabletopSettings
+    objects: int = 128
+    seed: int = 0
+    split: str = "train"
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """Folder name, for people."""
+        return f"tabletop-views-{self.split}-{self.seed}"
+
+    def describe(self) -> str:
+        """What the shards depend on."""
+        return f"version: 1\nobjects: {self.objects}\nseed: {self.seed}\nsplit: {self.split}\n" + to_yaml(
+            self.settings
+        )
+
+    def make(self, index: int) -> dict[str, Tensor]:
+        """Objects index * O to (index + 1) * O - 1 of the data set."""
+        first = index * self.objects
+        parts = []
+        together = _OBJECTS_AT_ONCE if self.device == "cpu" else self.objects
+        for start in range(first, first + self.objects, together):
+            chosen = range(start, min(start + together, first + self.objects))
+            parts.append(self._stored(chosen))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _stored(self, indices: range) -> dict[str, Tensor]:
+        with torch.no_grad():
+            batch = sample_tabletop(
+                indices, self.settings, seed=self.seed, split=self.split, device=self.device
+            ).to("cpu")
+        return {
+            "shell": pack_bits(batch.shell.flatten(1)),
+            "symmetry": batch.symmetry,
+            "family": batch.family,
+            "scale_m": batch.scale_m.float(),
+            "index": batch.index,
+            "image": (batch.image.clamp(0, 1) * 255).round().to(torch.uint8),
+            "occluder": pack_bits(batch.occluder.flatten(1) > 0.5),
+            "mask_full": pack_bits(batch.mask_full.flatten(1) > 0.5),
+            "depth": batch.depth[:, 0, ::DEPTH_STRIDE, ::DEPTH_STRIDE].to(torch.float16),
+            "intrinsics": batch.intrinsics.float(),
+            "T_camera_object": batch.T_camera_object.float(),
+        }
+
+
+def pack_bits(rows: Tensor) -> Tensor:
+    """(N, M) bool to (N, M / 8) uint8; undone by `unpack_bits`."""
+    return torch.from_numpy(np.packbits(rows.cpu().numpy(), axis=1))
+
+
+def unpack_bits(packed: Tensor, count: int) -> Tensor:
+    """(N, M / 8) uint8 to the first `count` of (N, M) bool; undone by `pack_bits`."""
+    return torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=count)).bool()

@@ -1,0 +1,10 @@
+"""What the tests of the training share; builders of tiny stages are in `tiny_stages`."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "training"

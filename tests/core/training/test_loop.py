@@ -1,0 +1,180 @@
+"""The loop: resuming is exact whatever stopped the run; Ctrl-C and the time limit save; states are whole."""
+
+import csv
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from tiny_stages import run_settings, structure_stage, vae_stage
+
+from cupid_core.errors import TrainingError
+from cupid_core.training import state as state_module
+from cupid_core.training.lock import exclusive
+from cupid_core.training.loop import LoopOptions, generator_of, train
+from cupid_core.training.state import STATE, load_state, save_state
+
+STEPS = 12
+
+
+def _state(folder, stage):
+    return load_state(folder / STATE, stage)
+
+
+def _interrupt_at(step):
+    """Send this process the signal of Ctrl-C when the loop reports a step."""
+
+    def watch(news):
+        if news.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return watch
+
+
+def _same(left, right):
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, right[name]), name
+        elif isinstance(value, dict):
+            _same(value, right[name])
+        else:
+            assert value == right[name] or isinstance(value, list), name
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precision, kind):
+    run = run_settings(
+        STEPS,
+        precision=precision,
+        batch_size=4,
+        accumulate=2,
+        log_every=1,
+        optimiser={"kind": kind, "clip_history": 4},
+    )
+    train(structure_stage(root, run, fixed=False), run, LoopOptions(root / "whole", seed=3))
+    for stop in (5, 8):
+        stage = structure_stage(root, run, fixed=False)
+        result = train(stage, run, LoopOptions(root / "parts", seed=3, resume=stop > 5), _interrupt_at(stop))
+        assert (result.reason, result.step) == ("signal", stop)
+        assert stage._source.closed
+    result = train(structure_stage(root, run, fixed=False), run, LoopOptions(root / "parts", seed=3, resume=True))
+    assert (result.reason, result.step, result.images) == ("finished", STEPS, STEPS * 4 * 2)
+    whole, parts = _state(root / "whole", "structure"), _state(root / "parts", "structure")
+    _same(dict(whole.masters), dict(parts.masters))
+    _same(dict(whole.average), dict(parts.average))
+    _same(whole.optimiser, parts.optimiser)
+    whole_rows, parts_rows = (
+        [
+            {name: value for name, value in row.items() if name not in ("images_per_s", "seconds")}
+            for row in csv.DictReader((root / name / "losses.csv").open())
+        ]
+        for name in ("whole", "parts")
+    )
+    assert whole_rows == parts_rows and len(whole_rows) == STEPS
+
+
+def test_other_seeds_make_other_weights(root):
+    run = run_settings(3, batch_size=4)
+    for seed in (0, 1):
+        train(vae_stage("uv", root, run), run, LoopOptions(root / str(seed), seed=seed))
+    one, other = (_state(root / str(seed), "uv-vae").masters for seed in (0, 1))
+    assert not torch.equal(one["encoder.input_layer.weight"], other["encoder.input_layer.weight"])
+
+
+def test_generators_differ_between_numbers_and_seeds():
+    first = {
+        float(torch.rand(1, generator=generator_of(seed, number))) for seed in range(20) for number in range(50)
+    }
+    assert len(first) > 990
+
+
+def test_the_time_limit_stops_in_time_and_saves(root):
+    run = run_settings(100_000, batch_size=4)
+    before = time.monotonic()
+    result = train(vae_stage("uv", root, run), run, LoopOptions(root / "run", time_limit_s=3.5))
+    assert result.reason == "time"
+    assert 0 < result.step < 100_000
+    assert time.monotonic() - before < 3.5
+    assert _state(root / "run", "uv-vae").step == result.step
+
+
+def test_two_runs_in_one_folder_are_refused(root):
+    run = run_settings(2, batch_size=4)
+    stage = vae_stage("uv", root, run)
+    with exclusive(root / "run"), pytest.raises(TrainingError, match="Another process"):
+        train(stage, run, LoopOptions(root / "run"))
+    assert stage._source.closed
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
+
+
+def test_a_run_in_another_thread_needs_no_signals(root):
+    run = run_settings(2, batch_size=4)
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(train(vae_stage("uv", root, run), run, LoopOptions(root / "run")))
+    )
+    thread.start()
+    thread.join()
+    assert results[0].reason == "finished"
+
+
+def test_prefetched_batches_make_the_same_weights(root):
+    for ahead in (0, 3):
+        run = run_settings(4, batch_size=4, prefetch=ahead)
+        train(vae_stage("uv", root, run, fixed=False), run, LoopOptions(root / str(ahead)))
+    one, other = (_state(root / str(ahead), "uv-vae").masters for ahead in (0, 3))
+    _same(dict(one), dict(other))
+
+
+def test_averaged_weights_are_only_borrowed(root):
+    weights = []
+    run = run_settings(4, batch_size=4, validate_every=2, sheet_every=2)
+    plain = run_settings(4, batch_size=4)
+    for settings in (run, plain):
+        folder = root / str(len(weights))
+        train(vae_stage("occupancy", root, settings), settings, LoopOptions(folder))
+        weights.append(dict(_state(folder, "occupancy-vae").masters))
+    _same(*weights)
+    assert len(list((root / "0" / "sheets").iterdir())) == 2
+    assert len(list(csv.DictReader((root / "0" / "validation.csv").open()))) == 2
+
+
+def test_a_state_of_another_stage_or_shape_or_seed_is_refused(root):
+    run = run_settings(2, batch_size=4)
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
+    with pytest.raises(TrainingError, match="not a state of 'occupancy-vae'"):
+        train(vae_stage("occupancy", root, run), run, LoopOptions(root / "run", resume=True))
+    with pytest.raises(TrainingError, match="seed"):
+        train(vae_stage("uv", root, run), run, LoopOptions(root / "run", seed=1, resume=True))
+    with pytest.raises(TrainingError, match=r"no .* to resume"):
+        train(vae_stage("uv", root, run), run, LoopOptions(root / "nowhere", resume=True))
+    state = _state(root / "run", "uv-vae")
+    masters = {**state.masters, "encoder.input_layer.bias": torch.zeros(3)}
+    save_state(state_module.TrainingState(**{**vars(state), "masters": masters}), root / "run" / STATE)
+    with pytest.raises(TrainingError, match="1 weights differ"):
+        train(vae_stage("uv", root, run), run, LoopOptions(root / "run", resume=True))
+
+
+def test_a_damaged_state_is_refused_and_a_failed_save_keeps_the_old(root, monkeypatch):
+    run = run_settings(2, batch_size=4)
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
+    path = root / "run" / STATE
+    good = path.read_bytes()
+
+    def fail_half_way(values, stream):
+        stream.write(good[: len(good) // 2])
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_module.torch, "save", fail_half_way)
+        with pytest.raises(TrainingError, match="no space"):
+            save_state(_state(root / "run", "uv-vae"), path)
+    assert path.read_bytes() == good
+    assert [item.name for item in path.parent.iterdir() if "state" in item.name] == [STATE]
+    path.write_bytes(good[: len(good) // 2])
+    with pytest.raises(TrainingError, match="damaged"):
+        load_state(path, "uv-vae")
