@@ -92,7 +92,7 @@ def shell(count: int, resolution: int = 64) -> Tensor:
 
 
 def compare(sides: Mapping[str, Callable[[], Tensor]], rounds: int, sync: Callable[[], None]) -> dict[str, float]:
-    """Median seconds of each side, run in turn after a warm-up, their ratio, and how far their results differ."""
+    """Median seconds of two sides, run in turn after a warm-up, first over second, and how far results differ."""
     results = {name: side() for name, side in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -103,8 +103,9 @@ def compare(sides: Mapping[str, Callable[[], Tensor]], rounds: int, sync: Callab
             sync()
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    difference = float((results["plain"] - results["cached"]).abs().max())
-    return {**medians, "ratio": medians["plain"] / medians["cached"], "largest difference": difference}
+    first, second = sides
+    difference = float((results[first] - results[second]).abs().max())
+    return {**medians, "ratio": medians[first] / medians[second], "largest difference": difference}
 
 
 def structure_sides(config: SamplerConfig, device: str) -> dict[str, Callable[[], Tensor]]:
@@ -128,12 +129,17 @@ def structure_sides(config: SamplerConfig, device: str) -> dict[str, Callable[[]
     return {"plain": plain, "cached": cached}
 
 
-def appearance_sides(config: SamplerConfig, voxels: int, device: str) -> dict[str, Callable[[], Tensor]]:
+def appearance_sides(
+    config: SamplerConfig, voxels: int, device: str, torso: torch.dtype = torch.float32
+) -> dict[str, Callable[[], Tensor]]:
     """Whole stage-2 runs; the plain side makes the pose-aligned features anew in every call."""
     flow = appearance_flow(MID_FLOW).to(device).eval()
     encoder = slat_encoder(MID_ENCODER).to(device).eval()
     fill(flow)
     fill(encoder)
+    flow.to_precision(torso)
+    encoder.to_precision(torso)
+    torch.manual_seed(0)  # the same inputs for every precision
     topology = VoxelTopology.build(shell(voxels).to(device), 64, window_size=8, levels=flow.levels)
     view = VoxelView(
         uv=torch.rand(voxels, 2, device=device),
@@ -160,6 +166,13 @@ def appearance_sides(config: SamplerConfig, voxels: int, device: str) -> dict[st
         return sample(flow.velocity(prepared), flow.velocity(prepared, null_half=True), noise, config)
 
     return {"plain": plain, "cached": cached}
+
+
+def torso_sides(config: SamplerConfig, voxels: int, device: str) -> dict[str, Callable[[], Tensor]]:
+    """Whole cached stage-2 runs with the torso in single and in half precision."""
+    single = appearance_sides(config, voxels, device)["cached"]
+    half = appearance_sides(config, voxels, device, torch.bfloat16)["cached"]
+    return {"float32": single, "bfloat16": half}
 
 
 def two_calls(under: Velocity, free: Velocity) -> Velocity:
@@ -271,13 +284,15 @@ def run(quick: bool, steps: int, device: str) -> dict[str, Any]:
     sync = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     figures: dict[str, Any] = {"steps": config.steps, "voxels": voxels, "threads": torch.get_num_threads()}
     with Progress(console=Console(stderr=True)) as progress, torch.inference_mode():
-        task = progress.add_task("networks", total=4)
+        task = progress.add_task("networks", total=5)
         for stage, sides in (
             ("stage 1", structure_sides(config, device)),
             ("stage 2", appearance_sides(config, voxels, device)),
         ):
             figures[stage] = compare(sides, rounds, sync)
             progress.advance(task)
+        figures["torso"] = compare(torso_sides(config, voxels, device), rounds, sync)
+        progress.advance(task)
         figures["extraction"] = extraction_peak_mb()
         progress.advance(task)
         figures["full-size TFLOP"] = full_size_flops(voxels)
@@ -300,6 +315,11 @@ def show(figures: dict[str, Any]) -> None:
             f"{row['largest difference']:.1e}",
         )
     console.print(table)
+    torso = figures["torso"]
+    console.print(
+        f"Stage 2, cached: torso in float32 {torso['float32']:.2f} s, in bfloat16 {torso['bfloat16']:.2f} s, "
+        f"ratio {torso['ratio']:.2f}, largest difference {torso['largest difference']:.1e}"
+    )
     console.print(
         "Mesh extraction at 256^3, sphere shell: {cubes} cubes, {triangles} triangles, "
         "peak {peak MB:.0f} MB beyond imports, of which input {input MB:.0f} MB".format(**figures["extraction"])
