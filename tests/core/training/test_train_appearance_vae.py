@@ -50,11 +50,11 @@ def fields_of(rows, voxels):
 def test_eight_samples_are_learnt_by_heart():
     stage = AppearanceVaeStage(VAE.model_copy(update={"sample": VoxelSampleSettings(crop=3)}), CONTEXT)
     batch = stage.batch(0)
-    optimiser = torch.optim.AdamW(stage.networks.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
-    losses, steps = [], 60
+    optimiser = torch.optim.AdamW(stage.networks.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    losses, steps = [], 45
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * min(1, (step + 1) / 5, 3 * (steps - step) / steps)
+            group["lr"] = 4e-3 * min(1, (step + 1) / 5, 3 * (steps - step) / steps)
         loss = stage.loss(batch, torch.Generator().manual_seed(step))
         optimiser.zero_grad()
         loss.total.backward()
