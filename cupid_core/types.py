@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import torch
 from torch import Tensor
 
-from cupid_core.errors import InvalidTensorError
+from cupid_core.errors import InvalidDepthError, InvalidTensorError
+from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.sim3 import Sim3
 
 
@@ -66,3 +68,76 @@ class TriangleMesh:
         """
         normals = None if self.normals is None else self.normals @ S_a_b.rotation().mT
         return replace(self, vertices=S_a_b.apply(self.vertices), normals=normals)
+
+
+class ScaleSource(str, Enum):
+    """Where the metric scale of an object comes from, best first."""
+
+    SENSOR = "depth_sensor"
+    MODEL = "depth_model"
+    KNOWN_SIZE = "known_size"
+    UNKNOWN = "unknown"
+
+
+class Verdict(str, Enum):
+    """What a robot should make of a reconstruction."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """Metric depth of every pixel of an image.
+
+    Attributes:
+        depth_m: (H, W) float32 camera z in metres, NaN where there is no measurement.
+        source: SENSOR or MODEL.
+        scale_std: relative standard deviation of all depths together, the part that no averaging removes.
+        camera: the camera that a model of depth estimated along with it; None where it estimates none.
+    """
+
+    depth_m: Tensor
+    source: ScaleSource
+    scale_std: float = 0.0
+    camera: Camera | None = None
+
+    def __post_init__(self) -> None:
+        """Check shape and type.
+
+        Raises:
+            InvalidDepthError: not (H, W) float32, or no pixel is measured.
+        """
+        if self.depth_m.dim() != 2 or self.depth_m.dtype != torch.float32:
+            raise InvalidDepthError(
+                f"Depth has shape {tuple(self.depth_m.shape)} and type {self.depth_m.dtype}.",
+                cure="Expected (H, W) float32 in metres; `geometry.depth_to_metres` reads what sensors deliver.",
+            )
+        if not bool(self.depth_m.isfinite().any()):
+            raise InvalidDepthError(
+                "The depth image has not one valid pixel.", cure="Check range and alignment of the sensor."
+            )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a reconstruction agrees with what was seen.
+
+    Attributes:
+        silhouette_iou: of the re-rendered mesh with the mask, where nothing else hides the object.
+        colour_psnr_db: of the re-rendered colours inside both silhouettes; None without a mesh or colours.
+        reprojection_rms_px: of the pairs behind the pose, pixels of the whole image.
+        inlier_ratio: of these pairs.
+        depth_residual_m: median absolute difference of rendered and measured depth; None without depth.
+        verdict: what to make of it.
+        reasons: why it is not good; empty where it is.
+    """
+
+    silhouette_iou: float
+    colour_psnr_db: float | None
+    reprojection_rms_px: float
+    inlier_ratio: float
+    depth_residual_m: float | None = None
+    verdict: Verdict = Verdict.GOOD
+    reasons: tuple[str, ...] = ()

@@ -63,7 +63,7 @@ ONLY_IN = {
     "cv2": {"geometry/distortion.py", "pose", "image", "perception", "data", "render", "cli", "evaluation"},
     "safetensors": {"models/weights.py", "data", "training"},
     "huggingface_hub": {"models/locate.py", "runtime/environment.py"},
-    "pydantic": {"config.py", "models/weights.py", "training/run_settings.py"},
+    "pydantic": {"config", "models/weights.py", "training/run_settings.py"},
     "rclpy": set(),
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}

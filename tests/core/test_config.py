@@ -46,7 +46,7 @@ def test_every_setting_says_what_it_is() -> None:
         )
         types = get_args(field.annotation) or (field.annotation,)
         if any(isinstance(kind, type) and issubclass(kind, numbers.Number) and kind is not bool for kind in types):
-            assert config._bounds(field), f"{name} is a number without bounds"
+            assert config.bounds_of(field), f"{name} is a number without bounds"
 
 
 def test_yaml_round_trip(tmp_path: Path) -> None:
