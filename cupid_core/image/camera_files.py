@@ -1,0 +1,141 @@
+"""Reads cameras from files and from text; knows the spellings of CameraInfo, not images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from cupid_core.errors import CupidError, InvalidCameraError, UnreadableFileError
+from cupid_core.geometry import Camera, Distortion
+
+_LAYOUT = (
+    "Give a sensor_msgs/CameraInfo as YAML or JSON (width, height, k, distortion_model, d), a calibration file of "
+    "camera_calibration, or a mapping with width, height and K."
+)
+
+
+def parse_camera(text: str, width: int, height: int) -> Camera:
+    """Read "fx,fy,cx,cy", pixels with pixel centres at integers, of a pinhole camera.
+
+    Raises:
+        InvalidCameraError: not four numbers, or no camera.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        fx, fy, cx, cy = (float(part) for part in parts)
+    except ValueError as error:
+        raise InvalidCameraError(
+            f"'{text}' is not fx,fy,cx,cy.", cure="Give four numbers in pixels, with commas between."
+        ) from error
+    return Camera.from_parameters(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+
+
+def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
+    """Read the camera of an image.
+
+    Understood: what `ros2 topic echo --once .../camera_info` prints, the same as JSON, calibration files of
+    camera_calibration (camera_matrix, distortion_coefficients), and plain mappings with K as 3 x 3 rows.
+
+    Args:
+        path: YAML or JSON file.
+        rectified: the image is the rectified one of this camera: use P instead of K, and no distortion.
+
+    Raises:
+        UnreadableFileError: missing, not YAML or JSON, no mapping.
+        InvalidCameraError: numbers missing or no camera; binning or a region of interest, whose K is another.
+    """
+    path = Path(path)
+    values = _mapping(path)
+    try:
+        return _camera(values, rectified)
+    except CupidError as error:
+        raise type(error)(f"{path}: {error.problem}", cure=error.cure) from error
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", cure="Check the path.") from error
+    except yaml.YAMLError as error:
+        raise UnreadableFileError(f"{path} is neither YAML nor JSON: {error}.", cure=_LAYOUT) from error
+    # `ros2 topic echo` ends every message with a line of dashes, so an empty document follows.
+    first = documents[0] if documents else None
+    if not isinstance(first, dict):
+        raise UnreadableFileError(f"{path} holds no mapping.", cure=_LAYOUT)
+    return cast("Mapping[str, Any]", first)
+
+
+def _camera(values: Mapping[str, Any], rectified: bool) -> Camera:
+    _refuse_cut_images(values)
+    width = _whole(values, "width", "image_width")
+    height = _whole(values, "height", "image_height")
+    if rectified:
+        p = _numbers(values, 12, "p", "P", "projection_matrix")
+        return Camera.from_parameters(fx=p[0], fy=p[5], cx=p[2], cy=p[6], width=width, height=height)
+    k = _numbers(values, 9, "k", "K", "camera_matrix")
+    if k[1] != 0.0 or k[3:4] + k[6:] != [0.0, 0.0, 0.0, 1.0]:
+        raise InvalidCameraError(
+            f"K = {k} is no K without skew.", cure="Give fx 0 cx, 0 fy cy, 0 0 1, row by row."
+        )
+    return Camera.from_parameters(
+        fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_distortion(values)
+    )
+
+
+def _refuse_cut_images(values: Mapping[str, Any]) -> None:
+    """CameraInfo describes the whole sensor; binning and regions would need another K."""
+    region = values.get("roi") or {}
+    if any(int(values.get(key) or 0) > 1 for key in ("binning_x", "binning_y")) or any(
+        int(region.get(key) or 0) for key in ("x_offset", "y_offset", "width", "height")
+    ):
+        raise InvalidCameraError(
+            "The camera has binning or a region of interest, so its K is not that of the image.",
+            cure="Give the K of the image as it is: K divided by the binning, cx and cy less the offset.",
+        )
+
+
+def _distortion(values: Mapping[str, Any]) -> Distortion | None:
+    model = str(values.get("distortion_model") or "")
+    found = _find(values, "d", "D", "distortion_coefficients")
+    coefficients = () if found is None else tuple(_floats(found, "d"))
+    # Drivers of rectified or undistorted streams name all sorts of models beside zeros.
+    if not any(coefficients) and all(map(math.isfinite, coefficients)) and model != "equidistant":
+        return None
+    if not coefficients:
+        raise InvalidCameraError(f"Distortion model '{model}' comes without coefficients.", cure=_LAYOUT)
+    # Distortion checks names and counts itself.
+    return Distortion(cast("Any", model or "plumb_bob"), coefficients)
+
+
+def _find(values: Mapping[str, Any], *names: str) -> Any | None:
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _whole(values: Mapping[str, Any], *names: str) -> int:
+    found = _find(values, *names)
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise InvalidCameraError(f"'{names[0]}' is {found!r}, expected a whole number.", cure=_LAYOUT)
+    return found
+
+
+def _numbers(values: Mapping[str, Any], count: int, *names: str) -> list[float]:
+    found = _find(values, *names)
+    numbers = [] if found is None else _floats(found, names[0])
+    if len(numbers) != count:
+        raise InvalidCameraError(f"'{names[0]}' has {len(numbers)} numbers, expected {count}.", cure=_LAYOUT)
+    return numbers
+
+
+def _floats(found: Any, name: str) -> list[float]:
+    if isinstance(found, Mapping):  # camera_calibration: {rows, cols, data}
+        found = found.get("data")
+    rows = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    flat = [value for row in rows for value in (row if isinstance(row, list) else [row])]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in flat):
+        raise InvalidCameraError(f"'{name}' is {found!r}, expected numbers.", cure=_LAYOUT)
+    return [float(value) for value in flat]

@@ -1,0 +1,218 @@
+"""Reads pictures, masks, labels and depth from files; knows file formats, not what is done with the pixels.
+
+Everything a file can do wrong becomes an `UnreadableFileError` that names it. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cupid_core.errors import CupidError, InvalidDepthError, UnreadableFileError
+from cupid_core.geometry import depth_to_metres
+from cupid_core.image.masks import Mask, mask_from_alpha, mask_from_array
+from cupid_core.image.rgb import RgbImage, to_rgb8
+from cupid_core.types import DepthMap, ScaleSource
+
+_FORMATS = "PNG, JPEG, TIFF, WebP, BMP or .npy"
+_ORIENTATION_TAG = 0x0112
+_BITS_PER_SAMPLE_TAG = 258
+
+
+def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
+    """Read a photograph; turned upright as its EXIF orientation says.
+
+    Args:
+        path: PNG, JPEG, TIFF, WebP, BMP or .npy; RGB, RGBA, grey or palette, 8 or 16 bits.
+        bits: significant bits of 16-bit files, see `to_rgb8`.
+
+    Raises:
+        UnreadableFileError: missing, damaged, or no picture.
+        InvalidImageError: `to_rgb8` refuses what is in it.
+    """
+    path = Path(path)
+    pixels = _load(path, keep_palette=False)
+    try:
+        return to_rgb8(pixels, bits=bits)
+    except CupidError as error:
+        raise _named(path, error) from error
+
+
+def read_mask(path: Path | str, height: int, width: int) -> Mask:
+    """Read the mask of one object: the opacity of the picture where it has one, else its grey values.
+
+    Args:
+        path: as `read_image`.
+        height: rows of the image it belongs to.
+        width: columns of that image.
+
+    Returns:
+        (height, width) bool.
+
+    Raises:
+        UnreadableFileError: missing, damaged, or no picture.
+        InvalidImageError: another size, or colours without opacity.
+        EmptyMaskError: it selects no pixel.
+    """
+    path = Path(path)
+    pixels = _load(path, keep_palette=False)
+    try:
+        if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+            return mask_from_array(mask_from_alpha(to_rgb8(pixels[..., -1]).rgb[..., 0]), height, width)
+        return mask_from_array(_single_channel(pixels), height, width)
+    except CupidError as error:
+        raise _named(path, error) from error
+
+
+def read_labels(path: Path | str) -> NDArray[np.int32]:
+    """Read a label image; of a palette picture the numbers count, not the colours.
+
+    Returns:
+        (H, W) int32 object ids, 0 is background. `masks_from_labels` takes them apart.
+
+    Raises:
+        UnreadableFileError: missing, damaged, not one channel of whole numbers.
+    """
+    path = Path(path)
+    pixels = _single_channel(_load(path, keep_palette=True))
+    if pixels.ndim != 2 or 0 in pixels.shape or pixels.dtype.kind not in "bui":
+        raise UnreadableFileError(
+            f"{path} holds {pixels.shape} {pixels.dtype}, expected one channel of whole numbers.",
+            cure="Write labels as a grey 8- or 16-bit PNG: 0 for the background, the id of the object elsewhere.",
+        )
+    if int(pixels.min()) < 0 or int(pixels.max()) > np.iinfo(np.int32).max:
+        raise UnreadableFileError(f"{path} holds labels below 0 or above 2^31.", cure="Number the objects from 1.")
+    return pixels.astype(np.int32)
+
+
+def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: float = 0.0) -> DepthMap:
+    """Read an aligned depth image of a sensor.
+
+    Args:
+        path: 16-bit PNG or TIFF in counts, 32-bit floating TIFF in metres, or .npy of either.
+        metres_per_count: unit of whole numbers; millimetres unless the sensor says otherwise.
+        scale_std: relative standard deviation of all depths together.
+
+    Returns:
+        Metres with NaN in holes (zero, negative, not finite); source SENSOR.
+
+    Raises:
+        UnreadableFileError: missing, damaged, or no picture.
+        InvalidDepthError: 8 bits, colours, or not one valid pixel.
+    """
+    path = Path(path)
+    pixels = _load(path, keep_palette=True)
+    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    # Pillow reads some 16-bit files into 32 bits.
+    if pixels.dtype.name == "int32" and pixels.size and int(pixels.min()) >= 0 and int(pixels.max()) < 2**16:
+        pixels = pixels.astype(np.uint16)
+    try:
+        depth_m, _ = depth_to_metres(pixels)
+    except InvalidDepthError as error:
+        raise _named(path, error) from error
+    if pixels.dtype.name == "uint16":
+        depth_m = depth_m * (metres_per_count / 0.001)
+    return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
+
+
+def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
+    if not path.is_file():
+        raise UnreadableFileError(f"{path} is no file.", cure="Check the path.")
+    if path.suffix.lower() == ".npy":
+        return _load_array(path)
+    if path.suffix.lower() == ".exr":
+        raise UnreadableFileError(
+            f"{path}: OpenEXR is not read.", cure="Convert it to a floating TIFF or to .npy, in metres."
+        )
+    try:
+        with warnings.catch_warnings():
+            # A picture that Pillow warns of for its size is still read; one it refuses is not.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                opened.load()
+                orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
+                if _has_deep_colours(path, opened):
+                    return _load_deep(path, orientation)
+                return _pillow_array(ImageOps.exif_transpose(opened), keep_palette)
+    except UnidentifiedImageError:
+        return _load_deep(path, 1)  # 16-bit colours in a TIFF are not in Pillow
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise _damaged(path, error) from error
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "buif":
+        raise UnreadableFileError(f"{path} is no array of numbers.", cure="Write it with numpy.save.")
+    return loaded
+
+
+def _pillow_array(image: Image.Image, keep_palette: bool) -> NDArray[Any]:
+    if image.mode == "P" and not keep_palette:
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
+        image = image.convert("RGB")  # CMYK, YCbCr, Lab, HSV
+    pixels = np.asarray(image)
+    if image.mode == "1":
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if image.mode == "I" and int(pixels.min()) >= 0 and int(pixels.max()) < 2**16:
+        return pixels.astype(np.uint16)
+    return pixels
+
+
+def _has_deep_colours(path: Path, image: Image.Image) -> bool:
+    """Whether these are several channels of 16 bits, which Pillow cuts to 8."""
+    if image.mode not in ("RGB", "RGBA", "LA", "RGBX"):
+        return False
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE_TAG, (8,))
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    if image.format != "PNG":
+        return False
+    with path.open("rb") as stream:
+        header = stream.read(25)
+    return header[24] == 16
+
+
+def _load_deep(path: Path, orientation: int) -> NDArray[Any]:
+    encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    try:
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    except cv2.error as error:
+        raise _damaged(path, error) from error
+    if pixels is None:
+        raise UnreadableFileError(f"{path} is damaged or no picture.", cure=f"Give {_FORMATS}.")
+    if orientation != 1:
+        raise UnreadableFileError(
+            f"{path} has 16 bits per channel and is stored turned (EXIF orientation {orientation}).",
+            cure="Write it upright.",
+        )
+    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(pixels.shape[2] if pixels.ndim == 3 else 1)
+    return np.asarray(pixels if order is None else pixels[..., order])
+
+
+def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Grey written as colours becomes one channel; real colours stay as they are and are refused later."""
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
+        return pixels[..., 0]
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] <= 2 else pixels
+
+
+def _damaged(path: Path, error: Exception) -> UnreadableFileError:
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UnreadableFileError(f"{path} cannot be read: {first_line}.", cure=f"Give an undamaged {_FORMATS}.")
+
+
+def _named(path: Path, error: CupidError) -> CupidError:
+    """The same error with the name of the file in front."""
+    return type(error)(f"{path}: {error.problem}", cure=error.cure)
