@@ -1,0 +1,202 @@
+"""Steps that turn any triangles into closed, outward, connected pieces: weld, orient, cut, drop, fill.
+
+Each step takes and gives a `Surface` of arrays. Knows geometry and per-vertex colours, not settings, tensors or
+files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from cupid_core.mesh.edges import Floats, Ints, connected_labels, cut_to_manifold, is_closed, pair_half_edges
+
+# Vertices that are asked whether they lie inside another piece.
+_PROBES = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Triangles as arrays: vertices (V, 3), faces (F, 3), colours (V, 3) or None."""
+
+    vertices: Floats
+    faces: Ints
+    colours: Floats | None
+
+    def rows(self, mean_of: Ints, faces: Ints) -> Surface:
+        """New vertices, each the mean of the old ones in a row of (V', k), with new faces."""
+        colours = None if self.colours is None else self.colours[mean_of].mean(axis=1)
+        return Surface(self.vertices[mean_of].mean(axis=1), faces, colours)
+
+    def of_faces(self, chosen: NDArray[np.bool_]) -> Surface:
+        """Only these faces, and the vertices they use."""
+        kept, faces = np.unique(self.faces[chosen], return_inverse=True)
+        return self.rows(kept[:, None], faces.reshape(-1, 3))
+
+
+def area_vectors(surface: Surface) -> Floats:
+    """Cross products (F, 3), twice the area of each face long."""
+    first, second, third = (surface.vertices[surface.faces[:, corner]] for corner in range(3))
+    return np.cross(second - first, third - first)
+
+
+def welded(surface: Surface) -> Surface:
+    """Vertices at exactly the same place become one."""
+    _, first, inverse = np.unique(surface.vertices, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return surface.rows(first[order][:, None], rank[inverse.reshape(-1)][surface.faces])
+
+
+def without_degenerate(surface: Surface) -> Surface:
+    """No face that names a vertex twice, none twice, and no two that are each other's back."""
+    faces = surface.faces
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    turned = np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
+    front = turned[:, 1] < turned[:, 2]
+    size = len(surface.vertices) + 1
+    key = (turned[:, 0] * size + np.minimum(turned[:, 1], turned[:, 2])) * size + np.maximum(
+        turned[:, 1], turned[:, 2]
+    )
+    _, first, group, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    keep = np.zeros(len(faces), dtype=bool)
+    keep[first[count == 1]] = True
+    for index in np.flatnonzero(count > 1):
+        members = np.flatnonzero(group.reshape(-1) == index)
+        surplus = int(front[members].sum()) * 2 - len(members)
+        if surplus:  # the side that is in the majority stays, once
+            keep[members[front[members] == (surplus > 0)][0]] = True
+    return Surface(surface.vertices, faces[keep], surface.colours)
+
+
+def consistently_turned(surface: Surface) -> Surface:
+    """Neighbours agree about the outside, where the surface has one."""
+    mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False, validate=False)
+    trimesh.repair.fix_winding(mesh)  # type: ignore[no-untyped-call]
+    return Surface(surface.vertices, np.asarray(mesh.faces, dtype=np.int64), surface.colours)
+
+
+def cut(surface: Surface) -> Surface:
+    """At most two faces at an edge and one fan at a vertex (`edges.cut_to_manifold`)."""
+    result = cut_to_manifold(surface.vertices, surface.faces)
+    return surface.rows(result.source, result.faces)
+
+
+def face_pieces(surface: Surface) -> Ints:
+    """Number of the connected piece of every face."""
+    count = len(surface.vertices)
+    faces = surface.faces
+    label = connected_labels(
+        count, np.concatenate([faces[:, 0], faces[:, 1]]), np.concatenate([faces[:, 1], faces[:, 2]])
+    )
+    return np.unique(label[faces[:, 0]], return_inverse=True)[1].reshape(-1)
+
+
+def without_small(surface: Surface, share: float) -> tuple[Surface, int]:
+    """Without the pieces that have less area than this share of the largest, and their number."""
+    piece = face_pieces(surface)
+    area = np.bincount(piece, weights=np.linalg.norm(area_vectors(surface), axis=1))
+    keep = (area >= share * area.max()) & (area > 0)
+    return (surface, 0) if keep.all() else (surface.of_faces(keep[piece]), int((~keep).sum()))
+
+
+def outward(surface: Surface) -> tuple[Surface, int]:
+    """Every closed piece with its normals outward, and without the pieces hidden inside a larger one.
+
+    Returns:
+        The surface, and the number of hidden pieces: walls of cavities nobody sees, solids inside solids.
+    """
+    piece = face_pieces(surface)
+    corners = surface.vertices[surface.faces]
+    volume = np.bincount(piece, weights=np.linalg.det(corners) / 6)
+    # The volume of an open piece depends on the origin, and is only a guess at its orientation.
+    faces = np.where((volume < 0)[piece][:, None], surface.faces[:, ::-1], surface.faces)
+    turned = Surface(surface.vertices, faces, surface.colours)
+    order = np.argsort(-np.abs(volume), kind="stable")
+    hidden = np.zeros(len(volume), dtype=bool)
+    for place, small in enumerate(order):
+        used = np.unique(surface.faces[piece == small])
+        probes = surface.vertices[used[np.linspace(0, len(used) - 1, min(_PROBES, len(used))).astype(np.int64)]]
+        for large in order[:place]:
+            if not hidden[large] and _mostly_inside(probes, corners[piece == large]):
+                hidden[small] = True
+                break
+    return (turned.of_faces(~hidden[piece]) if hidden.any() else turned), int(hidden.sum())
+
+
+def _mostly_inside(points: Floats, triangles: Floats) -> bool:
+    """Most of these points have the closed surface around them (by solid angle)."""
+    low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
+    if (((points > low) & (points < high)).all(axis=1)).mean() <= 0.5:
+        return False
+    inside = 0
+    for point in points:
+        a, b, c = (triangles[:, corner] - point for corner in range(3))
+        la, lb, lc = (np.linalg.norm(arm, axis=1) for arm in (a, b, c))
+        below = la * lb * lc + (a * b).sum(1) * lc + (b * c).sum(1) * la + (c * a).sum(1) * lb
+        angle = 2 * np.arctan2((a * np.cross(b, c)).sum(1), below)
+        inside += int(abs(angle.sum()) > 2 * np.pi)
+    return inside > len(points) / 2
+
+
+def with_holes_filled(surface: Surface, longest: float) -> tuple[Surface, int, int]:
+    """Close holes by a fan around the middle of their border.
+
+    Args:
+        surface: cut, see `cut`.
+        longest: perimeter up to which a hole is closed.
+
+    Returns:
+        The surface, the number of holes closed, and of those left open.
+    """
+    partner = pair_half_edges(surface.vertices, surface.faces)
+    border = np.flatnonzero(partner < 0)
+    if not len(border):
+        return surface, 0, 0
+    start, end = surface.faces.ravel()[border], np.roll(surface.faces, -1, axis=1).ravel()[border]
+    following = dict(zip(start.tolist(), end.tolist(), strict=True))
+    vertices, faces, colours = [surface.vertices], [surface.faces], [surface.colours]
+    filled = left = 0
+    while following:
+        first = next(iter(following))
+        loop = [first]
+        while (step := following.pop(loop[-1])) != first:
+            loop.append(step)
+        ring = np.array(loop)
+        ends = np.roll(ring, -1)
+        if np.linalg.norm(surface.vertices[ends] - surface.vertices[ring], axis=1).sum() > longest:
+            left += 1
+            continue
+        filled += 1
+        middle = len(surface.vertices) + len(vertices) - 1
+        faces.append(np.stack([ends, ring, np.full_like(ring, middle)], axis=1))
+        vertices.append(surface.vertices[ring].mean(axis=0, keepdims=True))
+        colours.append(None if surface.colours is None else surface.colours[ring].mean(axis=0, keepdims=True))
+    joined = None if surface.colours is None else np.concatenate([part for part in colours if part is not None])
+    return Surface(np.concatenate(vertices), np.concatenate(faces), joined), filled, left
+
+
+def smoothed(surface: Surface, rounds: int) -> Surface:
+    """Taubin smoothing: a shrinking and a swelling step each round, so that the volume stays.
+
+    Source: Taubin 1995, "A signal processing approach to fair surface design"; lambda 0.5, mu -0.53.
+    """
+    vertices = surface.vertices
+    first, second = surface.faces.ravel(), np.roll(surface.faces, -1, axis=1).ravel()
+    degree = np.maximum(np.bincount(first, minlength=len(vertices)), 1)[:, None]
+    for factor in (0.5, -0.53) * rounds:
+        total = np.stack(
+            [np.bincount(first, weights=vertices[second, axis], minlength=len(vertices)) for axis in range(3)],
+            axis=1,
+        )
+        vertices = vertices + factor * (total / degree - vertices)
+    return Surface(vertices, surface.faces, surface.colours)
+
+
+def closed(surface: Surface) -> bool:
+    """Every edge has two faces that agree about the outside."""
+    return is_closed(surface.faces)

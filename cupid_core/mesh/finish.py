@@ -1,0 +1,144 @@
+"""From a decoded mesh to one that a robot can use: closed, outward, without specks, within a triangle budget.
+
+Says what it did and what it could not do; knows meshes and settings, not networks, poses or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cupid_core.config import MeshConfig
+from cupid_core.errors import EmptyMeshError, InvalidTensorError
+from cupid_core.mesh.cleaning import (
+    Surface,
+    closed,
+    consistently_turned,
+    cut,
+    outward,
+    smoothed,
+    welded,
+    with_holes_filled,
+    without_degenerate,
+    without_small,
+)
+from cupid_core.mesh.decimation import decimated
+from cupid_core.mesh.edges import pair_half_edges
+from cupid_core.mesh.normals import vertex_normals
+from cupid_core.types import TriangleMesh
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedMesh:
+    """A mesh ready to be used, and what is known of it.
+
+    Attributes:
+        mesh: within the triangle budget if `within_budget`, with normals, in the frame and unit of the input.
+        detailed: the same before decimation; what a texture is baked from.
+        watertight: every edge of `mesh` has exactly two faces, which agree about the outside; checked at the end.
+        within_budget: the triangle budget is kept.
+        notes: what was dropped, closed, left open or not reached, a sentence each.
+    """
+
+    mesh: TriangleMesh
+    detailed: TriangleMesh
+    watertight: bool
+    within_budget: bool
+    notes: tuple[str, ...]
+
+
+def finish_mesh(mesh: TriangleMesh, config: MeshConfig | None = None) -> FinishedMesh:
+    """Clean, close, orient, and decimate; the same input gives the same result.
+
+    Args:
+        mesh: any triangles; frame and unit do not matter, all bounds are relative.
+        config: settings; None takes the defaults.
+
+    Returns:
+        On the device and in the type of the input.
+
+    Raises:
+        EmptyMeshError: no face with an area.
+        InvalidTensorError: a vertex or colour is NaN or infinite, or a face names a vertex that is not there.
+    """
+    config = config or MeshConfig()
+    notes: list[str] = []
+    surface = _cleaned(_arrays(mesh), config, notes)
+    detailed = smoothed(surface, config.smoothing_rounds) if config.smoothing_rounds else surface
+    final, within = detailed, True
+    if config.triangle_budget and len(detailed.faces) > config.triangle_budget:
+        smaller = decimated(detailed, config.triangle_budget, config.decimation_haste)
+        within, final = smaller is not None, detailed if smaller is None else smaller
+        if not within:
+            notes.append(f"Decimation would open the surface, so all {len(final.faces)} triangles are kept.")
+    watertight = closed(final)
+    if not watertight:
+        notes.append("The surface is not watertight, so it has no volume.")
+    return FinishedMesh(_tensors(final, mesh), _tensors(detailed, mesh), watertight, within, tuple(notes))
+
+
+def _cleaned(surface: Surface, config: MeshConfig, notes: list[str]) -> Surface:
+    if not closed(surface):
+        # Welding a closed surface can only spoil it: equal places are two sides of a pinch.
+        surface = without_degenerate(welded(without_degenerate(surface)))
+        if _disagrees(surface):
+            surface = consistently_turned(surface)
+    surface, small = without_small(cut(_checked(surface)), config.smallest_component)
+    _note(notes, small, "separate piece{s} under {share:.3g} of the largest dropped", config.smallest_component)
+    longest = config.largest_hole * float(np.linalg.norm(np.ptp(surface.vertices, axis=0)))
+    surface, filled, left = with_holes_filled(surface, longest)
+    _note(notes, filled, "hole{s} closed")
+    _note(notes, left, "hole{s} left open, larger than {share:.3g} of the diagonal", config.largest_hole)
+    surface, hidden = outward(surface)
+    _note(notes, hidden, "piece{s} hidden inside another dropped")
+    return surface
+
+
+def _note(notes: list[str], count: int, sentence: str, share: float = 0.0) -> None:
+    if count:
+        notes.append(f"{count} " + sentence.format(s="" if count == 1 else "s", share=share) + ".")
+
+
+def _disagrees(surface: Surface) -> bool:
+    """Two faces run along an edge in the same direction, and nothing runs against them."""
+    partner = pair_half_edges(surface.vertices, surface.faces)
+    loose = partner < 0
+    start = surface.faces.ravel()[loose]
+    end = np.roll(surface.faces, -1, axis=1).ravel()[loose]
+    key = start * (len(surface.vertices) + 1) + end
+    return len(np.unique(key)) < len(key)
+
+
+def _checked(surface: Surface) -> Surface:
+    corners = surface.vertices[surface.faces]
+    if not len(corners) or not np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).any():
+        raise EmptyMeshError(
+            f"The mesh has {len(surface.faces)} faces and no area.", cure="Try another seed, or a tighter mask."
+        )
+    return surface
+
+
+def _arrays(mesh: TriangleMesh) -> Surface:
+    for name, value in (("vertices", mesh.vertices), ("colours", mesh.colours)):
+        if value is not None and not bool(torch.isfinite(value).all()):
+            raise InvalidTensorError(
+                f"TriangleMesh.{name} hold NaN or infinity.", cure="Repair what made the mesh."
+            )
+    faces = mesh.faces.cpu().numpy()
+    if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(mesh.vertices)):
+        raise InvalidTensorError(
+            f"A face names vertex {int(faces.max())} or {int(faces.min())} of {len(mesh.vertices)}.",
+            cure="Give indices from 0 to V - 1.",
+        )
+    colours = None if mesh.colours is None else mesh.colours.detach().double().cpu().numpy()
+    return Surface(mesh.vertices.detach().double().cpu().numpy(), faces, colours)
+
+
+def _tensors(surface: Surface, like: TriangleMesh) -> TriangleMesh:
+    device, dtype = like.vertices.device, like.vertices.dtype
+    vertices = torch.from_numpy(np.ascontiguousarray(surface.vertices)).to(device, dtype)
+    faces = torch.from_numpy(np.ascontiguousarray(surface.faces)).to(device)
+    colours = None if surface.colours is None else torch.from_numpy(surface.colours).clamp(0, 1).to(device, dtype)
+    return TriangleMesh(vertices, faces, colours, vertex_normals(vertices, faces))

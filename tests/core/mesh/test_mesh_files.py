@@ -1,0 +1,217 @@
+"""Files: what is written is read back, in the right frame and colours; and a file is whole or not there."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+import torch
+from solid_shapes import box, judged, meshed, mug
+
+from cupid_core.config import MeshConfig
+from cupid_core.errors import InputError, InvalidTensorError, OpenMeshError, OutputError
+from cupid_core.geometry.se3 import SE3
+from cupid_core.mesh.atomic_file import writable_folder, write_atomically
+from cupid_core.mesh.colour_space import linear_to_srgb, srgb_to_linear
+from cupid_core.mesh.finish import finish_mesh
+from cupid_core.mesh.physical import physical_properties
+from cupid_core.mesh.read_mesh import read_mesh
+from cupid_core.mesh.write_glb import SceneItem, write_glb, write_scene_glb
+from cupid_core.mesh.write_obj import write_obj
+from cupid_core.mesh.write_ply import SPLAT_COLUMNS, write_ply, write_splats
+from cupid_core.mesh.write_stl import write_stl
+from cupid_core.mesh.write_urdf import write_urdf
+from cupid_core.types import TriangleMesh
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return finish_mesh(meshed(mug, 24), MeshConfig(triangle_budget=1500)).mesh
+
+
+def chunks(path):
+    """json and binary part of a `.glb` file, checked as the format demands."""
+    data = path.read_bytes()
+    magic, version, length = data[:4], *np.frombuffer(data[4:12], "<u4")
+    assert magic == b"glTF" and version == 2 and length == len(data)
+    size = int(np.frombuffer(data[12:16], "<u4")[0])
+    assert data[16:20] == b"JSON" and size % 4 == 0
+    binary = data[20 + size :]
+    assert binary[4:8] == b"BIN\0" and int(np.frombuffer(binary[:4], "<u4")[0]) == len(binary) - 8
+    return json.loads(data[20 : 20 + size]), binary[8:]
+
+
+def accessor(content, binary, number):
+    entry = content["accessors"][number]
+    view = content["bufferViews"][entry["bufferView"]]
+    kind = {5126: "<f4", 5123: "<u2", 5125: "<u4"}[entry["componentType"]]
+    width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}[entry["type"]]
+    assert view["byteOffset"] % 4 == 0 and view["byteOffset"] + view["byteLength"] <= len(binary)
+    values = np.frombuffer(binary, kind, entry["count"] * width, view["byteOffset"]).reshape(-1, width)
+    assert values.nbytes == view["byteLength"]
+    return values
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj", "glb"])
+def test_meshes_come_back(mesh, tmp_path, suffix):
+    path = tmp_path / f"object.{suffix}"
+    {"ply": write_ply, "obj": write_obj, "glb": write_glb}[suffix](path, mesh)
+    back = read_mesh(path)
+    torch.testing.assert_close(back.vertices, mesh.vertices.float(), atol=1e-7, rtol=0)
+    assert torch.equal(back.faces, mesh.faces)
+    torch.testing.assert_close(back.colours, mesh.colours.float(), atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(back.normals, mesh.normals.float(), atol=1e-4, rtol=0)
+
+
+def test_stl_keeps_the_solid(mesh, tmp_path):
+    write_stl(tmp_path / "object.stl", mesh)
+    back = read_mesh(tmp_path / "object.stl")
+    assert back.colours is None and judged(back).is_watertight
+    assert judged(back).volume == pytest.approx(judged(mesh).volume, rel=1e-5)
+    torch.testing.assert_close(back.vertices.amin(0), mesh.vertices.amin(0).float())
+
+
+def test_a_glb_is_y_up_linear_and_valid(mesh, tmp_path):
+    write_glb(tmp_path / "object.glb", mesh, "cup")
+    content, binary = chunks(tmp_path / "object.glb")
+    primitive = content["meshes"][0]["primitives"][0]
+    position = content["accessors"][primitive["attributes"]["POSITION"]]
+    x, y, z = accessor(content, binary, primitive["attributes"]["POSITION"]).T
+    np.testing.assert_allclose(np.stack([x, -z, y], 1), mesh.vertices.float().numpy(), atol=1e-7)
+    assert position["min"] == pytest.approx([x.min(), y.min(), z.min()])
+    assert position["max"] == pytest.approx([x.max(), y.max(), z.max()])
+    linear = accessor(content, binary, primitive["attributes"]["COLOR_0"])[:, :3] / 65535
+    expected = np.where(
+        mesh.colours <= 0.04045, mesh.colours / 12.92, ((mesh.colours.numpy() + 0.055) / 1.055) ** 2.4
+    )
+    np.testing.assert_allclose(linear, expected, atol=1e-5)
+    normals = accessor(content, binary, primitive["attributes"]["NORMAL"])
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+    assert accessor(content, binary, primitive["indices"]).max() < len(x)
+    surface = content["materials"][primitive["material"]]["pbrMetallicRoughness"]
+    assert surface["metallicFactor"] == 0 and surface["roughnessFactor"] == 0.9
+    assert content["nodes"][0]["name"] == "cup" and content["buffers"][0]["byteLength"] <= len(binary)
+
+
+def test_colour_spaces_undo_each_other():
+    values = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    torch.testing.assert_close(linear_to_srgb(srgb_to_linear(values)), values, atol=1e-6, rtol=0)
+    assert float(srgb_to_linear(torch.tensor(0.5))) == pytest.approx(0.2140411, abs=1e-6)
+    assert bool((srgb_to_linear(values).diff() > 0).all())
+
+
+def pose(seed):
+    twist = torch.randn(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return SE3.exp(twist + torch.tensor([0, 0, 3.0, 0, 0, 0]).double())
+
+
+def test_a_scene_stands_as_the_camera_saw_it(mesh, tmp_path):
+    path = tmp_path / "scene.glb"
+    items = [SceneItem("cup", mesh, pose(0)), SceneItem("cup", meshed(box, 8), pose(1))]
+    write_scene_glb(path, items)
+    content, _ = chunks(path)
+    assert [node["name"] for node in content["nodes"]] == ["cup", "cup_", "camera"]
+    camera = torch.cat([item.T_camera_object.apply(item.mesh.vertices.double()) for item in items])
+    # As in the file: x right, y up, z towards the viewer; `read_mesh` turned that to z up.
+    seen = read_mesh(path).vertices.double()
+    expected = torch.stack([camera[:, 0], camera[:, 2], -camera[:, 1]], dim=1)
+    torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("up", [(0.0, -1.0, 0.0), (0.0, 3.0, 0.0), (0.1, -0.8, -0.6), (0.0, 0.0, -1.0)])
+def test_a_scene_can_be_turned_upright(mesh, tmp_path, up):
+    path, T = tmp_path / "scene.glb", pose(2)
+    write_scene_glb(path, [SceneItem("cup", mesh, T)], up_camera=torch.tensor(up))
+    seen = read_mesh(path).vertices.double()
+    camera, direction = T.apply(mesh.vertices.double()), torch.tensor(up).double()
+    torch.testing.assert_close(seen[:, 2], camera @ (direction / direction.norm()), atol=1e-5, rtol=0)
+    pairs = torch.arange(len(seen)).roll(7)
+    torch.testing.assert_close((seen - seen[pairs]).norm(dim=1), (camera - camera[pairs]).norm(dim=1), atol=1e-5, rtol=0)
+    assert judged(read_mesh(path)).volume == pytest.approx(judged(mesh).volume, rel=1e-4)
+
+
+def test_a_scene_of_nothing_and_no_up_are_refused(mesh, tmp_path):
+    with pytest.raises(InputError):
+        write_scene_glb(tmp_path / "scene.glb", [])
+    with pytest.raises(InputError):
+        write_scene_glb(tmp_path / "scene.glb", [SceneItem("a", mesh, pose(0))], up_camera=torch.zeros(3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
+    parts = (meshed(box, 8), meshed(box, 10))
+    path = write_urdf(tmp_path / "model", "cup", mesh, density_kg_m3=700.0, parts=parts, mesh_prefix="package://p/")
+    robot = ET.parse(path).getroot()
+    (link,) = robot.findall("link")
+    own = physical_properties(mesh)
+    assert robot.get("name") == "cup" and link.get("name") == "cup_link"
+    assert float(link.find("inertial/mass").get("value")) == pytest.approx(700 * own.volume_m3, rel=1e-6)
+    entries = {key: float(value) for key, value in link.find("inertial/inertia").attrib.items()}
+    tensor = np.array([[entries["".join(["i", *sorted(a + b)])] for b in "xyz"] for a in "xyz"])
+    np.testing.assert_allclose(tensor, 700 * own.inertia.numpy(), rtol=1e-6)
+    moments = np.linalg.eigvalsh(tensor)
+    assert moments[0] > 0 and moments[2] < moments[0] + moments[1]
+    centre = [float(value) for value in link.find("inertial/origin").get("xyz").split()]
+    np.testing.assert_allclose(centre, own.centre_of_mass.numpy(), atol=1e-6)
+    files = [entry.get("filename") for entry in link.iter("mesh")]
+    assert len(link.findall("collision")) == 2 and len(files) == 3
+    for file in files:
+        assert file.startswith("package://p/")
+        assert len(read_mesh(path.parent / file.removeprefix("package://p/")).faces) > 0
+
+
+def test_urdf_without_parts_collides_with_the_mesh(mesh, tmp_path):
+    write_urdf(tmp_path, "cup", mesh, density_kg_m3=1.0)
+    assert judged(read_mesh(tmp_path / "cup_collision_0.stl")).volume == pytest.approx(judged(mesh).volume, rel=1e-5)
+    open_mesh = TriangleMesh(mesh.vertices, mesh.faces[1:])
+    with pytest.raises(OpenMeshError):
+        write_urdf(tmp_path / "open", "cup", open_mesh, density_kg_m3=1.0)
+    with pytest.raises(InputError):
+        write_urdf(tmp_path / "open", "a cup/..", mesh, density_kg_m3=1.0)
+    assert not (tmp_path / "open").exists()
+
+
+def test_splats_have_the_customary_names(tmp_path):
+    table = torch.randn(7, 17, generator=torch.Generator().manual_seed(0))
+    write_splats(tmp_path / "splats.ply", table)
+    head, body = (tmp_path / "splats.ply").read_bytes().split(b"end_header\n", 1)
+    names = [line.split()[-1] for line in head.decode().splitlines() if line.startswith("property float")]
+    assert tuple(names) == SPLAT_COLUMNS
+    assert names[6:10] == ["f_dc_0", "f_dc_1", "f_dc_2", "opacity"] and names[-1] == "rot_3"
+    np.testing.assert_array_equal(np.frombuffer(body, "<f4").reshape(7, 17), table.numpy())
+    with pytest.raises(InvalidTensorError):
+        write_splats(tmp_path / "bad.ply", table[:, :16])
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "object.ply"
+    write_atomically(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_atomically(path, b"new and much longer")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_that_cannot_be_written_to_are_said(mesh, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(OutputError):
+        writable_folder(file)
+    with pytest.raises(OutputError):
+        writable_folder(file / "below")
+    for write in (write_ply, write_glb, write_obj, write_stl):
+        with pytest.raises(OutputError):
+            write(tmp_path / "nowhere" / "object.ply", mesh)
+    assert list(writable_folder(tmp_path / "new" / "deep").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["none.ply", "text.txt", "damaged.glb", "damaged.ply", "empty.stl"])
+def test_what_is_no_mesh_is_refused(tmp_path, name):
+    if not name.startswith("none"):
+        (tmp_path / name).write_bytes(b"" if "empty" in name else b"ply\nthis is not a mesh")
+    with pytest.raises(InputError):
+        read_mesh(tmp_path / name)
