@@ -1,0 +1,268 @@
+"""What a camera sees of triangle meshes: depth, silhouette, colours, normals, by casting rays on the CPU (open3d).
+
+For measuring and for pictures, not for training: nothing here is differentiable. One ray goes through the centre
+of every pixel of the box that the mesh covers. Knows meshes, poses and cameras; must not know images of the
+world, masks or networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cupid_core.errors import EmptyMeshError, InputError, InvalidTensorError
+from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.se3 import SE3
+from cupid_core.geometry.sim3 import Sim3
+from cupid_core.mesh.ray_library import open3d
+from cupid_core.types import TriangleMesh
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Pose = SE3 | Sim3
+
+# Rays that are cast at a time; bounds the working memory for large images.
+_CHUNK_RAYS = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """One mesh as a camera sees it.
+
+    Attributes:
+        depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where nothing is seen.
+        mask: (H, W) bool, the silhouette.
+        colours: (H, W, 3) float32 vertex colours weighted by barycentric coordinates, unlit; NaN where nothing is
+            seen. None for a mesh without colours.
+        normals: (H, W, 3) float32 unit normals in the camera frame, of the mesh's vertices where it has normals,
+            else of its triangles; they face the camera unless a surface is seen from behind. NaN where nothing is
+            seen.
+        box: (x0, y0, x1, y1) pixels, end exclusive, outside of which nothing can be seen; zeros where it is empty.
+    """
+
+    depth: Floats
+    mask: Mask
+    colours: Floats | None
+    normals: Floats
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneRendering:
+    """Several meshes as a camera sees them together, the nearest in front.
+
+    Attributes:
+        labels: (H, W) int32, 0 where nothing is seen, else 1 + the index of the mesh.
+        depth: (H, W) float32 camera z, NaN where nothing is seen.
+        mask: (H, W) bool, labels > 0.
+        colours: (H, W, 3) float32; NaN where nothing is seen or the mesh has no colours; None where none has.
+        normals: (H, W, 3) float32, as in `Rendering`.
+    """
+
+    labels: npt.NDArray[np.int32]
+    depth: Floats
+    mask: Mask
+    colours: Floats | None
+    normals: Floats
+
+
+class MeshCaster:
+    """A mesh that is ready to be seen from many poses: its search tree is built once.
+
+    Args:
+        mesh: any frame and unit.
+
+    Raises:
+        EmptyMeshError: it has no triangle.
+        InvalidTensorError: a vertex is not finite, or a face names a vertex that does not exist.
+        MissingPackageError: open3d cannot be loaded.
+    """
+
+    def __init__(self, mesh: TriangleMesh) -> None:
+        _check(mesh)
+        self.vertices = _array(mesh.vertices)
+        self.faces = mesh.faces.detach().cpu().numpy()
+        self.colours = None if mesh.colours is None else _array(mesh.colours)
+        self.normals = None if mesh.normals is None else _array(mesh.normals)
+        self._library = open3d()
+        self._scene = self._library.t.geometry.RaycastingScene(nthreads=1)
+        triangles = self._library.core.Tensor(np.ascontiguousarray(self.faces, dtype=np.uint32))
+        self._scene.add_triangles(self._library.core.Tensor(self.vertices), triangles)
+
+    def render(self, pose: Pose, camera: Camera) -> Rendering:
+        """The mesh at one pose.
+
+        Args:
+            pose: mesh frame to camera frame, no batch; a Sim3 scales.
+            camera: pinhole or with a lens; its pixels are cast as they are (no undistorted image in between).
+
+        Raises:
+            InvalidTensorError: the pose is a batch or not finite.
+        """
+        rotation, translation, scale = _parts(pose)
+        height, width = camera.height, camera.width
+        depth = np.full((height, width), np.nan, np.float32)
+        normals = np.full((height, width, 3), np.nan, np.float32)
+        colours = None if self.colours is None else np.full((height, width, 3), np.nan, np.float32)
+        points = scale * (self.vertices.astype(np.float64) @ rotation.T) + translation
+        box, rays = _box_and_rays(points, camera)
+        x0, y0, x1, y1 = box
+        if x0 < x1:
+            # Cast in the frame of the mesh with directions whose camera z is 1: the distance is the depth.
+            origin = -(rotation.T @ translation) / scale
+            found = self._cast(origin, (rays.reshape(-1, 3) @ rotation) / scale, rotation)
+            window = (slice(y0, y1), slice(x0, x1))
+            shape = (y1 - y0, x1 - x0)
+            depth[window] = found[0].reshape(shape)
+            normals[window] = found[1].reshape(*shape, 3)
+            if colours is not None and found[2] is not None:
+                colours[window] = found[2].reshape(*shape, 3)
+        return Rendering(depth, np.isfinite(depth), colours, normals, box)
+
+    def _cast(
+        self,
+        origin: npt.NDArray[np.float64],
+        directions: npt.NDArray[np.float64],
+        rotation: npt.NDArray[np.float64],
+    ) -> tuple[Floats, Floats, Floats | None]:
+        """Depth (N,), camera normals (N, 3) and colours (N, 3) of rays from one origin; NaN where they miss."""
+        count = len(directions)
+        depth = np.full(count, np.nan, np.float32)
+        normals = np.full((count, 3), np.nan, np.float32)
+        colours = None if self.colours is None else np.full((count, 3), np.nan, np.float32)
+        for start in range(0, count, _CHUNK_RAYS):
+            part = directions[start : start + _CHUNK_RAYS]
+            rays = np.concatenate([np.broadcast_to(origin, part.shape), part], axis=1).astype(np.float32)
+            answer = self._scene.cast_rays(self._library.core.Tensor(rays), nthreads=1)
+            distance = answer["t_hit"].numpy()
+            hit = np.nonzero(np.isfinite(distance))[0]
+            rows = start + hit
+            depth[rows] = distance[hit]
+            weights, corners = self._corners(answer, hit)
+            if self.normals is None:
+                local = answer["primitive_normals"].numpy()[hit]
+            else:
+                local = np.einsum("nk,nkc->nc", weights, self.normals[corners])
+            turned = local.astype(np.float64) @ rotation.T
+            length = np.linalg.norm(turned, axis=1, keepdims=True)
+            normals[rows] = turned / np.where(length > 0, length, 1.0)
+            if colours is not None and self.colours is not None:
+                colours[rows] = np.einsum("nk,nkc->nc", weights, self.colours[corners])
+        return depth, normals, colours
+
+    def _corners(self, answer: Any, hit: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Barycentric weights (N, 3) and vertex numbers (N, 3) of the places that were hit."""
+        second, third = answer["primitive_uvs"].numpy()[hit].T
+        weights = np.stack([1 - second - third, second, third], axis=1)
+        return weights, self.faces[answer["primitive_ids"].numpy()[hit].astype(np.int64)]
+
+
+def render_mesh(mesh: TriangleMesh, pose: Pose, camera: Camera) -> Rendering:
+    """One mesh as a camera sees it; see `MeshCaster`, which is quicker for several poses of one mesh.
+
+    Raises:
+        EmptyMeshError: it has no triangle.
+        InvalidTensorError: mesh or pose is not finite, or the pose is a batch.
+        MissingPackageError: open3d cannot be loaded.
+    """
+    return MeshCaster(mesh).render(pose, camera)
+
+
+def render_scene(placed: Sequence[tuple[TriangleMesh, Pose]], camera: Camera) -> SceneRendering:
+    """Several meshes as a camera sees them together.
+
+    Args:
+        placed: each mesh and its pose, all in one unit of length.
+        camera: pinhole or with a lens.
+
+    Raises:
+        InputError: there is no mesh.
+        EmptyMeshError: a mesh has no triangle.
+        InvalidTensorError: a mesh or pose is not finite, or a pose is a batch.
+        MissingPackageError: open3d cannot be loaded.
+    """
+    if not placed:
+        raise InputError("There is no mesh to render.", cure="Give at least one mesh and its pose.")
+    height, width = camera.height, camera.width
+    labels = np.zeros((height, width), np.int32)
+    depth = np.full((height, width), np.nan, np.float32)
+    normals = np.full((height, width, 3), np.nan, np.float32)
+    colours = np.full((height, width, 3), np.nan, np.float32)
+    for number, (mesh, pose) in enumerate(placed, start=1):
+        single = render_mesh(mesh, pose, camera)
+        # `~(a >= b)` also holds where nothing stood before (NaN).
+        front = single.mask & ~(single.depth >= depth)
+        labels[front] = number
+        depth[front], normals[front] = single.depth[front], single.normals[front]
+        colours[front] = np.nan if single.colours is None else single.colours[front]
+    coloured = any(mesh.colours is not None for mesh, _ in placed)
+    return SceneRendering(labels, depth, labels > 0, colours if coloured else None, normals)
+
+
+def _box_and_rays(
+    points: npt.NDArray[np.float64], camera: Camera
+) -> tuple[tuple[int, int, int, int], npt.NDArray[np.float64]]:
+    """Box of pixels that points (V, 3) in the camera frame span, and the rays (h, w, 3) through them."""
+    ahead = points[:, 2] > 0
+    width, height = camera.width, camera.height
+    low, high = np.full(2, -np.inf), np.full(2, np.inf)
+    if ahead.all():
+        # What is in front of the camera stays inside the box of its vertices, in coordinates without a lens.
+        flat = points[:, :2] / points[:, 2:]
+        low, high = flat.min(axis=0), flat.max(axis=0)
+    elif not ahead.any():
+        return (0, 0, 0, 0), np.empty((0, 0, 3))
+    if camera.lens is None:
+        K = camera.K.detach().cpu().double().numpy()
+        corners = np.array([[x, y, 1.0] for x in (low[0], high[0]) for y in (low[1], high[1])])
+        px = corners @ K.T if np.isfinite(corners).all() else np.array([[-np.inf] * 2, [np.inf] * 2])
+        first = np.clip(np.floor(px[:, :2].min(axis=0)), 0, (width, height)).astype(int)
+        last = np.clip(np.ceil(px[:, :2].max(axis=0)) + 1, 0, (width, height)).astype(int)
+        if not bool(np.all(first < last)):
+            return (0, 0, 0, 0), np.empty((0, 0, 3))
+        box = (int(first[0]), int(first[1]), int(last[0]), int(last[1]))
+        return box, _rays(camera.crop(box[0], box[1], box[2] - box[0], box[3] - box[1]))
+    rays = _rays(camera)
+    inside = ((rays[..., :2] >= low) & (rays[..., :2] <= high)).all(axis=-1)
+    rows, columns = np.nonzero(inside.any(axis=1))[0], np.nonzero(inside.any(axis=0))[0]
+    if not len(rows):
+        return (0, 0, 0, 0), np.empty((0, 0, 3))
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return box, rays[box[1] : box[3], box[0] : box[2]]
+
+
+def _rays(camera: Camera) -> npt.NDArray[np.float64]:
+    return camera.rays().detach().cpu().double().numpy()
+
+
+def _parts(pose: Pose) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """Rotation (3, 3), translation (3,) and scale of one pose."""
+    matrix, shift = pose.rotation().detach().cpu().double(), pose.translation.detach().cpu().double()
+    scale = float(pose.scale) if isinstance(pose, Sim3) and pose.scale.numel() == 1 else 1.0
+    if shift.shape != (3,) or not bool(matrix.isfinite().all() & shift.isfinite().all()):
+        raise InvalidTensorError(
+            f"A pose to render has translations of shape {tuple(shift.shape)}, expected one finite pose.",
+            cure="Render one pose at a time.",
+        )
+    return matrix.numpy(), shift.numpy(), scale
+
+
+def _check(mesh: TriangleMesh) -> None:
+    if not len(mesh.faces):
+        raise EmptyMeshError("The mesh has no triangle.", cure="Check the stage that decoded it.")
+    if not bool(mesh.vertices.isfinite().all()):
+        raise InvalidTensorError("A vertex is NaN or infinite.", cure="Clean the mesh first.")
+    low, high = int(mesh.faces.min()), int(mesh.faces.max())
+    if low < 0 or high >= len(mesh.vertices):
+        raise InvalidTensorError(
+            f"Faces name vertices {low} to {high} of {len(mesh.vertices)}.", cure="Clean the mesh first."
+        )
+
+
+def _array(values: torch.Tensor) -> Floats:
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)
