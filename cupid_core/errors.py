@@ -75,6 +75,18 @@ class InvalidDepthError(InputError):
     code = "invalid_depth"
 
 
+class UnreadableFileError(InputError):
+    """A file that was handed in is missing, damaged, or holds something else."""
+
+    code = "unreadable_file"
+
+
+class InvalidPromptError(InputError):
+    """A prompt for segmentation is empty, outside the image, or of a kind the segmenter cannot use."""
+
+    code = "invalid_prompt"
+
+
 class InvalidTensorError(InputError):
     """A tensor has a wrong shape, type or value (NaN, infinity)."""
 
@@ -111,6 +123,18 @@ class AlignmentError(CupidError):
     code = "alignment_degenerate"
 
 
+class PlacementError(CupidError):
+    """An object cannot be given a place in metres."""
+
+    code = "placement_failed"
+
+
+class TooFewDepthPairsError(PlacementError):
+    """Too few pixels show both the object and a measured depth."""
+
+    code = "too_few_depth_pairs"
+
+
 class CheckpointError(CupidError):
     """A checkpoint is missing, damaged, or does not fit the network it names."""
 
@@ -121,6 +145,12 @@ class EmptyMeshError(CupidError):
     """The field has no surface, so there is no mesh."""
 
     code = "empty_mesh"
+
+
+class OpenMeshError(CupidError):
+    """The mesh is not watertight, so it has no volume and no mass."""
+
+    code = "open_mesh"
 
 
 class StructureEmptyError(CupidError):
@@ -139,3 +169,15 @@ class TrainingError(CupidError):
     """A training run cannot start, continue, or save."""
 
     code = "training_failed"
+
+
+class CancelledError(CupidError):
+    """The caller asked to stop."""
+
+    code = "cancelled"
+
+
+class OutputError(CupidError):
+    """A file or folder cannot be written."""
+
+    code = "output_failed"

@@ -50,6 +50,16 @@ class ImageCondition:
         shown = torch.ones_like(self.visual[:, :1]) if self.unoccluded is None else self.unoccluded
         return torch.cat([self.visual, shown], dim=1)
 
+    def rows(self, rows: Sequence[int]) -> ImageCondition:
+        """The condition of these crops, in this order; a crop may be taken several times."""
+        index = torch.tensor(rows, device=self.tokens.device)
+        return ImageCondition(
+            self.tokens[index],
+            self.visual[index],
+            None if self.unoccluded is None else self.unoccluded[index],
+            None if self.token_weights is None else self.token_weights[index],
+        )
+
 
 @dataclass(frozen=True)
 class Appearance:

@@ -6,6 +6,7 @@ The command line, the YAML files in `config/` and the ROS parameters all come fr
 dotted names (`pose.tukey_cutoff`). This room knows values, not what is done with them.
 """
 
+from cupid_core.config.assets import AssetPreparationConfig
 from cupid_core.config.base import (
     Settings,
     SettingsT,
@@ -17,6 +18,7 @@ from cupid_core.config.base import (
     setting,
     to_yaml,
 )
+from cupid_core.config.mesh import MeshConfig
 from cupid_core.config.method import (
     CropConfig,
     PoseConfig,
@@ -24,6 +26,10 @@ from cupid_core.config.method import (
     SimilarityConfig,
     StructureSamplerConfig,
 )
+from cupid_core.config.perception import DepthConfig, PerceptionConfig, SegmenterConfig
+from cupid_core.config.reconstruct import ReconstructConfig
+from cupid_core.config.report import ReportConfig
+from cupid_core.config.scene import PlacementConfig, QualityConfig, RefineConfig
 from cupid_core.config.training import (
     AssetSampleConfig,
     FlowTrainingConfig,
@@ -41,16 +47,33 @@ class CupidConfig(Settings):
     appearance_sampler: SamplerConfig = SamplerConfig()
     crop: CropConfig = CropConfig()
     pose: PoseConfig = PoseConfig()
+    placement: PlacementConfig = PlacementConfig()
+    refine: RefineConfig = RefineConfig()
+    quality: QualityConfig = QualityConfig()
+    mesh: MeshConfig = MeshConfig()
+    perception: PerceptionConfig = PerceptionConfig()
+    reconstruct: ReconstructConfig = ReconstructConfig()
+    report: ReportConfig = ReportConfig()
 
 
 __all__ = [
+    "AssetPreparationConfig",
     "AssetSampleConfig",
     "CropConfig",
     "CupidConfig",
+    "DepthConfig",
     "FlowTrainingConfig",
     "LearningRateConfig",
+    "MeshConfig",
+    "PerceptionConfig",
+    "PlacementConfig",
     "PoseConfig",
+    "QualityConfig",
+    "ReconstructConfig",
+    "RefineConfig",
+    "ReportConfig",
     "SamplerConfig",
+    "SegmenterConfig",
     "Settings",
     "SettingsT",
     "SimilarityConfig",

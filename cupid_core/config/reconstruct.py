@@ -1,0 +1,39 @@
+"""Settings of a reconstruction as a whole. Knows values only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cupid_core.config.base import Settings, setting
+
+
+class ReconstructConfig(Settings):
+    """How the steps of the method are put together (`reconstruct`)."""
+
+    samplers: Literal["checkpoint", "settings"] = setting(
+        "checkpoint",
+        "choice",
+        "Run the samplers as the checkpoint says it is meant to be run, or as these settings say.",
+    )
+    batch: int = setting(
+        8, "count", "Hypotheses, of all objects together, that go through the networks at once.", ge=1, le=256
+    )
+    border_is_hidden: bool = setting(
+        True, "switch", "Tell the networks that an object at the border of the image may continue beyond it."
+    )
+    judge_size: int = setting(
+        192, "pixel", "Edge of the rendering by which hypotheses are compared with the image.", ge=32, le=2048
+    )
+    colour_weight: float = setting(
+        0.5, "1", "Rank: colour error (mean absolute, 0 to 1) against silhouette IoU.", ge=0.0, le=10.0
+    )
+    depth_weight: float = setting(
+        1.0,
+        "1",
+        "Rank: depth residual, as a share of the object's size, against silhouette IoU.",
+        ge=0.0,
+        le=100.0,
+    )
+    reprojection_weight: float = setting(
+        2.0, "1", "Rank: reprojection error, as a share of the crop, against silhouette IoU.", ge=0.0, le=100.0
+    )

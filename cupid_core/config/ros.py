@@ -1,0 +1,110 @@
+"""Settings of the ROS layer: worker process, inputs, what is published. Knows values only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cupid_core.config.base import Settings, setting
+
+
+class RosWorkerConfig(Settings):
+    """The process that owns the networks (`cupid_ros.worker`)."""
+
+    deadline_s: float = setting(
+        60.0, "s", "A request that takes longer from acceptance is answered as too late.", gt=0.0, le=86_400.0
+    )
+    grace_s: float = setting(
+        2.0,
+        "s",
+        "Time to stop by itself after a cancel or a deadline; then the process is killed.",
+        ge=0.0,
+        le=600.0,
+    )
+    startup_s: float = setting(
+        180.0,
+        "s",
+        "Time for loading the networks; then the process is killed and started again.",
+        gt=0.0,
+        le=3600.0,
+    )
+    restart_pause_s: float = setting(
+        1.0, "s", "Pause between two starts of a process that fails to start.", ge=0.0, le=600.0
+    )
+    max_request_mb: int = setting(
+        256, "megabyte", "Images of one request together; larger ones are refused.", ge=1, le=65_536
+    )
+
+
+class RosInputConfig(Settings):
+    """What comes in, and how it is brought together (`cupid_ros.server`)."""
+
+    sync_slop_s: float = setting(
+        0.02, "s", "Stamps of image, depth, labels and detections may differ by this.", ge=0.0, le=10.0
+    )
+    rectified: bool = setting(
+        False, "switch", "The image is a rectified one: the camera is P of CameraInfo, without distortion."
+    )
+    depth_scale_std: float = setting(
+        0.01, "1", "Relative standard deviation of all depths of the sensor together.", ge=0.0, le=1.0
+    )
+    min_score: float = setting(0.0, "1", "Detections with a lower score are left out.", ge=0.0, le=1.0)
+    max_objects: int = setting(
+        32, "count", "Objects of one image; of more, those with the best scores are taken.", ge=1, le=1000
+    )
+
+
+class RosTrackingConfig(Settings):
+    """Ids of detections that bring none (`cupid_ros.tracks`)."""
+
+    min_iou: float = setting(
+        0.3, "1", "Overlap of masks (intersection over union) from which it is the same object.", gt=0.0, le=1.0
+    )
+    max_shift: float = setting(
+        0.5, "1", "Else: largest shift of the centre, as a share of the larger object's size.", ge=0.0, le=10.0
+    )
+    forget_s: float = setting(
+        5.0, "s", "An object that was not detected for this long loses its id.", gt=0.0, le=86_400.0
+    )
+
+
+class RosOutputConfig(Settings):
+    """What is published."""
+
+    tf: bool = setting(True, "switch", "Send camera frame -> cupid/<id>.")
+    tf_static: bool = setting(False, "switch", "Send it on /tf_static instead.")
+    tf_prefix: str = setting("cupid/", "name", "What stands before the id in the frame of an object.")
+    fixed_frame: str = setting("", "name", "Parent frame of the objects; empty takes the camera's.")
+    markers: bool = setting(True, "switch", "Publish triangle lists for RViz.")
+    marker_lifetime_s: float = setting(
+        0.0, "s", "How long RViz shows a marker; 0 keeps it until the next.", ge=0.0, le=86_400.0
+    )
+    detections: bool = setting(True, "switch", "Publish vision_msgs/Detection3DArray.")
+    overlay: bool = setting(True, "switch", "Publish the image with outlines, axes and names.")
+    points: bool = setting(False, "switch", "Publish points sampled on the meshes.")
+    point_count: int = setting(2048, "count", "Points of one object.", ge=1, le=1_000_000)
+    collision_objects: bool = setting(False, "switch", "Send the meshes to MoveIt's planning scene.")
+
+
+class RosConfig(Settings):
+    """The lifecycle node and `cupid bag` (`cupid_ros`)."""
+
+    mode: Literal["continuous", "on_request"] = setting(
+        "continuous", "choice", "Reconstruct each new object once by itself, or only what the action asks for."
+    )
+    checkpoint: str = setting(
+        "tabletop", "name", "Checkpoint: a name, a folder in the published layout, or a hub id."
+    )
+    device: str = setting(
+        "auto", "name", "Where the networks run: cpu, cuda, cuda:1, ...; auto takes cuda if it is there."
+    )
+    preset: Literal["fast", "normal", "best"] = setting(
+        "normal", "choice", "fast draws one hypothesis, normal one and refines the pose, best four and refines."
+    )
+    seed: int = setting(0, "count", "The same image and seed give the same objects.", ge=0, le=2**31 - 1)
+    update_poses: bool = setting(
+        False, "switch", "Continuous: reconstruct known objects again when they are seen again."
+    )
+    worker: RosWorkerConfig = RosWorkerConfig()
+    input: RosInputConfig = RosInputConfig()
+    tracking: RosTrackingConfig = RosTrackingConfig()
+    output: RosOutputConfig = RosOutputConfig()

@@ -1,0 +1,75 @@
+"""How far a reconstruction is, how long its steps take, and how it is stopped; knows no step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cupid_core.errors import CancelledError
+from cupid_core.sampling.solver import OnStep, Step
+
+STAGES = ("crop", "encode", "structure", "pose", "appearance", "decode", "measure", "place")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is being done.
+
+    Attributes:
+        stage: one of `STAGES`.
+        fraction: finished share of the stage, 0 to 1.
+    """
+
+    stage: str
+    fraction: float
+
+
+OnProgress = Callable[[Progress], None]
+"""Called often; raising stops the reconstruction, and the error reaches the caller as it is."""
+Cancelled = Callable[[], bool]
+"""Asked often; True stops the reconstruction with a CancelledError."""
+
+
+@dataclass
+class Run:
+    """One reconstruction in progress.
+
+    Attributes:
+        on_progress: told about every step.
+        cancelled: asked at every step.
+        timings_s: seconds of the finished stages.
+    """
+
+    on_progress: OnProgress | None = None
+    cancelled: Cancelled | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    def report(self, stage: str, fraction: float) -> None:
+        """Tell how far a stage is.
+
+        Raises:
+            CancelledError: the caller wants to stop.
+        """
+        if self.cancelled is not None and self.cancelled():
+            raise CancelledError(f"Stopped during '{stage}' as asked.", cure="Start again.")
+        if self.on_progress is not None:
+            self.on_progress(Progress(stage, fraction))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[OnStep]:
+        """Time a stage; what it yields reports the steps of a sampler.
+
+        Raises:
+            CancelledError: the caller wants to stop.
+        """
+
+        def on_step(step: Step) -> None:
+            self.report(name, step.fraction)
+
+        self.report(name, 0.0)
+        start = time.perf_counter()
+        yield on_step
+        self.timings_s[name] = self.timings_s.get(name, 0.0) + time.perf_counter() - start
+        self.report(name, 1.0)

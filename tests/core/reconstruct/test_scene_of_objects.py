@@ -1,0 +1,164 @@
+"""Whole scenes: with networks that know the truth of a generated frame, everything else must find it again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from test_method import CAMERA, disc, picture, settings
+
+from cupid_core.config import CupidConfig
+from cupid_core.data.tabletop.scene import SceneObject, SceneSettings, TabletopScene, draw_scene
+from cupid_core.errors import CupidError, EmptyMaskError, InputError, StructureEmptyError
+from cupid_core.geometry import depth_to_metres
+from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.se3 import SE3
+from cupid_core.mesh.voxel_boxes import voxel_boxes
+from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct import method
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.steps import Draw, Item
+from cupid_core.reconstruct.view import ObjectView
+from cupid_core.types import DepthMap, ScaleSource, TriangleMesh
+
+NOISE_UV = 0.003
+
+
+@pytest.fixture(scope="module")
+def scene() -> TabletopScene:
+    return draw_scene(3, SceneSettings(width=320, height=240, least=3, most=3, degradation=0.0), seed=11)
+
+
+def camera_of(scene: TabletopScene) -> Camera:
+    return Camera(scene.K.double(), scene.labels.shape[1], scene.labels.shape[0])
+
+
+def depth_of(scene: TabletopScene) -> DepthMap:
+    depth_m, _ = depth_to_metres(scene.depth)
+    return DepthMap(depth_m, ScaleSource.SENSOR, scale_std=0.01)
+
+
+class Oracle:
+    """Stands for the networks: structure from the truth with noise on every pixel, boxes for a mesh."""
+
+    def __init__(self, scene: TabletopScene, missing: Sequence[int] = ()) -> None:
+        self.scene, self.missing = scene, missing
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(method, "see", lambda networks, views: views)
+        monkeypatch.setattr(method, "draw_structures", self.structures)
+        monkeypatch.setattr(method, "paint", lambda networks, condition, draws, *rest: draws)
+        monkeypatch.setattr(method, "shape_of", self.shape)
+        monkeypatch.setattr(method, "samplers_of", lambda networks, config: (None, None))
+
+    def structures(
+        self, networks: NetworkBundle, views: Sequence[ObjectView], sampler: None, seeds: Sequence[int], step: object
+    ) -> list[Item]:
+        items: list[Item] = []
+        for row, view in enumerate(views):
+            truth = self.object_in(view)
+            for number, seed in enumerate(seeds):
+                if truth.label in self.missing:
+                    items.append(StructureEmptyError("Nothing.", cure="None."))
+                    continue
+                coords = truth.shell.nonzero()
+                generator = torch.Generator().manual_seed(seed)
+                points = ((coords + 0.5) / truth.shell.shape[0] - 0.5).double() * truth.scale_m
+                seen = camera_of(self.scene).project(SE3.from_matrix(truth.T_camera_object.double()).apply(points))
+                crop = view.crop
+                uv = (seen + 0.5 - torch.tensor([crop.left, crop.top])) / crop.side
+                uv += NOISE_UV * torch.randn(uv.shape, generator=generator, dtype=uv.dtype)
+                items.append(Draw(row, number, coords, uv.float(), truth.shell.shape[0]))
+        return items
+
+    def object_in(self, view: ObjectView) -> SceneObject:
+        labels = self.scene.labels.numpy()[view.mask]
+        return next(item for item in self.scene.objects if item.label == np.bincount(labels).argmax())
+
+    def shape(self, networks: NetworkBundle, draw: Draw) -> TriangleMesh:
+        return voxel_boxes(draw.coords, draw.resolution)
+
+
+def reconstruct(scene: TabletopScene, networks: object = None, **given: object) -> SceneReconstruction:
+    config = CupidConfig()
+    cupid = Cupid(networks, config)  # type: ignore[arg-type]  # the oracle asks no network
+    return cupid.reconstruct_scene(scene.colour.numpy(), scene.labels.numpy(), **given)  # type: ignore[arg-type]
+
+
+def centre(item: SceneObject) -> torch.Tensor:
+    return item.T_camera_object[:3, 3].double()
+
+
+def test_poses_and_metres_come_back(scene: TabletopScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    Oracle(scene).install(monkeypatch)
+    names = {item.label: item.family for item in scene.objects}
+    result = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene), names=names)
+    assert not result.failures and result.camera_known
+    assert [placed.id for placed in result.objects] == [item.label for item in scene.objects]
+    for placed, item in zip(result.objects, scene.objects, strict=True):
+        assert placed.scale_source is ScaleSource.SENSOR and placed.label == item.family
+        # Boxes stand out by up to half a voxel, which depth takes for being nearer.
+        assert placed.scale == pytest.approx(item.scale_m, rel=0.04)
+        distance = float(centre(item).norm())
+        assert float((placed.T_camera_object.translation - centre(item)).norm()) < 0.04 * distance
+        turned = placed.T_camera_object.rotation().T @ item.T_camera_object[:3, :3].double()
+        assert float(torch.arccos(((turned.trace() - 1) / 2).clamp(-1, 1))) < np.radians(1.5)
+        extent = placed.mesh.vertices.amax(dim=0) - placed.mesh.vertices.amin(dim=0)
+        assert float(extent.max()) == pytest.approx(0.96 * item.scale_m, rel=0.1)
+        assert placed.quality.silhouette_iou > 0.75
+        assert placed.quality.depth_residual_m is not None and placed.quality.depth_residual_m < 0.02
+
+
+def test_without_depth_the_scene_is_up_to_scale_and_says_so(
+    scene: TabletopScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Oracle(scene).install(monkeypatch)
+    sizes = {scene.objects[0].label: 0.96 * scene.objects[0].scale_m}
+    result = reconstruct(scene, camera=camera_of(scene), longest_sides_m=sizes)
+    known, *others = result.objects
+    assert known.scale_source is ScaleSource.KNOWN_SIZE
+    assert known.scale == pytest.approx(scene.objects[0].scale_m, rel=0.1)
+    for placed in others:
+        assert placed.scale_source is ScaleSource.UNKNOWN and placed.scale == 1.0 and np.isnan(placed.scale_std)
+        assert placed.quality.depth_residual_m is None
+
+
+def test_without_a_camera_all_objects_agree_on_one(scene: TabletopScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    Oracle(scene).install(monkeypatch)
+    result = reconstruct(scene)
+    assert not result.camera_known
+    assert float(result.camera.K[0, 0]) == pytest.approx(float(scene.K[0, 0]), rel=0.15)
+    for placed in result.objects:
+        torch.testing.assert_close(placed.reconstruction.best.pose.camera.K, result.camera.K)
+
+
+def test_an_object_that_fails_spoils_no_other(scene: TabletopScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = scene.objects[1].label
+    Oracle(scene, missing=[lost]).install(monkeypatch)
+    result = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene), samples=2)
+    assert list(result.failures) == [lost] and isinstance(result.failures[lost], StructureEmptyError)
+    assert [placed.id for placed in result.objects] == [
+        item.label for item in scene.objects if item.label != lost
+    ]
+
+
+def test_refinement_is_reported_and_never_hurts(scene: TabletopScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    Oracle(scene).install(monkeypatch)
+    plain = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene))
+    refined = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene), refine=True)
+    for before, after in zip(plain.objects, refined.objects, strict=True):
+        assert before.refinement is None and after.refinement is not None and after.refinement.reason
+        assert after.quality.silhouette_iou >= before.quality.silhouette_iou - 0.01
+
+
+def test_a_scene_that_cannot_be_used_is_refused() -> None:
+    cupid = Cupid(None, settings())  # type: ignore[arg-type]  # refused before any network is asked
+    with pytest.raises(EmptyMaskError):
+        cupid.reconstruct_scene(picture(), np.zeros((90, 120), dtype=np.int32))
+    with pytest.raises(InputError, match="longest side"):
+        cupid.reconstruct_scene(picture(), {1: disc(60, 40, 10)}, camera=CAMERA, longest_sides_m={1: -1.0})
+    other_size = DepthMap(torch.ones(20, 20), ScaleSource.SENSOR)
+    for camera in (CAMERA, None):
+        with pytest.raises(CupidError):
+            cupid.reconstruct_scene(picture(), {1: disc(60, 40, 10)}, camera=camera, depth=other_size)
