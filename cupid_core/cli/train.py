@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cupid_core import config as settings_of
 from cupid_core.errors import ConfigError
+from cupid_core.models.locate import locate
 from cupid_core.training.catalogue import build_stage, stage_settings
-from cupid_core.training.checkpoint import CheckpointLimits, write_checkpoint
+from cupid_core.training.checkpoint import CheckpointLimits, unpack_checkpoint, write_checkpoint
 from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
 from cupid_core.training.parallel import Accelerated, Alone
@@ -36,12 +38,15 @@ def train_command(
     several: bool = False,
     to: Path = Path("checkpoint"),
     any_size: bool = False,
+    accept_changes: bool = False,
+    checkpoint: str = "tabletop",
 ) -> int:
     """Train a stage: occupancy-vae, uv-vae, structure, appearance-vae or appearance; or export all of them.
 
     Args:
         stage: which one; later ones need the results of earlier ones in the same --out. "export" puts what is
-            trained together to a checkpoint in --to.
+            trained together to a checkpoint in --to; "unpack" undoes that: it puts the networks of --checkpoint
+            where the stages of a new --out look for them.
         config: settings, e.g. config/train/tabletop.yaml.
         out: folder of the training; each stage has its own in it, all share the data in shards/.
         resume: continue where the stage was stopped.
@@ -50,10 +55,16 @@ def train_command(
         several: one of several processes started by `accelerate launch`.
         to: folder of the checkpoint, of export.
         any_size: export files larger than what ships inside the package.
+        accept_changes: resume although settings were changed since.
+        checkpoint: folder or name of the checkpoint to unpack.
     """
-    console = Console()
+    began, console = time.monotonic(), Console()
     if stage == "export":
         return _export(console, settings_of.load(TrainConfig, config), out, to, any_size=any_size)
+    if stage == "unpack":
+        stages = unpack_checkpoint(locate(checkpoint, download=False), out)
+        console.print(f"{out} now has {', '.join(stages)}", highlight=False, soft_wrap=True)
+        return 0
     logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)])
     settings = settings_of.load(TrainConfig, config)
     section = stage_settings(stage, settings)
@@ -67,9 +78,11 @@ def train_command(
         seed=settings.seed,
         resume=resume,
         time_limit_s=seconds(time_limit),
+        began=began,
         settings=settings_of.to_yaml(settings),
+        accept_changes=accept_changes,
     )
-    built = build_stage(stage, settings, context)
+    built = build_stage(stage, settings, context, resumed=resume)
     with _Bar(console, stage, section.run.steps) as bar:
         result = train(built, section.run, options, bar.show, parallel)
     _say_end(console, stage, result, options.folder)

@@ -6,6 +6,7 @@ A mesh decoder turns every voxel into 4 x 4 x 4 cubes; this is the truth it lear
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -82,6 +83,66 @@ class CornerTruth:
             position=self.position * flip,
             normal=self.normal * flip,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class CornerPlaces:
+    """The corners of the k^3 cubes of N voxels, each once, before anything is known about them.
+
+    Attributes:
+        place: (N, k + 1, k + 1, k + 1) int64 row of every corner of every voxel.
+        owner: (V,) object row of the corners, ascending.
+        position: (V, 3) canonical coordinates.
+    """
+
+    place: Tensor
+    owner: Tensor
+    position: Tensor
+
+
+def corner_places(voxels: Tensor, resolution: int, cubes: int) -> CornerPlaces:
+    """Where the truth of voxels has to be known.
+
+    Args:
+        voxels: (N, 4) int64 (object row, x, y, z).
+        resolution: voxels per axis.
+        cubes: k, cubes per voxel and axis.
+    """
+    side = resolution * cubes + 1
+    step = torch.arange(cubes + 1, device=voxels.device)
+    inner = torch.cartesian_prod(step, step, step)
+    offset = torch.cat([torch.zeros_like(inner[:, :1]), inner], dim=1)
+    corner = voxels[:, None] * voxels.new_tensor([1, cubes, cubes, cubes]) + offset
+    key = ((corner[..., 0] * side + corner[..., 1]) * side + corner[..., 2]) * side + corner[..., 3]
+    keys, place = torch.unique(key, return_inverse=True)
+    owner = torch.div(keys, side**3, rounding_mode="floor")
+    cell = torch.stack([keys // side**2 % side, keys // side % side, keys % side], dim=-1)
+    return CornerPlaces(place.reshape(-1, *(cubes + 1,) * 3), owner, cell / (side - 1) - 0.5)
+
+
+def joined_truth(parts: Sequence[CornerTruth]) -> CornerTruth:
+    """Several truths as one, their objects numbered on: part k's row 0 comes after the last row of part k - 1.
+
+    Raises:
+        InvalidTensorError: none are given, or they differ in resolution or cubes.
+    """
+    if len({(part.resolution, part.cubes) for part in parts}) != 1:
+        raise InvalidTensorError(
+            f"{len(parts)} truths of different grids cannot be joined.",
+            cure="Use one resolution and one number of cubes.",
+        )
+    rows = corners = 0
+    voxels, place = [], []
+    for part in parts:
+        voxels.append(part.voxels + part.voxels.new_tensor([rows, 0, 0, 0]))
+        place.append(part.place + corners)
+        rows += int(part.voxels[:, 0].max()) + 1 if len(part.voxels) else 1
+        corners += len(part.position)
+    values = {
+        name: torch.cat([getattr(part, name) for part in parts])
+        for name in ("position", "sdf", "colour", "normal")
+    }
+    return CornerTruth(torch.cat(voxels), parts[0].resolution, parts[0].cubes, torch.cat(place), **values)
 
 
 def halved_cubes(cubes: int, device: torch.device | str = "cpu") -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from cupid_core.errors import EmptyMeshError
+from cupid_core.evaluation.image_metrics import psnr
+from cupid_core.evaluation.shape_metrics import nearest_points
 from cupid_core.mesh.flexicubes_tables import N_CORNERS
 from cupid_core.mesh.solid import extract_solid_mesh
 from cupid_core.models.decode_mesh import CubeFields
@@ -16,12 +17,11 @@ from cupid_core.training.mesh_field import FieldTruth, ideal_rows
 from cupid_core.training.voxel_truth import VoxelTruth
 from cupid_core.types import TriangleMesh
 
-# Points compared with each other at a time, and points of a surface that are compared at all.
-_BLOCK = 1024
+# Points of a surface that are compared at all.
 _SURFACE_POINTS = 8192
 # A mesh that does not exist is this far from the truth: half the cube.
 _NO_MESH = 0.5
-_FEWEST_PIXELS = 1e-12
+_TINY = 1e-12
 
 
 def field_figures(rows: Tensor, truth: FieldTruth, voxels: VoxelTruth) -> dict[str, float]:
@@ -70,7 +70,7 @@ def mesh_figures(decoded: Sequence[TriangleMesh | None], ideal: Sequence[Triangl
         to_true, _ = nearest_points(_some(mesh.vertices), true.vertices)
         chamfer.append(float(to_mesh.mean() + to_true.mean()) / 2)
         recall, precision = (float((distance < 1 / 64).float().mean()) for distance in (to_mesh, to_true))
-        fscore.append(2 * precision * recall / max(precision + recall, _FEWEST_PIXELS))
+        fscore.append(2 * precision * recall / max(precision + recall, _TINY))
         if mesh.colours is not None and true.colours is not None:
             error.append(float((mesh.colours[nearest] - _some(true.colours)).square().mean()))
     figures = {"chamfer": sum(chamfer) / len(chamfer), "fscore": sum(fscore) / len(fscore)}
@@ -94,17 +94,6 @@ def ideal_meshes(fields: CubeFields, truth: FieldTruth) -> list[TriangleMesh]:
     """The meshes that a decoder would give that says the truth about the same cubes."""
     rows = ideal_rows(truth, fields.topology.resolution)
     return [mesh for mesh in meshes_of(CubeFields(rows, fields.topology)) if mesh is not None]
-
-
-def nearest_points(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance (P,) of points (P, 3) to the nearest of others (Q, 3), and its row (P,)."""
-    found = [torch.cdist(block, others).min(dim=1) for block in torch.split(points, _BLOCK)]
-    return torch.cat([pair.values for pair in found]), torch.cat([pair.indices for pair in found])
-
-
-def psnr(mean_squared_error: float) -> float:
-    """Peak signal-to-noise ratio in dB of values in [0, 1]; at most 120."""
-    return -10 * math.log10(max(mean_squared_error, _FEWEST_PIXELS))
 
 
 def _some(values: Tensor) -> Tensor:

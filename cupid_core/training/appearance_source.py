@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from cupid_core.data.tabletop import sample_tabletop
+from cupid_core.models.conv_image_encoder import with_hidden
 from cupid_core.training.appearance_batch import AppearanceBatch, AppearanceView
 from cupid_core.training.appearance_codec import FrozenCodec, encode
 from cupid_core.training.appearance_latents import LatentRecipe
 from cupid_core.training.appearance_settings import ShellNoiseSettings
 from cupid_core.training.shards import ShardStore
-from cupid_core.training.tabletop_source import TabletopSourceSettings, with_hidden
+from cupid_core.training.tabletop_source import TabletopSourceSettings
 from cupid_core.training.tabletop_views import TabletopViewRecipe, unpack_bits
 from cupid_core.training.view_change import (
     ViewChange,

@@ -17,6 +17,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from cupid_core.evaluation.image_metrics import psnr
 from cupid_core.models.appearance_flow import SLatFlowModel
 from cupid_core.models.appearance_vae import SLatEncoder
 from cupid_core.models.decode_mesh import CubeFields
@@ -27,7 +28,7 @@ from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.appearance_assets import AssetAppearanceSource
 from cupid_core.training.appearance_batch import AppearanceBatch, collate, disturbed_pose, project_voxels
 from cupid_core.training.appearance_codec import read_codec
-from cupid_core.training.appearance_figures import field_figures, ideal_meshes, meshes_of, psnr
+from cupid_core.training.appearance_figures import field_figures, ideal_meshes, meshes_of
 from cupid_core.training.appearance_networks import AppearanceNetworks, FrozenHelpers, make_networks
 from cupid_core.training.appearance_pictures import mesh_sheet
 from cupid_core.training.appearance_settings import AppearanceSettings

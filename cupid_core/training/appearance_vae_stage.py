@@ -117,7 +117,8 @@ class AppearanceVaeStage:
         count = self.settings.validation_objects
         for split, prefix in (("train", ""), ("held_out", "held_out_")):
             measured = [self._figures(part) for part in self._decoded(split, count, _AT_ONCE)]
-            for key in measured[0]:
+            # Assets have no families that could be held out.
+            for key in measured[0] if measured else ():
                 figures[prefix + key] = sum(row[key] for row in measured) / len(measured)
         return figures
 

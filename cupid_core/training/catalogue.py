@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from cupid_core.errors import TrainingError
+from cupid_core.models.locate import locate
+from cupid_core.training.appearance_codec import codec_grid
 from cupid_core.training.appearance_stage import build_appearance_stage
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.asset_source import AssetSource
+from cupid_core.training.asset_voxels import AssetVoxels
 from cupid_core.training.fine_tune import start_from_checkpoint
 from cupid_core.training.run_settings import StageSettings
 from cupid_core.training.settings import TrainConfig
@@ -22,18 +24,24 @@ from cupid_core.training.structure_vae_stage import StructureVaeStage
 from cupid_core.training.tabletop_source import TabletopSource
 
 
-def build_stage(name: str, config: TrainConfig, context: StageContext) -> Stage[Any]:
-    """A stage with fresh weights, which depend on the seed alone.
+def build_stage(name: str, config: TrainConfig, context: StageContext, *, resumed: bool = False) -> Stage[Any]:
+    """A stage with fresh weights, which depend on the seed alone, or those of the checkpoint it starts from.
+
+    Args:
+        name: of the stage.
+        config: of all stages.
+        context: where it runs.
+        resumed: its weights will come from its own state, so no checkpoint is read.
 
     Raises:
         TrainingError: an unknown name, or an earlier stage it builds on has not been trained.
-        CheckpointError: the checkpoint to start from is damaged.
+        CheckpointError: the checkpoint to start from is not there, or damaged.
     """
     run = stage_settings(name, config).run
     torch.manual_seed(context.seed)
     stage = STAGES[name](config, context)
-    if run.start_from:
-        start_from_checkpoint(stage, Path(run.start_from), run.mismatch)
+    if run.start_from and not resumed:
+        start_from_checkpoint(stage, locate(run.start_from, download=False), run.mismatch)
     return stage
 
 
@@ -76,7 +84,11 @@ def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
 
 
 def _appearance_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:
-    return AppearanceVaeStage(config.appearance_vae, context)
+    settings, source = config.appearance_vae, None
+    if config.data == "assets":
+        grid = codec_grid(settings)
+        source = AssetVoxels(config.assets, settings, grid, seed=context.seed, device=context.device)
+    return AppearanceVaeStage(settings, context, source)
 
 
 def _appearance(config: TrainConfig, context: StageContext) -> Stage[Any]:

@@ -1,4 +1,8 @@
-"""Puts the exports of all stages together to one checkpoint in the published layout. Knows files, not networks."""
+"""Puts the exports of all stages together to one checkpoint in the published layout, and takes it apart again.
+
+`write_checkpoint` is undone by `unpack_checkpoint`, so that a later training can go on from a checkpoint alone. Knows
+files, not networks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from cupid_core.models.locate import sha256
 from cupid_core.models.weights import PIPELINE, read_checkpoint
 from cupid_core.training.export import EXPORT
 
-# What inference needs; encoders of the autoencoders serve training alone.
+# What inference needs.
 SHIPPED: dict[str, tuple[str, ...]] = {
     "occupancy-vae": ("sparse_structure_decoder",),
     "uv-vae": ("sparse_structure_uv_decoder",),
@@ -22,6 +26,15 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "appearance-vae": ("slat_decoder_mesh",),
     "appearance": ("slat_flow_model", "slat_encoder"),
 }
+# What only training needs, to go on from a checkpoint; beside the others, but not named in pipeline.json.
+TRAINING_ONLY: dict[str, tuple[str, ...]] = {
+    "occupancy-vae": ("sparse_structure_encoder",),
+    "uv-vae": ("sparse_structure_uv_encoder",),
+    "structure": ("surface_head",),
+    "appearance-vae": ("appearance_encoder",),
+    "appearance": (),
+}
+_SUFFIXES = (".json", ".safetensors")
 _OPTIONAL = {"image_encoder", "slat_encoder"}
 _SLAT_FLOW = "slat_flow_model"
 
@@ -58,6 +71,7 @@ def write_checkpoint(
     samplers: tuple[SamplerConfig, SamplerConfig],
     *,
     image_encoder: str = "",
+    trainable: bool = True,
     limits: CheckpointLimits | None = None,
 ) -> WrittenCheckpoint:
     """Assemble a checkpoint.
@@ -69,18 +83,19 @@ def write_checkpoint(
         folder: where the checkpoint goes; files of the same names are replaced.
         samplers: of structure and appearance, as the checkpoint is meant to be run.
         image_encoder: name of an official image encoder; empty where the checkpoint has its own.
+        trainable: put in what only a later training needs as well.
         limits: None for none.
 
     Raises:
         TrainingError: no stage has an export, a file is larger than allowed, or cannot be written.
     """
-    found = {key: root / stage / EXPORT / "ckpts" / key for stage, keys in SHIPPED.items() for key in keys}
-    present = {key: path for key, path in found.items() if path.with_suffix(".safetensors").is_file()}
+    found = _exports(root, SHIPPED)
+    present, more = _existing(found), _existing(_exports(root, TRAINING_ONLY)) if trainable else {}
     if not present:
         raise TrainingError(f"No stage in {root} has an export.", cure="Train the stages first, with this --out.")
     sizes = {
         f"ckpts/{key}.safetensors": path.with_suffix(".safetensors").stat().st_size
-        for key, path in present.items()
+        for key, path in (present | more).items()
     }
     _check(sizes, limits)
     channels = _latent_channels(present)
@@ -93,8 +108,8 @@ def write_checkpoint(
     }
     try:
         (folder / "ckpts").mkdir(parents=True, exist_ok=True)
-        for path in present.values():
-            for suffix in (".json", ".safetensors"):
+        for path in (present | more).values():
+            for suffix in _SUFFIXES:
                 shutil.copyfile(path.with_suffix(suffix), folder / "ckpts" / f"{path.name}{suffix}")
         text = json.dumps({"name": "CupidImageTo3DPipeline", "args": arguments}, indent=1) + "\n"
         (folder / PIPELINE).write_text(text, encoding="utf-8")
@@ -104,6 +119,50 @@ def write_checkpoint(
         raise TrainingError(f"{folder} cannot be written: {error}.", cure="Choose a writable folder.") from error
     read_checkpoint(folder)
     return WrittenCheckpoint(sizes, tuple(key for key in found if key not in present and key not in _OPTIONAL))
+
+
+def unpack_checkpoint(folder: Path, root: Path) -> tuple[str, ...]:
+    """Put the networks of a checkpoint where the stages of a training look for those of earlier stages.
+
+    Args:
+        folder: of the checkpoint, as `write_checkpoint` makes it.
+        root: folder of the new training.
+
+    Returns:
+        The stages that now have an export.
+
+    Raises:
+        TrainingError: a stage has an export already, the checkpoint has no network of any stage, or a file cannot be
+            written.
+    """
+    named = read_checkpoint(folder).arguments.models
+    copies: dict[str, list[tuple[Path, Path]]] = {}
+    for stage in SHIPPED:
+        for key in SHIPPED[stage] + TRAINING_ONLY[stage]:
+            source = folder / named.get(key, f"ckpts/{key}")
+            if source.with_suffix(".safetensors").is_file():
+                copies.setdefault(stage, []).append((source, root / stage / EXPORT / "ckpts" / key))
+    taken = [stage for stage in copies if (root / stage / EXPORT).exists()]
+    if taken or not copies:
+        what = f"{', '.join(taken)} in {root} has an export already" if taken else f"{folder} has no known network"
+        raise TrainingError(f"{what}.", cure="Give the folder of a new training, and a checkpoint of this package.")
+    try:
+        for source, target in (pair for pairs in copies.values() for pair in pairs):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in _SUFFIXES:
+                shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
+    except OSError as error:
+        raise TrainingError(f"{root} cannot be written: {error}.", cure="Choose a writable folder.") from error
+    return tuple(copies)
+
+
+def _exports(root: Path, keys_of: dict[str, tuple[str, ...]]) -> dict[str, Path]:
+    """Where the stages of a training put their networks, by key; without suffix."""
+    return {key: root / stage / EXPORT / "ckpts" / key for stage, keys in keys_of.items() for key in keys}
+
+
+def _existing(found: dict[str, Path]) -> dict[str, Path]:
+    return {key: path for key, path in found.items() if path.with_suffix(".safetensors").is_file()}
 
 
 def _check(sizes: dict[str, int], limits: CheckpointLimits | None) -> None:

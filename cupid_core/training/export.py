@@ -22,7 +22,6 @@ from cupid_core.training.stage import ExportedNetwork
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 EXPORT = "export"
-MOST_FILE_BYTES = 16 * 2**20
 
 
 def write_networks(folder: Path, networks: Sequence[ExportedNetwork]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from cupid_core.models.weights import PIPELINE, read_checkpoint, read_tensors
 from cupid_core.training.mismatch import FittedState, MismatchStrategy, fit_state
 from cupid_core.training.stage import Stage
 
+_log = logging.getLogger(__name__)
 # Stage -> network of the stage -> its name in checkpoints.
 PUBLISHED_KEYS: Mapping[str, Mapping[str, str]] = {
     "occupancy-vae": {"encoder": "sparse_structure_encoder", "decoder": "sparse_structure_decoder"},
@@ -30,7 +32,8 @@ def start_from_checkpoint(stage: Stage[Any], folder: Path, strategy: MismatchStr
         strategy: what to do where shapes differ (`training.mismatch`).
 
     Returns:
-        What was done, by the names of the stage's networks; one that the checkpoint lacks stays as it is.
+        What was done, by the names of the stage's networks; one that the checkpoint lacks stays as it is, and a warning
+        says so.
 
     Raises:
         TrainingError: the checkpoint has none of the networks.
@@ -43,6 +46,11 @@ def start_from_checkpoint(stage: Stage[Any], folder: Path, strategy: MismatchStr
             fitted = fit_state(read_tensors(path), network.state_dict(), strategy)
             network.load_state_dict(fitted.state, strict=True)
             done[name] = fitted
+            fresh = len(fitted.missing) + len(fitted.fitted)
+            if fresh:
+                _log.warning("%s: %d tensors of '%s' are missing or of another shape.", path, fresh, name)
+        else:
+            _log.warning("%s has no '%s': it starts fresh.", folder, name)
     if not done:
         raise TrainingError(
             f"{folder} has no network for the stage '{stage.name}'.",

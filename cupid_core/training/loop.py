@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
+from cupid_core.training.changed_settings import changed_settings
 from cupid_core.training.ema import WeightAverage
 from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.lock import exclusive
@@ -32,7 +33,6 @@ from cupid_core.training.stage import Stage
 from cupid_core.training.state import STATE, TrainingState, load_state, save_state
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_SPARE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,18 @@ class LoopOptions:
         seed: of the noise; with the number of a batch it determines everything random.
         resume: continue from state.pt; False starts at step 0.
         time_limit_s: stop, saved, before so many seconds have passed; None for no limit.
-        settings: YAML kept in the state for people.
+        began: `time.monotonic()` from which the limit counts; None: when the loop begins.
+        settings: YAML of all settings, kept in the state; a run is resumed with the same ones.
+        accept_changes: resume although settings have changed.
     """
 
     folder: Path
     seed: int = 0
     resume: bool = False
     time_limit_s: float | None = None
+    began: float | None = None
     settings: str = ""
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def train(
         parallel: the group of processes; this one alone where None.
 
     Raises:
-        TrainingError: the state cannot be read, written, or does not fit the stage, or another process is training
-            in the folder.
+        TrainingError: the state cannot be read, written, or does not fit the stage or its settings, or another
+            process is training in the folder.
     """
     parallel = parallel or Alone()
     try:
@@ -133,13 +137,16 @@ class _Run:
     def __init__(
         self, stage: Stage[Any], run: RunSettings, options: LoopOptions, report: OnProgress, parallel: Parallel
     ) -> None:
-        self.started = time.monotonic()
+        self.began = time.monotonic() if options.began is None else options.began
         self.stage, self.run, self.options = stage, run, options
         self.report, self.parallel = report, parallel
+        exact = {name: value.detach().float().clone() for name, value in stage.networks.named_parameters()}
         for network in stage.networks.children():
             network.to_precision(PRECISIONS[run.precision])  # type: ignore[operator]  # see Stage.networks
             network.train()
         self.optimiser = MasterOptimiser(stage.networks, run.optimiser, half=run.precision == "float16")
+        for name, master in self.optimiser.masters.items():
+            master.copy_(exact[name])  # Weights of a checkpoint are not rounded to the precision of the run.
         self.average = WeightAverage(self.optimiser.masters, run.ema_decay)
         self.step, self.seconds, self.images = 0, 0.0, 0
         if options.resume:
@@ -150,14 +157,15 @@ class _Run:
 
     def until_stopped(self) -> RunResult:
         reason: Literal["finished", "time", "signal"] = "finished"
-        longest, save_s, saved_at = 0.0, 0.0, time.monotonic()
+        longest, save_s, saved_at, first = 0.0, 0.0, time.monotonic(), self.step
         with _stop_signal() as stopped:
             try:
                 while self.step < self.run.steps:
                     before = time.monotonic()
                     self._step()
                     self._look()
-                    longest = max(longest, time.monotonic() - before)
+                    # The first step also makes data and warms up: it says nothing about the next ones.
+                    longest = max(longest if self.step > first + 2 else 0.0, time.monotonic() - before)
                     if self.parallel.any(stopped.is_set()):
                         reason = "signal"
                         break
@@ -231,7 +239,8 @@ class _Run:
         limit = self.options.time_limit_s
         if limit is None:
             return False
-        return self.parallel.any(time.monotonic() - self.started + 1.5 * needed + _SPARE_SECONDS > limit)
+        needed = 1.5 * needed + self.run.spare_seconds
+        return self.parallel.any(time.monotonic() - self.began + needed > limit)
 
     def _save(self) -> float:
         before = time.monotonic()
@@ -273,10 +282,14 @@ class _Run:
             raise TrainingError(f"{path} has another optimiser: {error}.", cure=_CURE_FIT) from error
         if state.seed != self.options.seed:
             raise TrainingError(f"{path} is of seed {state.seed}, not {self.options.seed}.", cure=_CURE_FIT)
+        changed = changed_settings(state.settings, self.options.settings, self.stage.name)
+        if changed and not self.options.accept_changes:
+            raise TrainingError(f"Settings are not those of {path}: {'; '.join(changed)}.", cure=_CURE_CHANGED)
         self.step, self.seconds, self.images = state.step, state.seconds, state.images
 
 
 _CURE_FIT = "Resume with the settings the run was started with, or start it anew in another folder."
+_CURE_CHANGED = "Resume with the settings the run was started with, or give --accept-changes."
 
 
 def put_weights(optimiser: MasterOptimiser, average: WeightAverage, state: TrainingState, *, origin: str) -> None:

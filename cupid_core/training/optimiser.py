@@ -140,6 +140,11 @@ class MasterOptimiser:
         self._adamw.load_state_dict(state["adamw"])
         if self._muon is not None:
             self._muon.load_state_dict(state["muon"])
+        # The saved groups bring their hyperparameters along; those of the settings hold.
+        for group, decay in zip(self._adamw.param_groups, (self.settings.weight_decay, 0.0), strict=True):
+            group.update(weight_decay=decay, betas=(self.settings.beta1, self.settings.beta2))
+        for group in () if self._muon is None else self._muon.param_groups:
+            group["weight_decay"] = self.settings.weight_decay
         self.clip.load_state_dict(state["clip"])
         if self._log2_scale is not None and state["log2_scale"] is not None:
             self._log2_scale = float(state["log2_scale"])

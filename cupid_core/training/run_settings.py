@@ -54,8 +54,11 @@ class RunSettings(Settings):
     validate_every: int = setting(1000, "count", "Steps between validations; 0 never.", ge=0)
     sheet_every: int = setting(1000, "count", "Steps between picture sheets; 0 never.", ge=0)
     save_minutes: float = setting(10.0, "minute", "Time between checkpoints.", gt=0.0)
+    spare_seconds: float = setting(
+        2.0, "second", "Time before a time limit that is kept for saving and exporting.", ge=0.0, le=3600.0
+    )
     prefetch: int = setting(0, "count", "Batches that a second thread makes ahead.", ge=0, le=64)
-    start_from: str = setting("", "name", "Folder of a checkpoint to fine-tune from; empty starts fresh.")
+    start_from: str = setting("", "name", "Checkpoint to fine-tune from: a folder or 'tabletop'; empty starts fresh.")
     mismatch: Literal["skip", "partial", "zeropad"] = setting(
         "skip", "choice", "What to do where the shapes of that checkpoint differ."
     )

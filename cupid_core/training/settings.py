@@ -18,7 +18,9 @@ class AssetSourceSettings(Settings):
     validation_share: float = setting(
         0.02, "1", "Share of the assets that is kept for validation.", gt=0.0, lt=1.0
     )
-    min_aesthetic_score: float = setting(4.5, "1", "Assets with a lower score are left out.", ge=0.0)
+    min_aesthetic_score: float = setting(
+        0.0, "1", "Assets with a lower score, or none, are left out; 0 keeps all.", ge=0.0
+    )
 
 
 class ExportedSamplers(Settings):

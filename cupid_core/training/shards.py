@@ -147,15 +147,24 @@ class ShardStore:
         return self._open[index]
 
     def read_next_good(self, index: int, count: int) -> dict[str, Tensor]:
-        """Tensors of this shard or, where it is damaged, of the next one of the first `count` that is not.
+        """Tensors of the shard `next_good` names.
+
+        Raises:
+            DatasetError: all of them are damaged.
+        """
+        tensors = self.read(self.next_good(index, count))
+        assert tensors is not None
+        return tensors
+
+    def next_good(self, index: int, count: int) -> int:
+        """Number of this shard or, where it is damaged, of the next one of the first `count` that is not.
 
         Raises:
             DatasetError: all of them are damaged.
         """
         for offset in range(count):
-            tensors = self.read((index + offset) % count)
-            if tensors is not None:
-                return tensors
+            if self.read((index + offset) % count) is not None:
+                return (index + offset) % count
         raise DatasetError(f"All {count} shards in {self.folder} are damaged.", cure="Delete the folder.")
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class TrainingState:
         masters: float32 weights by name.
         average: averaged weights by name.
         optimiser: of `MasterOptimiser.state_dict`.
-        settings: YAML of the settings of the stage, for people.
+        settings: YAML of all settings of the run.
     """
 
     stage: str

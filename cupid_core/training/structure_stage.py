@@ -17,6 +17,8 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from cupid_core.config import SamplerConfig
+from cupid_core.evaluation.pose_metrics import uv_error_px
+from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.structure_flow import SparseStructureFlowModel
@@ -29,7 +31,7 @@ from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.sheets import scatter, sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centres
-from cupid_core.training.structure_figures import occupancy_f1, occupancy_iou, pose_errors_deg, uv_error_px
+from cupid_core.training.structure_figures import pose_errors_deg
 from cupid_core.training.structure_settings import ImageEncoderSettings, StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
 from cupid_core.training.surface_head import SurfaceHead, surface_loss
@@ -199,7 +201,7 @@ class StructureStage:
         return sheet(rows)
 
     def exports(self) -> Sequence[ExportedNetwork]:
-        """Flow and, where it is trained, image encoder."""
+        """Flow and, where it is trained, image encoder, with the head that only a later training needs."""
         flow = copy.deepcopy(self.flow).to_precision(torch.float32)
         found = [
             ExportedNetwork(
@@ -213,6 +215,9 @@ class StructureStage:
             encoder = copy.deepcopy(self.image_encoder).to_precision(torch.float32)
             arguments = {**image_encoder_arguments(self._settings.image_encoder), "use_fp16": True}
             found.append(ExportedNetwork("image_encoder", type(encoder).__name__, arguments, encoder))
+        if self.head is not None:
+            arguments = {"channels": self.image_encoder.embed_dim}
+            found.append(ExportedNetwork("surface_head", type(self.head).__name__, arguments, self.head))
         return found
 
     def close(self) -> None:

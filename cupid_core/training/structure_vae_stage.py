@@ -14,12 +14,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from cupid_core.evaluation.pose_metrics import uv_error_px
+from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from cupid_core.training.losses import StructureVaeLoss, UvTarget, occupancy_vae_loss, uv_vae_loss
 from cupid_core.training.sheets import scatter, sheet, side_view
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, voxel_centres
-from cupid_core.training.structure_figures import occupancy_f1, occupancy_iou, uv_error_px
 from cupid_core.training.structure_settings import StructureVaeNetworkSettings, StructureVaeSettings
 
 ENCODER_KEYS = {"occupancy": "sparse_structure_encoder", "uv": "sparse_structure_uv_encoder"}

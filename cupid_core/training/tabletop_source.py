@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cupid_core.config import Settings, setting
 from cupid_core.data.tabletop import TabletopSettings
-from cupid_core.models.conv_image_encoder import with_hidden as with_hidden
+from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.training.shard_rows import ShardRows
 from cupid_core.training.shards import ShardStore
 from cupid_core.training.structure_batch import (
     StructureBatch,
@@ -31,6 +32,11 @@ from cupid_core.training.view_change import (
 )
 
 
+# Tensors of a shard with a row per view, and those with a row per object.
+_OF_VIEWS = ("image", "occluder", "depth", "intrinsics", "T_camera_object")
+_OF_OBJECTS = ("shell", "symmetry")
+
+
 class TabletopSourceSettings(Settings):
     """Generated views as training data."""
 
@@ -43,6 +49,9 @@ class TabletopSourceSettings(Settings):
         4.0, "count", "Mean uses of a view over a long run; more means fewer new shards.", gt=0.0
     )
     validation_objects: int = setting(128, "count", "Unseen objects for validation.", ge=1)
+    resident: bool = setting(
+        True, "switch", "Keep shards in the memory of an accelerator, about 40 MB each; of no effect on a CPU."
+    )
     cells: int = setting(32, "count", "Cells along an image edge with a surface point.", ge=1)
 
 
@@ -75,6 +84,9 @@ class TabletopSource:
             root, TabletopViewRecipe(unseen, settings.validation_objects, seed + 1, device=device)
         )
         self._views = settings.objects_per_shard * settings.objects.views_per_object
+        resident = settings.resident and self._device.type != "cpu"
+        self._rows = ShardRows(self._store, (*_OF_VIEWS, *_OF_OBJECTS), self._device, resident=resident)
+        self._unseen_rows = ShardRows(self._unseen, (*_OF_VIEWS, *_OF_OBJECTS), self._device, resident=False)
         self._centres = voxel_centres(settings.objects.resolution).to(self._device)
 
     def pool(self, number: int, size: int) -> int:
@@ -88,18 +100,18 @@ class TabletopSource:
         count = self.pool(number, size)
         self._store.request(min(count + 2, self._settings.most_shards))
         shards = torch.randint(count, (size,), generator=generator).tolist()
-        views = torch.randint(self._views, (size,), generator=generator).tolist()
-        rows = [
-            (self._store.read_next_good(shard, count), view) for shard, view in zip(shards, views, strict=True)
-        ]
-        return self._made(_gathered(rows), self._settings.change, generator)
+        views = torch.randint(self._views, (size,), generator=generator)
+        good = [self._store.next_good(shard, count) for shard in shards]
+        stored = self._rows.gather(good, row_numbers(views, self._settings.objects.views_per_object))
+        return self._made(stored, self._settings.change, generator)
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
         """The first `size` unseen views, unchanged."""
-        shard = self._unseen.read_next_good(0, 1)
         size = min(size, self._settings.validation_objects)
-        stored = _gathered([(shard, row) for row in range(size)])
-        truth = StructureTruth(stored["intrinsics"], stored["T_camera_object"], stored["symmetry"])
+        stored = self._unseen_rows.gather([self._unseen.next_good(0, 1)] * size, row_numbers(torch.arange(size), 1))
+        truth = StructureTruth(
+            stored["intrinsics"].cpu(), stored["T_camera_object"].cpu(), stored["symmetry"].cpu()
+        )
         return self._made(stored, None, torch.Generator().manual_seed(0)), truth
 
     def close(self) -> None:
@@ -114,9 +126,9 @@ class TabletopSource:
         change = draw_change(count, settings, generator).to(self._device)
         known = draw_hidden_known(count, settings, generator).to(self._device)
         stored = {
-            **{name: value.to(self._device) for name, value in stored.items()},
-            "occluder": unpack_bits(stored["occluder"], size * size).to(self._device),
-            "shell": unpack_bits(stored["shell"], resolution**3).to(self._device),
+            **stored,
+            "occluder": unpack_bits(stored["occluder"], size * size),
+            "shell": unpack_bits(stored["shell"], resolution**3),
         }
         occluder = stored["occluder"].view(count, 1, size, size).float()
         image, hidden = change_image(stored["image"].float() / 255, occluder, change)
@@ -162,13 +174,7 @@ def _homogeneous(uv: Tensor) -> Tensor:
     return torch.cat([uv, torch.ones_like(uv[..., :1])], dim=-1)
 
 
-def _gathered(rows: list[tuple[dict[str, Tensor], int]]) -> dict[str, Tensor]:
-    """Stack views of shards and what belongs to their objects; nothing else of the shards is read."""
-    result = {}
-    for name in ("image", "occluder", "depth", "intrinsics", "T_camera_object"):
-        result[name] = torch.stack([shard[name][view] for shard, view in rows])
-    for name in ("shell", "symmetry"):
-        result[name] = torch.stack(
-            [shard[name][view * len(shard[name]) // len(shard["image"])] for shard, view in rows]
-        )
-    return result
+def row_numbers(views: Tensor, views_per_object: int) -> dict[str, Tensor]:
+    """Rows of a shard that belong to views (B,), by the name of the tensor; the views of an object are adjacent."""
+    objects = views // views_per_object
+    return {name: views for name in _OF_VIEWS} | {name: objects for name in _OF_OBJECTS}

@@ -91,4 +91,7 @@ def pack_bits(rows: Tensor) -> Tensor:
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
     """(N, M / 8) uint8 to the first `count` of (N, M) bool; undone by `pack_bits`."""
-    return torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=count)).bool()
+    if packed.device.type == "cpu":
+        return torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=count)).bool()
+    place = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8)
+    return ((packed[..., None] >> place) & 1).flatten(1)[:, :count].bool()

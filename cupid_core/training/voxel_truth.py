@@ -164,8 +164,8 @@ def training_voxels(
     voxels = shell.nonzero()
     counted = torch.ones(len(voxels), dtype=torch.bool, device=voxels.device)
     if not whole:
-        low = _box_corners(shell, sample.crop, generator)
-        voxels, counted = _boxed(voxels, low, sample.crop, grid.resolution)
+        low = box_corners(shell, sample.crop, generator)
+        voxels, counted = boxed(voxels, low, sample.crop, grid.resolution)
     return _with_truth(objects, voxels, counted, grid)
 
 
@@ -185,7 +185,7 @@ def _drawn(indices: Sequence[int], resolution: int, seed: int, split: str, devic
     return build_objects([draw_shape(seed, index, split=split) for index in indices], resolution, device)
 
 
-def _box_corners(shell: Tensor, edge: int, generator: torch.Generator) -> Tensor:
+def box_corners(shell: Tensor, edge: int, generator: torch.Generator) -> Tensor:
     """Lowest corner (O, 3) of a box of `edge` voxels around a random voxel of every object."""
     flat = shell.flatten(1)
     rank = (torch.rand(len(shell), generator=generator).to(shell.device) * flat.sum(1)).long()
@@ -195,7 +195,7 @@ def _box_corners(shell: Tensor, edge: int, generator: torch.Generator) -> Tensor
     return centre - edge // 2
 
 
-def _boxed(voxels: Tensor, low: Tensor, edge: int, resolution: int) -> tuple[Tensor, Tensor]:
+def boxed(voxels: Tensor, low: Tensor, edge: int, resolution: int) -> tuple[Tensor, Tensor]:
     """The voxels (M, 4) inside their object's box, and whether (M,) no neighbour of theirs is cut off by it."""
     start = low[voxels[:, 0]]
     inside = ((voxels[:, 1:] >= start) & (voxels[:, 1:] < start + edge)).all(1)

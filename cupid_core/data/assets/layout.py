@@ -9,6 +9,11 @@ latents of CUPID, arXiv 2510.20776):
     latents/MODEL/SHA.npz                        structured latent: coords, feats
     ss_latents/MODEL/SHA.npz                     occupancy latent: mean
     suv_latents/MODEL/SHA.npz                    UV latent of every view and crop: VIEW_mean, VIEW_mean_cropRATIO
+
+What `cupid data prepare` adds to it:
+
+    surfaces/SHA.npz                             the normalised, z-up surface with its colours
+    prepared/SHA.json                            what was made, from what, with which checksums
 """
 
 from __future__ import annotations
@@ -28,9 +33,13 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cupid_core.data.assets.ply import read_ply_points
+from cupid_core.data.assets.surface import AssetSurface, read_surface
 from cupid_core.errors import DatasetError, InvalidTensorError
 from cupid_core.geometry.se3 import SE3
 from cupid_core.image.foreground import RgbaImage
+
+# As a share of a voxel.
+_ON_BORDER = 1e-3
 
 
 @dataclass(frozen=True)
@@ -100,19 +109,42 @@ class AssetFolder:
         """Occupied voxels (N, 3) int32, 0 <= c < resolution.
 
         Raises:
-            DatasetError: no file, damaged, no voxel, or a point outside the canonical cube.
+            DatasetError: no file, damaged, no voxel, a point outside the canonical cube, or a file of fewer voxels
+                per axis.
         """
         path = self.root / "voxels" / f"{self.sha256}.ply"
         # Single precision, as written: a centre that is a hair off must fall into the same voxel as when it was
         # made.
         points = torch.from_numpy(read_ply_points(path)).float()
-        coords = torch.floor((points + 0.5) * resolution).int()
+        cells = (points + 0.5) * resolution
+        coords = torch.floor(cells).int()
         if len(coords) == 0 or bool(((coords < 0) | (coords >= resolution)).any()):
             raise DatasetError(
                 f"{path} holds {len(coords)} voxels, some outside 0..{resolution - 1} unless there are none.",
                 cure="Voxelise the object inside [-0.5, 0.5]^3.",
             )
+        # A centre of a coarser grid lies on the border of finer voxels; one of a finer grid never does.
+        if bool(((cells - cells.round()).abs() < _ON_BORDER).any()):
+            raise DatasetError(
+                f"{path} holds centres of fewer than {resolution} voxels per axis.",
+                cure="Read it at its own resolution, or voxelise the object again.",
+            )
         return coords
+
+    def occupancy(self, resolution: int) -> Tensor:
+        """The same as a grid (1, R, R, R) bool; arguments and errors as `voxels`."""
+        coords = self.voxels(resolution).long()
+        grid = torch.zeros(1, resolution, resolution, resolution, dtype=torch.bool)
+        grid[0, coords[:, 0], coords[:, 1], coords[:, 2]] = True
+        return grid
+
+    def surface(self) -> AssetSurface:
+        """The surface in the canonical frame, with its colours.
+
+        Raises:
+            DatasetError: no file, or damaged.
+        """
+        return read_surface(self.root / "surfaces" / f"{self.sha256}.npz")
 
     def views(self, kind: str = "renders_cond") -> tuple[AssetView, ...]:
         """All views of transforms.json.
@@ -134,6 +166,17 @@ class AssetFolder:
             raise DatasetError(
                 f"{path} is damaged: {error!r}.", cure="Render the object's views again."
             ) from error
+
+    def drawn_view(self, generator: np.random.Generator, kind: str = "renders_cond") -> AssetView:
+        """One of the views at random.
+
+        Raises:
+            DatasetError: as `views`, or there is none.
+        """
+        views = self.views(kind)
+        if not views:
+            raise DatasetError(f"{self.root / kind / self.sha256} has no view.", cure="Render the object's views.")
+        return views[int(generator.integers(len(views)))]
 
     def structured_latent(self, model: str) -> tuple[Tensor, Tensor]:
         """Voxels (N, 3) int32 and latents (N, C) float32, not normalised.

@@ -1,4 +1,4 @@
-"""Reads the vertices of a PLY file; knows the format, not what the points are."""
+"""Reads and writes the vertices of a PLY file; knows the format, not what the points are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ _TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
+
+
+def ply_points(points: npt.NDArray[np.float32]) -> bytes:
+    """Content of a binary PLY file with vertices (N, 3) and nothing else; `read_ply_points` reads it back."""
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n"
+    header += "".join(f"property float {axis}\n" for axis in "xyz") + "end_header\n"
+    return header.encode("ascii") + points.astype("<f4").tobytes()
 
 
 def read_ply_points(path: Path) -> npt.NDArray[np.float64]:

@@ -29,6 +29,7 @@ class ViewSample:
 
     Attributes:
         image: (3, S, S) float32 in [0, 1], background black.
+        mask: (1, S, S) float32, share of each pixel that the object covers.
         T_camera_object: OpenCV pose.
         K_normalised: (3, 3) float32 of the cropped view.
         crop: the square cut from the view, or None for the whole.
@@ -36,6 +37,7 @@ class ViewSample:
     """
 
     image: Tensor
+    mask: Tensor
     T_camera_object: SE3
     K_normalised: Tensor
     crop: ViewCrop | None
@@ -111,9 +113,7 @@ def structure_sample(
         EmptyMaskError: nothing is visible in the view.
     """
     resolution = config.resolution
-    coords = asset.voxels(resolution).long()
-    occupancy = torch.zeros(1, resolution, resolution, resolution, dtype=torch.bool)
-    occupancy[0, coords[:, 0], coords[:, 1], coords[:, 2]] = True
+    occupancy = asset.occupancy(resolution)
     axis = torch.arange(resolution)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     uv = _project(grid, resolution, view)
@@ -168,7 +168,11 @@ def _see(view: AssetView, config: AssetSampleConfig, generator: np.random.Genera
         ratio = draw_ratio(config.crop, generator)
         crop = crop_view(rgba, ratio, config.crop.beyond_border)
         rgba, K = crop.image(rgba), crop.intrinsics(K)
-    return ViewSample(network_input(rgba, config.image_size), view.T_camera_object, K, crop, ratio)
+    # A white object's picture is its mask, resized as the colours are.
+    white = rgba.copy()
+    white[..., :3] = 255
+    image, mask = (network_input(pixels, config.image_size) for pixels in (rgba, white))
+    return ViewSample(image, mask[:1], view.T_camera_object, K, crop, ratio)
 
 
 def _project(coords: Tensor, resolution: int, view: AssetView) -> Tensor:

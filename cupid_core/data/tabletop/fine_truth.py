@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cupid_core.data.corner_truth import CornerTruth
+from cupid_core.data.corner_truth import CornerTruth, corner_places
 from cupid_core.data.tabletop.objects import Objects
 from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.textures import SurfacePoints
@@ -24,18 +24,9 @@ def corner_truth(objects: Objects, voxels: Tensor, cubes: int = 4) -> CornerTrut
         cubes: k, cubes per voxel and axis.
     """
     resolution = objects.shell.shape[1]
-    side = resolution * cubes + 1
-    step = torch.arange(cubes + 1, device=voxels.device)
-    inner = torch.cartesian_prod(step, step, step)
-    key = _key(voxels[:, None] * voxels.new_tensor([1, cubes, cubes, cubes]) + _with_zero(inner), side)
-    keys, place = torch.unique(key, return_inverse=True)
-    owner = torch.div(keys, side**3, rounding_mode="floor")
-    cell = torch.stack([keys // side**2 % side, keys // side % side, keys % side], dim=-1)
-    position = cell / (side - 1) - 0.5
-    sdf, colour, normal = _evaluate(objects, owner, position)
-    return CornerTruth(
-        voxels, resolution, cubes, place.reshape(-1, *(cubes + 1,) * 3), position, sdf, colour, normal
-    )
+    corners = corner_places(voxels, resolution, cubes)
+    sdf, colour, normal = _evaluate(objects, corners.owner, corners.position)
+    return CornerTruth(voxels, resolution, cubes, corners.place, corners.position, sdf, colour, normal)
 
 
 def _evaluate(objects: Objects, owner: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,13 +62,3 @@ def _surface(objects: Objects, program: Program, rows: Tensor, points: Tensor) -
     flat = [value.flatten(1) for value in (foot, program.metric(foot), normal)]
     albedo = objects.surfaces.albedo(SurfacePoints(flat[0], flat[1], flat[2], owner.flatten(), slot.flatten()))
     return sdf, albedo.view_as(points), normal
-
-
-def _with_zero(inner: Tensor) -> Tensor:
-    """Offsets (M, 3) with a leading zero for the object row."""
-    return torch.cat([torch.zeros_like(inner[:, :1]), inner], dim=1)
-
-
-def _key(cells: Tensor, side: int) -> Tensor:
-    """One number per (object, x, y, z) cell, ascending: (..., 4) to (...)."""
-    return ((cells[..., 0] * side + cells[..., 1]) * side + cells[..., 2]) * side + cells[..., 3]

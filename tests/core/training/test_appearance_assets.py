@@ -58,7 +58,10 @@ def root(tmp_path):
 
 def settings(root):
     return AssetSourceSettings(
-        roots=(str(root),), sample=AssetSampleConfig(resolution=RESOLUTION, image_size=SIZE), validation_share=0.1
+        roots=(str(root),),
+        sample=AssetSampleConfig(resolution=RESOLUTION, image_size=SIZE),
+        validation_share=0.1,
+        min_aesthetic_score=4.5,
     )
 
 
@@ -107,7 +110,7 @@ def test_a_damaged_asset_is_reported_and_passed_over(root, caplog):
 
 
 def test_what_cannot_be_used_is_said(root):
-    with pytest.raises(DatasetError, match="no asset with views and latents"):
+    with pytest.raises(DatasetError, match="latent_unknown"):
         AssetAppearanceSource(settings(root), LATENTS.model_copy(update={"model": "unknown"}))
     with pytest.raises(ConfigError, match="means"):
         latent_scale(AssetLatentSettings(mean=(0.0,), std=(1.0,), channels=2))

@@ -6,8 +6,10 @@ import torch.nn.functional as F
 
 from cupid_core.data.tabletop import TabletopSettings, mirrored, sample_tabletop
 from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.training.shard_rows import ShardRows
+from cupid_core.training.shards import ShardStore
 from cupid_core.training.structure_batch import project_normalised, voxel_centres
-from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings
+from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings, row_numbers
 from cupid_core.training.tabletop_views import TabletopViewRecipe, pack_bits, unpack_bits
 from cupid_core.training.view_change import (
     ViewChange,
@@ -130,6 +132,26 @@ def test_hidden_parts_are_a_half_in_the_mask_channel_and_never_on_the_object():
 def test_bits_are_packed_and_unpacked():
     rows = torch.rand(5, 77) > 0.5
     assert torch.equal(unpack_bits(pack_bits(rows), 77), rows)
+
+
+def test_bits_are_unpacked_alike_by_shifting_them():
+    packed = pack_bits(torch.rand(5, 77) > 0.5)
+    place = torch.arange(7, -1, -1, dtype=torch.uint8)
+    shifted = ((packed[..., None] >> place) & 1).flatten(1)[:, :77].bool()  # the way of other devices
+    assert torch.equal(shifted, unpack_bits(packed, 77))
+
+
+def test_rows_that_are_kept_are_those_that_are_read(tmp_path):
+    store = ShardStore(tmp_path, TabletopViewRecipe(OBJECTS, 4, seed=5))
+    rows, shards = row_numbers(torch.randint(8, (40,)), 2), torch.randint(5, (40,)).tolist()
+    names = ("image", "depth", "shell", "symmetry")
+    kept, read = (ShardRows(store, names, torch.device("cpu"), resident=resident) for resident in (True, False))
+    for part in (slice(0, 3), slice(3, 40)):
+        some = {name: value[part] for name, value in rows.items()}
+        one, other = kept.gather(shards[part], some), read.gather(shards[part], some)
+        assert one.keys() == other.keys() == set(names)
+        for name in names:
+            assert torch.equal(one[name], other[name]) and len(one[name]) == len(shards[part])
 
 
 def test_a_recipe_names_what_it_depends_on():

@@ -8,6 +8,8 @@ import torch
 from appearance_cases import CONTEXT, VAE
 
 from cupid_core.errors import ConfigError, TrainingError
+from cupid_core.evaluation.image_metrics import psnr
+from cupid_core.evaluation.shape_metrics import nearest_points
 from cupid_core.models.decode_mesh import CubeFields
 from cupid_core.training.appearance_codec import codec_grid, encode, make_codec, read_codec
 from cupid_core.training.appearance_figures import (
@@ -15,8 +17,6 @@ from cupid_core.training.appearance_figures import (
     ideal_meshes,
     mesh_figures,
     meshes_of,
-    nearest_points,
-    psnr,
 )
 from cupid_core.training.appearance_settings import (
     MeshFieldLossSettings,

@@ -1,0 +1,190 @@
+"""`cupid evaluate`: measure a checkpoint on generated objects with known truth."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cupid_core import config as settings_of
+from cupid_core.config import CupidConfig, SamplerConfig
+from cupid_core.errors import InputError
+from cupid_core.evaluation.benchmark import BenchmarkOptions, run_benchmark
+from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.report import tables, write_json
+from cupid_core.evaluation.scenes import run_scenes
+from cupid_core.evaluation.sheet import contact_sheet
+from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.steps import samplers_of
+
+NOTHING_FOUND = 1
+
+
+def evaluate(
+    what: tyro.conf.Positional[Literal["tabletop"]],
+    *,
+    checkpoint: str = "tabletop",
+    without_checkpoint: str = "",
+    n: int = 200,
+    held_out: int = 50,
+    scenes: int = 0,
+    samples: int = 4,
+    family: str = "",
+    seed: int = UNSEEN_SEED,
+    steps: int = 0,
+    appearance_steps: int = 0,
+    config: Path | None = None,
+    device: str = "cpu",
+    threads: int = 0,
+    true_structure: bool = True,
+    rank_by_voxels: bool = False,
+    refine: bool = False,
+    json: Path | None = None,
+    sheet: Path | None = None,
+    sheet_rows: int = 8,
+    families: bool = True,
+) -> int:
+    """Unseen generated objects through the whole pipeline from image and mask, measured against their truth.
+
+    Args:
+        what: tabletop, the only benchmark there is.
+        checkpoint: embedded name, folder, or hub id.
+        without_checkpoint: a checkpoint whose stage 2 has conditioning "none": measured on the same structures and
+            poses, for the worth of pose-aligned conditioning.
+        n: unseen objects of trained families.
+        held_out: objects of families that no training sees.
+        scenes: whole scenes with sensor depth, of three to seven objects each.
+        samples: hypotheses per object; the best by agreement with image and mask counts.
+        family: only this family.
+        seed: of objects and noise; the same seed gives the same figures.
+        steps: solver steps of stage 1; 0 takes what the checkpoint or the settings say.
+        appearance_steps: solver steps of stage 2; 0 as above.
+        config: settings of the pipeline (a YAML file as config/default.yaml).
+        device: cpu, cuda or cuda:1.
+        threads: of the CPU; 0 takes all cores.
+        true_structure: also run stage 2 on the true structure and pose.
+        rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
+            not quite what the pipeline does.
+        refine: in scenes, also refine the placed objects.
+        json: write all figures, also those of every object, to this file.
+        sheet: write pictures of the first objects to this PNG.
+        sheet_rows: objects of each split in it.
+        families: show the table of families.
+    """
+    console = Console(width=None if Console().is_terminal else 160)
+    _check_writable(json, sheet)
+    if threads:
+        torch.set_num_threads(threads)
+    settings = settings_of.load(CupidConfig, config) if config else CupidConfig()
+    cupid = _with_steps(Cupid.from_pretrained(checkpoint, device=device, config=settings), steps, appearance_steps)
+    other = None
+    if without_checkpoint:
+        other = Cupid.from_pretrained(without_checkpoint, device=device, config=cupid.config)
+    options = BenchmarkOptions(
+        objects=n,
+        held_out=held_out,
+        samples=samples,
+        seed=seed,
+        pictures=sheet_rows if sheet else 0,
+        at_once=max(1, cupid.config.reconstruct.batch // samples),
+        family=family or None,
+        given_structure=true_structure,
+        rank_by_voxels=rank_by_voxels,
+    )
+    with _Bar(console, n + held_out) as bar:
+        records = run_benchmark(cupid, options, without=other, on_record=bar.show)
+    with _Bar(console, scenes, unit="scenes") as bar:
+        records += run_scenes(cupid, scenes, samples=samples, seed=seed, refine=refine, on_record=bar.show)
+    for table in tables(records, families=families):
+        console.print(table)
+    facts: dict[str, Any] = {
+        "benchmark": what,
+        "checkpoint": checkpoint,
+        "without_checkpoint": without_checkpoint,
+        "options": asdict(options) | {"scenes": scenes, "refine": refine},
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
+    }
+    _write(console, records, facts, json, sheet)
+    return 0 if any(not record.failure for record in records) else NOTHING_FOUND
+
+
+def _with_steps(cupid: Cupid, steps: int, appearance_steps: int) -> Cupid:
+    """The same with other numbers of solver steps, where they are given."""
+    if not steps and not appearance_steps:
+        return cupid
+    structure, appearance = samplers_of(cupid.networks, cupid.config)
+    chosen = {
+        "reconstruct": cupid.config.reconstruct.model_copy(update={"samplers": "settings"}),
+        "structure_sampler": _stepped(structure, steps),
+        "appearance_sampler": _stepped(appearance, appearance_steps),
+    }
+    return Cupid(cupid.networks, cupid.config.model_copy(update=chosen))
+
+
+def _stepped(sampler: SamplerConfig, steps: int) -> SamplerConfig:
+    values = sampler.model_dump() | ({"steps": steps} if steps else {})
+    return settings_of.from_mapping(type(sampler), values, origin="--steps")
+
+
+def _check_writable(*paths: Path | None) -> None:
+    """Say before the work, not after, that a result cannot be written."""
+    for path in paths:
+        if path is not None and not path.resolve().parent.is_dir():
+            raise InputError(f"There is no folder {path.resolve().parent}.", cure="Make it first.")
+
+
+def _write(
+    console: Console, records: list[CaseRecord], facts: dict[str, Any], json: Path | None, sheet: Path | None
+) -> None:
+    if json is not None:
+        write_json(records, facts, json)
+        console.print(f"figures: {json}", highlight=False, soft_wrap=True)
+    picture = contact_sheet(records) if sheet is not None else None
+    if sheet is not None and picture is not None:
+        try:
+            picture.save(sheet, format="PNG")
+        except OSError as error:
+            raise InputError(f"{sheet} cannot be written: {error}.", cure="Choose a writable folder.") from error
+        console.print(f"pictures: {sheet}", highlight=False, soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar over objects or scenes with the mean silhouette IoU so far; silent where nobody watches."""
+
+    def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
+        self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
+        hidden = not console.is_terminal or not total
+        self._progress = Progress(*columns, *times, console=console, disable=hidden)
+        self._task = self._progress.add_task(unit, total=total, figure="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, record: CaseRecord) -> None:
+        """One more object is measured."""
+        self._ious.append(record.figures.get("iou", 0.0))
+        self._scenes.add(record.index)
+        done = len(self._ious) if self._unit == "objects" else len(self._scenes)
+        figure = f"silhouette IoU {sum(self._ious) / len(self._ious):.3f}"
+        self._progress.update(self._task, completed=done, figure=figure)

@@ -1,0 +1,229 @@
+"""What `cupid reconstruct` is given, read from files and words; everything that can be wrong with it is said here.
+
+Knows files and formats, no reconstruction.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from cupid_core.config import CupidConfig
+from cupid_core.errors import (
+    EmptyMaskError,
+    InputError,
+    InvalidDepthError,
+    InvalidPromptError,
+    UnreadableFileError,
+)
+from cupid_core.geometry.camera import Camera
+from cupid_core.image.camera_files import parse_camera, read_camera_info
+from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
+from cupid_core.image.masks import Mask, mask_from_alpha, masks_from_labels
+from cupid_core.image.rectify import check_camera
+from cupid_core.image.rgb import RgbImage
+from cupid_core.perception.depth import build_depth_source
+from cupid_core.perception.segment import Prompt
+from cupid_core.perception.segmenters import build_segmenter
+from cupid_core.types import DepthMap
+
+
+@dataclass(frozen=True)
+class Given:
+    """The words of the command line that name inputs; None or empty where not given.
+
+    Attributes:
+        image: the photo.
+        mask: picture of the one object.
+        labels: picture with the number of the object at every pixel.
+        box: x0,y0,x1,y1 of the one object.
+        camera: fx,fy,cx,cy.
+        camera_info: file with a camera.
+        depth: aligned depth image.
+        depth_unit_m: metres per count of a depth image of whole numbers.
+        names: file with the names of the objects.
+        known_size: longest side in metres of the one object, or ID=METRES,ID=METRES.
+    """
+
+    image: Path
+    mask: Path | None = None
+    labels: Path | None = None
+    box: str = ""
+    camera: str = ""
+    camera_info: Path | None = None
+    depth: Path | None = None
+    depth_unit_m: float = 0.001
+    names: Path | None = None
+    known_size: str = ""
+
+    def named(self) -> dict[str, str]:
+        """Everything beside the image that was given, by name."""
+        words = {
+            "mask": self.mask, "labels": self.labels, "box": self.box, "camera": self.camera,
+            "camera_info": self.camera_info, "depth": self.depth, "known_size": self.known_size,
+        }  # fmt: skip
+        return {name: value.name if isinstance(value, Path) else value for name, value in words.items() if value}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What was read.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        masks: (H, W) bool by id.
+        camera: None where none was given.
+        depth: None where there is none.
+        names: of objects, by id; those without a name are missing.
+        sizes_m: longest sides of objects, by id.
+    """
+
+    image: NDArray[np.uint8]
+    masks: Mapping[int, Mask]
+    camera: Camera | None
+    depth: DepthMap | None
+    names: Mapping[int, str]
+    sizes_m: Mapping[int, float]
+
+
+def read_inputs(given: Given, config: CupidConfig, *, device: str = "cpu") -> Inputs:
+    """Read everything that was given.
+
+    Args:
+        given: the words of the command line.
+        config: says which segmenter turns a box into a mask, and which model estimates depth where none is given.
+        device: where these models run.
+
+    Raises:
+        InputError: a file or a word cannot be used; its kinds say which and why.
+        MissingPackageError: the settings want a model whose package is not installed.
+    """
+    _one_of("--mask, --labels and --box", [given.mask, given.labels, given.box])
+    _one_of("--camera and --camera-info", [given.camera, given.camera_info])
+    picture = read_image(given.image)
+    height, width = picture.rgb.shape[:2]
+    camera = _camera(given, height, width)
+    masks = _masks(given, config, picture, device)
+    return Inputs(
+        image=picture.rgb,
+        masks=masks,
+        camera=camera,
+        depth=_depth(given, config, picture, camera, device),
+        names={} if given.names is None else read_names(given.names),
+        sizes_m=known_sizes(given.known_size, list(masks)),
+    )
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """Names of objects by id.
+
+    Args:
+        path: YAML or JSON: a mapping of id to name, or one with a list `objects` of {label: id, name: name}.
+
+    Raises:
+        UnreadableFileError: missing, or of another form.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and isinstance(values.get("objects"), list):
+            values = {entry["label"]: entry["name"] for entry in values["objects"]}
+        return {int(key): str(name) for key, name in values.items()}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", cure="Check the path.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        example = json.dumps({"objects": [{"label": 1, "name": "mug"}]})
+        raise UnreadableFileError(
+            f"{path} does not say which object has which name.", cure=f"Write '1: mug' lines, or {example}."
+        ) from error
+
+
+def known_sizes(text: str, ids: list[int]) -> dict[int, float]:
+    """Longest sides in metres by id, from "0.19" for a single object or "1=0.19,3=0.08".
+
+    Raises:
+        InputError: not of this form, an unknown id, or no positive length.
+    """
+    cure = "Write the longest side in metres, 0.19, or for several objects 1=0.19,3=0.08."
+    sizes: dict[int, float] = {}
+    for part in (piece for piece in text.split(",") if piece.strip()):
+        name, _, number = part.rpartition("=")
+        try:
+            id_, size = (int(name) if name.strip() else None), float(number)
+        except ValueError as error:
+            raise InputError(f"--known-size '{text}' is not understood.", cure=cure) from error
+        if id_ is None and len(ids) != 1:
+            raise InputError(f"--known-size '{text}' is of which of the objects {ids}?", cure=cure)
+        id_ = ids[0] if id_ is None else id_
+        if id_ not in ids or not (math.isfinite(size) and size > 0):
+            raise InputError(f"--known-size '{part.strip()}': there are the objects {ids}.", cure=cure)
+        sizes[id_] = size
+    return sizes
+
+
+def _one_of(names: str, values: list[Any]) -> None:
+    if sum(value not in (None, "") for value in values) > 1:
+        raise InputError(f"{names} exclude each other.", cure="Give one of them.")
+
+
+def _camera(given: Given, height: int, width: int) -> Camera | None:
+    if given.camera_info is not None:
+        camera = read_camera_info(given.camera_info)
+    elif given.camera:
+        camera = parse_camera(given.camera, width, height)
+    else:
+        return None
+    check_camera(camera, height, width)
+    return camera
+
+
+def _masks(given: Given, config: CupidConfig, picture: RgbImage, device: str) -> Mapping[int, Mask]:
+    height, width = picture.rgb.shape[:2]
+    if given.labels is not None:
+        return masks_from_labels(read_labels(given.labels), height, width)
+    if given.mask is not None:
+        return {1: read_mask(given.mask, height, width)}
+    if given.box:
+        return _segmented(given.box, config, picture, device)
+    if picture.alpha is not None:
+        return {1: mask_from_alpha(picture.alpha, threshold=config.crop.alpha_threshold)}
+    raise EmptyMaskError(
+        f"Nothing says where the object is in {given.image}.",
+        cure="Give --mask, --labels or --box, or an image with an alpha channel.",
+    )
+
+
+def _segmented(text: str, config: CupidConfig, picture: RgbImage, device: str) -> Mapping[int, Mask]:
+    try:
+        x0, y0, x1, y1 = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidPromptError(
+            f"--box '{text}' is not x0,y0,x1,y1.", cure="Give four numbers in pixels, with commas between."
+        ) from error
+    segmenter = build_segmenter(config.perception.segmenter, device=device)
+    found = segmenter.segment(picture.rgb, {1: Prompt(box=(x0, y0, x1, y1))})
+    for failure in found.failures.values():
+        raise failure
+    return found.masks
+
+
+def _depth(
+    given: Given, config: CupidConfig, picture: RgbImage, camera: Camera | None, device: str
+) -> DepthMap | None:
+    wanted = config.perception.depth
+    if given.depth is None:
+        return build_depth_source(wanted, device=device).depth(picture.rgb, camera)
+    depth = read_depth(given.depth, metres_per_count=given.depth_unit_m, scale_std=wanted.sensor_scale_std)
+    if tuple(depth.depth_m.shape) != picture.rgb.shape[:2]:
+        raise InvalidDepthError(
+            f"{given.depth} is {tuple(depth.depth_m.shape)}, the image {picture.rgb.shape[:2]} (height, width).",
+            cure="Align depth to the colour image first.",
+        )
+    return depth

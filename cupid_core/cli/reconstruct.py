@@ -1,0 +1,207 @@
+"""`cupid reconstruct`: an image and what is known about it to meshes, poses, pictures and a report."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cupid_core import config as settings_of
+from cupid_core.cli.inputs import Given, Inputs, read_inputs
+from cupid_core.cli.progress import StageBars
+from cupid_core.config import CupidConfig
+from cupid_core.models.locate import locate, sha256
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.progress import Progress
+from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
+from cupid_core.report.objects_json import RunRecord
+from cupid_core.report.save import save_results
+from cupid_core.report.write import check_output
+from cupid_core.types import ScaleSource
+
+NOTHING_RECONSTRUCTED = 3
+_VERDICT_COLOURS = {"good": "green", "doubtful": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True)
+class HowTo:
+    """How to reconstruct.
+
+    Attributes:
+        checkpoint: embedded name, folder or hub id.
+        samples: hypotheses per object.
+        refine: move placed objects so that they meet depth and mask better.
+        seed: of the noise.
+        device: where the networks run.
+    """
+
+    checkpoint: str = "tabletop"
+    samples: int = 1
+    refine: bool = False
+    seed: int = 0
+    device: str = "cpu"
+
+
+def reconstruct(
+    image: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    mask: Path | None = None,
+    labels: Path | None = None,
+    box: str = "",
+    camera: str = "",
+    camera_info: Path | None = None,
+    depth: Path | None = None,
+    depth_unit_m: float = 0.001,
+    names: Path | None = None,
+    known_size: str = "",
+    checkpoint: str = "tabletop",
+    samples: int = 1,
+    refine: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    config: Path | None = None,
+) -> int:
+    """Reconstruct the objects of an image: meshes in their own frames, poses, a scene and a report.
+
+    Where the object is comes from --mask, --labels, --box or the image's alpha channel. Depth or --known-size
+    gives metres; without, poses are up to scale and say so.
+
+    Args:
+        image: PNG, JPEG, TIFF, WebP, BMP or .npy.
+        out: folder for objects.json, meshes, overlay.png and report.html; earlier results in it are replaced.
+        mask: picture of one object, bright or opaque where the object is.
+        labels: picture with the number of the object at every pixel, 0 for none.
+        box: x0,y0,x1,y1 in pixels around one object; its mask is found inside.
+        camera: fx,fy,cx,cy in pixels.
+        camera_info: YAML or JSON with a sensor_msgs/CameraInfo or a calibration, lens distortion included.
+        depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in metres.
+        depth_unit_m: metres per count of a 16-bit depth image.
+        names: YAML or JSON with the names of the objects by number.
+        known_size: longest side in metres, e.g. 0.19, or for several objects 1=0.19,3=0.08.
+        checkpoint: "tabletop", a folder in the published layout, or a hub id.
+        samples: hypotheses drawn for each object; the best one is placed.
+        refine: move the placed objects so that they meet depth and mask better; never the shape.
+        seed: the same seed gives the same result.
+        device: cpu, cuda or cuda:1.
+        config: settings file; `cupid config write FILE` makes one with all defaults.
+
+    Returns:
+        0, or 3 when not one object could be reconstructed.
+    """
+    given = Given(image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size)
+    settings = CupidConfig() if config is None else settings_of.load(CupidConfig, config)
+    how = HowTo(checkpoint, samples, refine, seed, device)
+    scene = run_reconstruction(given, how, settings, out, Console(stderr=True))
+    show_summary(scene, out, Console())
+    return 0 if scene.objects else NOTHING_RECONSTRUCTED
+
+
+def run_reconstruction(
+    given: Given, how: HowTo, settings: CupidConfig, out: Path, console: Console
+) -> SceneReconstruction:
+    """Read, reconstruct, write; shows its progress.
+
+    Args:
+        given: inputs.
+        how: to reconstruct.
+        settings: of every step.
+        out: folder of the results.
+        console: of the progress.
+
+    Raises:
+        CupidError: an input cannot be used, the checkpoint is missing, or the folder cannot be written to. Nothing
+            is written then.
+    """
+    check_output(out)
+    inputs = read_inputs(given, settings, device=how.device)
+    folder = locate(how.checkpoint)
+    with StageBars(console) as bars:
+        cupid = Cupid.from_pretrained(folder, device=how.device, config=settings)
+        scene = cupid.reconstruct_scene(
+            inputs.image,
+            inputs.masks,
+            names=inputs.names,
+            camera=inputs.camera,
+            depth=inputs.depth,
+            longest_sides_m=inputs.sizes_m,
+            seed=how.seed,
+            samples=how.samples,
+            refine=how.refine,
+            on_progress=bars,
+        )
+        bars(Progress("write", 0.0))
+        save_results(scene, _record(given, inputs, how, settings, folder), out, settings, names=inputs.names)
+        bars(Progress("write", 1.0))
+    return scene
+
+
+def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> None:
+    """A row per object, why others are missing, and where everything is."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "object", "verdict", "IoU", "depth", "size", "position"):
+        justify: Literal["left", "right"] = "left" if heading in ("object", "verdict") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading not in ("object", "position"))
+    for item in scene.objects:
+        table.add_row(*_row(item))
+    if scene.objects:
+        console.print(table)
+        sources = sorted({item.scale_source.value.replace("_", " ") for item in scene.objects})
+        console.print(f"scale from: {', '.join(sources)}", highlight=False)
+    for item in scene.objects:
+        for reason in item.quality.reasons:
+            console.print(f"{item.id} {escape(item.label)}: {escape(reason)}", highlight=False, soft_wrap=True)
+    for id_, error in sorted(scene.failures.items()):
+        text = escape(f"{id_}: error [{error.code}]: {error}")
+        console.print(f"[red]{text}[/red]", highlight=False, soft_wrap=True)
+    total = sum(scene.timings_s.values())
+    console.print(f"{total:.1f} s; report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _row(item: PlacedObject) -> tuple[str, ...]:
+    quality, metric = item.quality, item.scale_source is not ScaleSource.UNKNOWN
+    extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
+    place = " ".join(f"{value:.2f}" for value in item.T_camera_object.translation.tolist())
+    colour = _VERDICT_COLOURS[quality.verdict.value]
+    return (
+        str(item.id),
+        escape(item.label),
+        f"[{colour}]{quality.verdict.value}[/]",
+        f"{quality.silhouette_iou:.3f}",
+        "-" if quality.depth_residual_m is None else f"{quality.depth_residual_m * 1000:.1f} mm",
+        "x".join(f"{value * 1000:.0f}" for value in extent) + " mm" if metric else "unknown",
+        f"{place} m" if metric else f"{place} (no unit)",
+    )
+
+
+def _record(given: Given, inputs: Inputs, how: HowTo, settings: CupidConfig, folder: Path) -> RunRecord:
+    named = given.named()
+    if inputs.depth is not None and given.depth is None:
+        named["depth"] = inputs.depth.source.value
+    return RunRecord(
+        image=given.image.name,
+        version=version("cupid_ros"),
+        checkpoint=how.checkpoint,
+        checkpoint_sha256=checkpoint_hash(folder),
+        seed=how.seed,
+        samples=how.samples,
+        settings=settings.model_dump(mode="json"),
+        inputs=named,
+        device=how.device,
+    )
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """One content hash for all json and safetensors files of a checkpoint, by their names in it."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            digest.update(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()

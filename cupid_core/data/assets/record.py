@@ -1,0 +1,129 @@
+"""What was prepared of an asset, and from what: the notes by which finished work is known again.
+
+One json file per asset in `prepared/`. Knows files and digests, not how a part is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cupid_core.data.assets.whole_file import checksum, write_whole
+
+FOLDER = "prepared"
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """One finished part of an asset.
+
+    Attributes:
+        digest: of all that the part depends on.
+        columns: of metadata.csv that say "True" where this part is there.
+        files: checksum of each of its files, by path relative to the data set.
+        facts: further columns of metadata.csv.
+        made_of: digests of the other parts it was made of, by their names.
+    """
+
+    digest: str
+    columns: tuple[str, ...]
+    files: Mapping[str, int]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    made_of: Mapping[str, str] = field(default_factory=dict)
+
+    def is_whole(self, root: Path) -> bool:
+        """Whether all its files are as they were written."""
+        return all(checksum(root / name) == expected for name, expected in self.files.items())
+
+
+@dataclass(frozen=True)
+class PreparedAsset:
+    """All finished parts of an asset.
+
+    Attributes:
+        sha256: its name.
+        source: the mesh file it was made from.
+        parts: by name.
+    """
+
+    sha256: str
+    source: str
+    parts: Mapping[str, PartRecord] = field(default_factory=dict)
+
+    def with_part(self, name: str, part: PartRecord) -> PreparedAsset:
+        """The same with one part more, or another."""
+        return replace(self, parts={**self.parts, name: part})
+
+    def without(self, name: str) -> PreparedAsset:
+        """The same with one part less."""
+        return replace(self, parts={key: part for key, part in self.parts.items() if key != name})
+
+    def columns(self) -> dict[str, str]:
+        """Its row of metadata.csv."""
+        row = {"sha256": self.sha256, "local_path": self.source}
+        for part in self.parts.values():
+            row |= dict.fromkeys(part.columns, "True") | dict(part.facts)
+        return row
+
+    def write(self, root: Path) -> None:
+        """Write the notes.
+
+        Raises:
+            DatasetError: they cannot be written.
+        """
+        text = json.dumps(asdict(self), indent=1)
+        write_whole(root / FOLDER / f"{self.sha256}.json", text.encode())
+
+    def remove(self, root: Path) -> None:
+        """Delete its files and the notes about them."""
+        for part in self.parts.values():
+            remove_files(root, part)
+        (root / FOLDER / f"{self.sha256}.json").unlink(missing_ok=True)
+
+
+def read_record(root: Path, sha256: str) -> PreparedAsset | None:
+    """The notes about an asset; None where there are none, or none that can be read: then all is made again."""
+    try:
+        return _parsed(json.loads((root / FOLDER / f"{sha256}.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def read_records(root: Path) -> dict[str, PreparedAsset]:
+    """The notes about all assets of a data set, by name."""
+    names = sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+    found = {name: read_record(root, name) for name in names}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def remove_files(root: Path, part: PartRecord) -> None:
+    """Delete the files of a part, and the folders that are empty then."""
+    folders = set()
+    for name in part.files:
+        (root / name).unlink(missing_ok=True)
+        folders.add((root / name).parent)
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def digest_of(*parts: Any) -> str:
+    """A short name for plain values that differs where they differ."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _parsed(values: Any) -> PreparedAsset:
+    parts = {
+        name: PartRecord(
+            str(part["digest"]),
+            tuple(part["columns"]),
+            {str(file): int(number) for file, number in part["files"].items()},
+            *({str(key): str(value) for key, value in part[table].items()} for table in ("facts", "made_of")),
+        )
+        for name, part in values["parts"].items()
+    }
+    return PreparedAsset(str(values["sha256"]), str(values["source"]), parts)

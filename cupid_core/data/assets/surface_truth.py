@@ -1,0 +1,67 @@
+"""Truth at the corners of the cubes inside voxels, from a scanned or modelled surface.
+
+Knows surfaces and corners; must not know images, files or networks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cupid_core.data.assets.ray_scene import RayScene, SurfacePlaces
+from cupid_core.data.assets.surface import Floats
+from cupid_core.data.corner_truth import CornerTruth, corner_places
+
+# Half the thickness that a surface which encloses nothing is given, in cube edges: enough that corners lie inside.
+_HALF_SHEET = 0.75
+# Closer to the surface than this, in cube edges, the side of a triangle is not told from where a point is.
+_TOUCHING = 1e-3
+
+
+def surface_corner_truth(scene: RayScene, coords: Tensor, resolution: int, cubes: int = 4) -> CornerTruth:
+    """Signed distance, colour and normal at the corners of the cubes of one object's voxels.
+
+    A closed surface has an inside. Of one that is not closed, the inside is what most rays say, and to that comes
+    a sheet of one and a half cube edges around every triangle, so that open surfaces are not lost.
+
+    Args:
+        scene: surface in the canonical frame.
+        coords: (N, 3) integer voxels; any, near the surface or not.
+        resolution: voxels per axis.
+        cubes: cubes per voxel and axis.
+
+    Returns:
+        Truth with object row 0.
+    """
+    voxels = torch.cat([torch.zeros_like(coords[:, :1]), coords], dim=1).long()
+    corners = corner_places(voxels, resolution, cubes)
+    points = corners.position.numpy().astype(np.float32)
+    edge = 1 / (resolution * cubes)
+    nearest = scene.nearest(points)
+    sign = np.where(scene.inside(points), -1.0, 1.0).astype(np.float32)
+    signed: Floats = nearest.distance * sign
+    if not scene.surface.watertight:
+        signed = np.minimum(signed, nearest.distance - _HALF_SHEET * edge)
+    colour = scene.surface.colour_at(nearest.face, nearest.barycentric)
+    normal = _outward(scene, nearest, (points, sign), _TOUCHING * edge)
+    values = (torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in (signed, colour, normal))
+    return CornerTruth(voxels, resolution, cubes, corners.place, corners.position, *values)
+
+
+def solid_voxels(scene: RayScene, resolution: int) -> Tensor:
+    """Voxels (r, r, r) bool whose centre is inside."""
+    axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution - 0.5
+    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return torch.from_numpy(scene.inside(centres.astype(np.float32))).view(resolution, resolution, resolution)
+
+
+def _outward(scene: RayScene, nearest: SurfacePlaces, signed: tuple[Floats, Floats], touching: float) -> Floats:
+    """Unit normals (V, 3) of the triangles nearest to points with a sign, turned to the side that is outside."""
+    points, sign = signed
+    corners = scene.surface.vertices[scene.surface.faces[nearest.face]]
+    foot = np.einsum("nc,ncd->nd", nearest.barycentric, corners)
+    side = ((points - foot) * nearest.normal).sum(axis=1)
+    turned = np.where(np.abs(side) > touching, np.sign(side * sign), 1.0)
+    normal: Floats = nearest.normal * turned[:, None]
+    return normal

@@ -1,0 +1,90 @@
+"""A generated scene as the files that an RGB-D camera and a segmentation leave behind; knows no network.
+
+`color.png` is 8-bit RGB, `depth.png` 16-bit millimetres with 0 for no measurement, `labels.png` the number of the
+object at every pixel with 0 for none, `frame.json` holds size, K and the names of the objects, and `truth.json` what
+only a generator knows: poses, scales, symmetries.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from cupid_core.data.tabletop.scene import TabletopScene
+from cupid_core.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """Where the files of a frame are."""
+
+    colour: Path
+    depth: Path
+    labels: Path
+    info: Path
+    truth: Path
+
+
+def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
+    """Write a scene as files; the folder is made where it is missing, files of the same names are replaced.
+
+    Raises:
+        DatasetError: a file cannot be written.
+    """
+    files = FrameFiles(*(folder / name for name in _NAMES))
+    pictures = {
+        files.colour: scene.colour.numpy()[..., ::-1],
+        files.depth: np.round(scene.depth.numpy() * 1000).astype(np.uint16),
+        files.labels: scene.labels.numpy(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, picture in pictures.items():
+            path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture))[1].tobytes())
+        files.info.write_text(json.dumps(_info(scene), indent=1) + "\n", encoding="utf-8")
+        files.truth.write_text(json.dumps(_truth(scene), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be written: {error.strerror}.", cure="Choose another.") from error
+    return files
+
+
+_NAMES = ("color.png", "depth.png", "labels.png", "frame.json", "truth.json")
+
+
+def _info(scene: TabletopScene) -> dict[str, Any]:
+    height, width = scene.labels.shape
+    return {
+        "width": width,
+        "height": height,
+        "K": _rows(scene.K),
+        "depth_scale": 0.001,
+        "depth_unit": "metre per count; 0 = no measurement",
+        "objects": [{"label": item.label, "name": item.family} for item in scene.objects],
+    }
+
+
+def _truth(scene: TabletopScene) -> dict[str, Any]:
+    return {
+        "T_camera_table": _rows(scene.T_camera_table),
+        "objects": [
+            {
+                "label": item.label,
+                "family": item.family,
+                "T_camera_object": _rows(item.T_camera_object),
+                "scale_m": item.scale_m,
+                "symmetry": list(item.symmetry.as_tuple()),
+                "visible": item.visible,
+            }
+            for item in scene.objects
+        ],
+    }
+
+
+def _rows(matrix: Tensor) -> list[list[float]]:
+    return [[float(value) for value in row] for row in matrix.tolist()]
