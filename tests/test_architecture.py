@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str] | None] = {
         "sampling",
     },
     "reconstruct": {"geometry", "image", "mesh", "models", "pose", "render", "runtime", "scene", "stages"},
+    "report": {"geometry", "image", "mesh", "reconstruct", "render", "scene"},
     "cli": None,
 }
 # Room -> the third-party packages it is limited to (the standard library is free).
@@ -56,11 +57,13 @@ THIRD_PARTY = {
     "sampling": {"torch"},
     "models": {"torch", "safetensors", "huggingface_hub", "pydantic"},
     "pose": {"torch", "numpy", "cv2"},
-    "mesh": {"torch", "numpy", "trimesh", "open3d", "xatlas", "coacd", "PIL"},
+    "mesh": {"torch", "numpy", "trimesh", "open3d", "fast_simplification", "xatlas", "coacd", "PIL"},
+    "render": {"torch", "numpy", "cv2"},
+    "scene": {"torch", "numpy"},
 }
 # Third-party packages that only some files may import.
 ONLY_IN = {
-    "cv2": {"geometry/distortion.py", "pose", "image", "perception", "data", "render", "cli", "evaluation"},
+    "cv2": {"geometry/distortion.py", "pose", "image", "perception", "data", "render", "report", "cli", "evaluation"},
     "safetensors": {"models/weights.py", "data", "training"},
     "huggingface_hub": {"models/locate.py", "runtime/environment.py"},
     "pydantic": {"config", "models/weights.py", "training/run_settings.py"},

@@ -108,14 +108,14 @@ def _perception() -> Iterator[Finding]:
         ("sam2", "SAM-2"),
         module="sam2",
         use="masks from boxes and points (weights given by path or hub name)",
-        lack="masks must be given, or come from the weight-free GrabCut; `pip install sam2` for better ones",
+        lack="masks are given or come from GrabCut; `pip install 'cupid_ros[sam2]'` for better ones",
     )
     yield _package(
         "MoGe",
         ("moge",),
         module="moge",
-        use="monocular depth where no depth sensor is there",
-        lack="metric scale needs a depth sensor or a known size; `pip install moge` for monocular depth",
+        use="monocular depth where no sensor gives any (weights of MoGe-2 by path or hub name)",
+        lack="metric scale needs a depth sensor or a known size; or `pip install 'cupid_ros[moge]'` for a model's",
     )
 
 

@@ -7,8 +7,10 @@ Parameters of these layers stay in float32 when the rest of a torso goes to half
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+# Shorter vectors are not made longer than this allows.
+_SHORTEST = 1e-12
 
 
 class LayerNorm32(nn.LayerNorm):
@@ -55,5 +57,8 @@ class MultiHeadRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., heads, head_dim)."""
-        normal: Tensor = F.normalize(x.float(), dim=-1) * self.gamma * self.scale
+        wide = x.float()
+        # Small factors first: each pass over all queries or keys counts, here and in the backward pass.
+        shrink = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp(min=_SHORTEST).reciprocal()
+        normal: Tensor = wide * shrink * (self.gamma * self.scale)
         return normal.to(x.dtype)

@@ -78,14 +78,10 @@ class SparseConv3d(nn.Module):
     def subdivided(self, rows: Tensor, topology: VoxelTopology) -> Tensor:
         """Convolve rows (N, in) as if first copied to the 8 children of each voxel: (8 N, out)."""
         weight, bias = self.conv.in_precision_of(rows)
-        start = bias.to(_sum_dtype(rows)).expand(rows.shape[0], -1)
-        totals = [start.clone() for _ in range(CHILDREN)]
-        for offset, matrix in enumerate(_matrices(weight)):
-            product = _with_absent(rows @ matrix)
-            for child, total in enumerate(totals):
-                holder = topology.neighbours[:, step_to_parent(child, offset)[0]]
-                total.add_(product.index_select(0, holder))
-        return torch.stack(totals, dim=1).flatten(0, 1).to(rows.dtype)
+        if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad):
+            trained: Tensor = SubdividedConvolution.apply(rows, weight, bias, topology.neighbours)  # type: ignore[no-untyped-call]
+            return trained
+        return _subdivide_and_multiply(rows, weight, bias, topology.neighbours)
 
 
 class GatherConvolution(torch.autograd.Function):
@@ -117,6 +113,53 @@ class GatherConvolution(torch.autograd.Function):
             each = [transposed @ source.index_select(0, neighbours[:, offset]) for offset in range(NEIGHBOURS)]
             weight_gradient = torch.stack(each, dim=1).reshape(weight.shape)
         return rows_gradient, weight_gradient, gradient.sum(0), None
+
+
+class SubdividedConvolution(torch.autograd.Function):
+    """The convolution of subdivided voxels for training.
+
+    As neighbourhood is mutual, the gradient of the products is a gather as well: adding rows up where they came
+    from, as automatic differentiation does, took a fifth of a whole training step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, neighbours: Tensor) -> Tensor:
+        """Rows (N, in), weight (out, 3, 3, 3, in), bias (out,), neighbours (N, 27) to (8 N, out)."""
+        ctx.save_for_backward(rows, weight, neighbours)
+        return _subdivide_and_multiply(rows, weight, bias, neighbours)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of rows, weight and bias."""
+        rows, weight, neighbours = ctx.saved_tensors
+        (gradient,) = gradients
+        of_child = [_with_absent(part) for part in gradient.unflatten(0, (-1, CHILDREN)).unbind(1)]
+        rows_gradient = rows.new_zeros(rows.shape, dtype=_sum_dtype(rows)) if ctx.needs_input_grad[0] else None
+        each = []
+        for offset, matrix in enumerate(_matrices(weight)):
+            product = gradient.new_zeros(rows.shape[0], weight.shape[0], dtype=_sum_dtype(gradient))
+            for child, source in enumerate(of_child):
+                readers = neighbours[:, NEIGHBOURS - 1 - step_to_parent(child, offset)[0]]
+                product.add_(source.index_select(0, readers))
+            product = product.to(gradient.dtype)
+            if rows_gradient is not None:
+                rows_gradient.add_(product @ matrix.t())
+            if ctx.needs_input_grad[1]:
+                each.append(product.t() @ rows)
+        weight_gradient = torch.stack(each, dim=1).reshape(weight.shape) if each else None
+        back = None if rows_gradient is None else rows_gradient.to(rows.dtype)
+        return back, weight_gradient, gradient.sum(0), None
+
+
+def _subdivide_and_multiply(rows: Tensor, weight: Tensor, bias: Tensor, neighbours: Tensor) -> Tensor:
+    """Products on the N rows, gathered by the 8 children of each: (8 N, out)."""
+    start = bias.to(_sum_dtype(rows)).expand(rows.shape[0], -1)
+    totals = [start.clone() for _ in range(CHILDREN)]
+    for offset, matrix in enumerate(_matrices(weight)):
+        product = _with_absent(rows @ matrix)
+        for child, total in enumerate(totals):
+            total.add_(product.index_select(0, neighbours[:, step_to_parent(child, offset)[0]]))
+    return torch.stack(totals, dim=1).flatten(0, 1).to(rows.dtype)
 
 
 def _gather_and_multiply(source: Tensor, neighbours: Tensor, matrices: list[Tensor], bias: Tensor) -> Tensor:

@@ -1,0 +1,238 @@
+"""What stage 2 should be told about the place of each voxel in the image: the variants of the paper's Table 4.
+
+    python benchmarks/ablation.py --config config/train/tabletop.yaml --root DIR --steps 4000
+
+Trains the same flow five times, for the same steps on the same batches, with nothing different but the
+conditioning, beside the image encoder and the appearance autoencoder that DIR holds from `cupid train`. Then
+measures each on unseen objects with true structure and pose, where conditioning is all that differs. A run that
+was stopped continues when the same command is given again; what is measured is not measured again.
+
+Everything goes to DIR/ablation: ablation.csv, ablation.md, and one folder per variant, a training folder of its
+own with a `checkpoint` for `cupid evaluate tabletop --without-checkpoint`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from cupid_core import config as settings_of
+from cupid_core.config import CupidConfig
+from cupid_core.errors import TrainingError
+from cupid_core.evaluation.report import summarise
+from cupid_core.evaluation.true_structure import run_true_structure
+from cupid_core.models.bundle import NetworkBundle
+from cupid_core.training.catalogue import build_stage
+from cupid_core.training.checkpoint import write_checkpoint
+from cupid_core.training.loop import LoopOptions, RunResult, train
+from cupid_core.training.loop import Progress as TrainingProgress
+from cupid_core.training.settings import TrainConfig
+from cupid_core.training.stage import StageContext
+from cupid_core.training.state import STATE
+
+STAGE = "appearance"
+# Letters and names of the paper's Table 4.
+VARIANTS = {
+    "none": "a",
+    "position": "b",
+    "latent": "c",
+    "latent_visible": "d",
+    "latent_visual": "e",
+}
+# What a variant shares with the training it belongs to.
+SHARED = ("shards", "occupancy-vae", "uv-vae", "structure", "appearance-vae")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table; PSNR in dB on true structure and pose, see docs/evaluation.md."""
+
+    variant: str
+    steps: int
+    images: int
+    objects: int
+    psnr: float
+    psnr_inside: float
+    held_out_psnr: float
+    held_out_psnr_inside: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do: settings and folder of the training, steps of a variant, objects to measure, time to stop."""
+
+    config: TrainConfig
+    root: Path
+    steps: int
+    objects: int
+    held_out: int
+    device: str = "cpu"
+    time_limit_s: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.root / "ablation"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="settings of the training")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the training, --out of `cupid train`")
+    parser.add_argument("--steps", type=int, default=4000, help="of every variant")
+    parser.add_argument("--objects", type=int, default=64, help="unseen objects of trained families to measure on")
+    parser.add_argument("--held-out", type=int, default=16, help="objects of held-out families to measure on")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, help="stop training a variant after so long; run again to go on")
+    options = parser.parse_args(arguments)
+    config = settings_of.load(TrainConfig, options.config)
+    limit = None if options.minutes is None else 60 * options.minutes
+    plan = Plan(
+        config, options.root, options.steps, options.objects, options.held_out, options.device, time_limit_s=limit
+    )
+    console = Console()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    for variant in options.variants:
+        if not any(known.variant == variant and known.steps == plan.steps for known in read_results(plan.folder)):
+            run = train_variant(plan, variant, console)
+            if run.step < plan.steps:
+                console.print(f"{variant}: stopped at step {run.step} of {plan.steps}; give the command again")
+                return 1
+            add_result(plan.folder, measured(plan, variant, run))
+        show(plan, console)
+    return 0
+
+
+def variant_config(plan: Plan, variant: str) -> TrainConfig:
+    """The settings of a variant: the conditioning and the number of steps differ, nothing else."""
+    appearance = plan.config.appearance
+    changed = {
+        "network": appearance.network.model_copy(update={"conditioning": variant}),
+        "run": appearance.run.model_copy(update={"steps": plan.steps, "validate_every": 0, "sheet_every": 0}),
+    }
+    return plan.config.model_copy(update={STAGE: appearance.model_copy(update=changed)})
+
+
+def train_variant(plan: Plan, variant: str, console: Console) -> RunResult:
+    """Train a variant to the end or the time limit, from where it was.
+
+    Raises:
+        TrainingError: the earlier stages have not been trained, or the state is of another run.
+    """
+    home = plan.folder / variant
+    home.mkdir(parents=True, exist_ok=True)
+    for name in SHARED:
+        link, target = home / name, (plan.root / name).resolve()
+        if name != "shards" and not target.is_dir():
+            raise TrainingError(f"{target} is missing.", cure="Train the earlier stages first, with this --root.")
+        target.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(target, target_is_directory=True)
+    config = variant_config(plan, variant)
+    folder = home / STAGE
+    options = LoopOptions(
+        folder=folder,
+        seed=config.seed,
+        resume=(folder / STATE).is_file(),
+        time_limit_s=plan.time_limit_s,
+        settings=settings_of.to_yaml(config),
+    )
+    context = StageContext(home, torch.device(plan.device), config.seed, config.workers)
+    stage = build_stage(STAGE, config, context)
+    columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[loss]}"), console=console) as bar:
+        task = bar.add_task(variant, total=plan.steps, loss="")
+
+        def tell(news: TrainingProgress) -> None:
+            bar.update(task, completed=news.step, loss=f"loss {news.values.get('loss', float('nan')):.4f}")
+
+        return train(stage, config.appearance.run, options, tell)
+
+
+def measured(plan: Plan, variant: str, run: RunResult) -> Result:
+    """Put a trained variant together to a checkpoint and measure its stage 2."""
+    home = plan.folder / variant
+    samplers = plan.config.samplers
+    checkpoint = home / "checkpoint"
+    write_checkpoint(home, checkpoint, (samplers.structure, samplers.appearance))
+    networks = NetworkBundle.from_pretrained(checkpoint, device=plan.device)
+    figures: dict[str, float] = {}
+    for split, prefix, count in (("train", "", plan.objects), ("held_out", "held_out_", plan.held_out)):
+        values = summarise(run_true_structure(networks, CupidConfig(), count, split=split)).values
+        for name in ("psnr", "psnr_inside"):
+            figures[prefix + name] = values.get(f"{name}_true_db", float("nan"))
+    return Result(variant, run.step, run.images, plan.objects, **figures)
+
+
+def read_results(folder: Path) -> list[Result]:
+    """What ablation.csv holds; nothing where it does not exist."""
+    path = folder / "ablation.csv"
+    if not path.is_file():
+        return []
+    kinds = {field.name: field.type for field in fields(Result)}
+    convert = {"str": str, "int": int, "float": float}
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            Result(**{name: convert[str(kinds[name])](value) for name, value in row.items()})
+            for row in csv.DictReader(stream)
+        ]
+
+
+def add_result(folder: Path, result: Result) -> None:
+    """Write ablation.csv and ablation.md with one more line, in place of an older one of the same run."""
+    same = (result.variant, result.steps)
+    results = [known for known in read_results(folder) if (known.variant, known.steps) != same] + [result]
+    results.sort(key=lambda item: (item.steps, VARIANTS[item.variant]))
+    with (folder / "ablation.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Result)])
+        writer.writeheader()
+        writer.writerows(asdict(item) for item in results)
+    (folder / "ablation.md").write_text(markdown(results), encoding="utf-8")
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table for docs."""
+    lines = [
+        "| | conditioning | steps | images | PSNR | PSNR inside | held-out PSNR | held-out PSNR inside |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for item in results:
+        values = (item.psnr, item.psnr_inside, item.held_out_psnr, item.held_out_psnr_inside)
+        cells = [f"({VARIANTS[item.variant]})", item.variant, f"{item.steps}", f"{item.images}"]
+        lines.append("| " + " | ".join([*cells, *(f"{value:.2f}" for value in values)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print what is known so far."""
+    table = Table(
+        "", "conditioning", "steps", "PSNR", "PSNR inside", "held out", title="True structure and pose, dB"
+    )
+    for item in read_results(plan.folder):
+        values = (item.psnr, item.psnr_inside, item.held_out_psnr)
+        table.add_row(
+            f"({VARIANTS[item.variant]})", item.variant, str(item.steps), *(f"{value:.2f}" for value in values)
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,251 @@
+"""The benchmark: unseen objects through the whole pipeline from image and mask, measured against truth.
+
+`run_benchmark` tells the story: make cases, reconstruct some at a time, measure each. Objects depend on the seed
+and their number alone and every hypothesis on its own seed, so the same options give the same figures. Knows
+the pipeline and the metrics; must not know tables, files or training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from cupid_core.data.tabletop import HELD_OUT, TabletopSettings
+from cupid_core.errors import CupidError, InputError
+from cupid_core.evaluation.image_metrics import silhouette_iou
+from cupid_core.evaluation.measure import (
+    LOST,
+    Figures,
+    lost_figures,
+    metric_figures,
+    metric_truth,
+    picture_figures,
+    random_figures,
+    seen,
+    structure_figures,
+    surface_figures,
+)
+from cupid_core.evaluation.pose_metrics import rotation_error_deg
+from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.sheet import pictures_of
+from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabletop_cases
+from cupid_core.evaluation.true_structure import GivenStructure, paint_given, true_structure_figures
+from cupid_core.pose import PoseEstimate
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.frame import Frame
+from cupid_core.reconstruct.placing import place_object
+from cupid_core.reconstruct.results import Hypothesis, Reconstruction
+from cupid_core.reconstruct.steps import Draw, solve_cameras
+from cupid_core.reconstruct.view import ObjectView, look_at
+from cupid_core.render.raycast import MeshCaster
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What is measured.
+
+    Attributes:
+        objects: unseen objects of trained families.
+        held_out: objects of families that no training sees.
+        samples: hypotheses per object; the best by agreement with the image counts.
+        seed: of the objects, of the noise of the sampling, of the sensor.
+        given_structure: also run stage 2 on the true structure and pose.
+        pictures: objects of each split whose pictures are kept.
+        at_once: objects that go through the networks together.
+        family: only this one; None draws by weight.
+        rank_by_voxels: rank hypotheses by the outline of their voxels and give only the best a mesh; cheaper, and
+            not what the pipeline does.
+    """
+
+    objects: int = 200
+    held_out: int = 50
+    samples: int = 4
+    seed: int = UNSEEN_SEED
+    given_structure: bool = True
+    pictures: int = 8
+    at_once: int = 2
+    family: str | None = None
+    rank_by_voxels: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.objects, self.held_out, self.pictures, self.seed) < 0 or min(self.samples, self.at_once) < 1:
+            raise InputError(f"{self} is out of range.", cure="Use numbers >= 0, and at least one sample.")
+
+
+OnRecord = Callable[[CaseRecord], None]
+
+
+def run_benchmark(
+    cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None, on_record: OnRecord | None = None
+) -> list[CaseRecord]:
+    """Measure a checkpoint.
+
+    Args:
+        cupid: what is measured, with its settings.
+        options: how much of it.
+        without: a checkpoint whose stage 2 is not told where voxels are in the image; it is run on the same
+            structures, poses and noise.
+        on_record: called with every object that is finished.
+
+    Returns:
+        One record per object, those of trained families first.
+
+    Raises:
+        InputError: the voxels of the two checkpoints differ in size.
+    """
+    _check_sizes(cupid, without)
+    records: list[CaseRecord] = []
+    for split, count in _splits(options):
+        for start in range(0, count, options.at_once):
+            chosen = range(start, min(start + options.at_once, count))
+            for record in _measured(cupid, without, options, split, chosen):
+                records.append(record)
+                if on_record is not None:
+                    on_record(record)
+    return records
+
+
+def _measured(
+    cupid: Cupid, without: Cupid | None, options: BenchmarkOptions, split: str, chosen: range
+) -> Iterator[CaseRecord]:
+    """Some objects: made, reconstructed together, measured one by one."""
+    settings = TabletopSettings(resolution=cupid.networks.appearance_flow.resolution)
+    cases = tabletop_cases(chosen, settings, seed=options.seed, split=split, family=options.family)
+    start = time.perf_counter()
+    views = [
+        look_at(case.image, case.mask, cupid.config, camera=case.camera, occlusion=case.occlusion)
+        for case in cases
+    ]
+    crop_s = (time.perf_counter() - start) / len(cases)
+    if options.rank_by_voxels:
+        results = _best_by_voxels(cupid, options, views)
+    else:
+        results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples)
+    painted = _conditioning(cupid, without, options, cases, views, results)
+    for case, result, extra in zip(cases, results, painted, strict=True):
+        record = CaseRecord(
+            split=case.split,
+            index=case.index,
+            family=case.family,
+            figures={**lost_figures(case), **extra},
+            occluded=bool((case.silhouette & ~case.visible).any()),
+            truncated=case.truncated,
+        )
+        if isinstance(result, CupidError):
+            yield replace(record, failure=result.code)
+            continue
+        timings = {"crop": crop_s} | {name: s / len(cases) for name, s in result.timings_s.items()}
+        figures, placing_s = _figures(cupid, case, result)
+        yield replace(
+            record,
+            figures=figures | extra,
+            timings_s=timings | {"place": placing_s},
+            pictures=pictures_of(case, result.best) if case.index < options.pictures else (),
+        )
+
+
+def _best_by_voxels(
+    cupid: Cupid, options: BenchmarkOptions, views: Sequence[ObjectView]
+) -> list[Reconstruction | CupidError]:
+    """Hypotheses without meshes but for the best of each view; timings are those of stage 1 and of all of this."""
+    results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples, pose_only=True)
+    found = {row: result for row, result in enumerate(results) if isinstance(result, Reconstruction)}
+    if not found:
+        return results
+    start = time.perf_counter()
+    given = [GivenStructure(r.best.coords, r.best.resolution, r.best.pose.T_camera_object) for r in found.values()]
+    meshes = paint_given(cupid.networks, [views[row] for row in found], given, cupid.config, options.seed)
+    timing = {"appearance and decode": time.perf_counter() - start}
+    for (row, result), mesh in zip(found.items(), meshes, strict=True):
+        if isinstance(mesh, CupidError):
+            results[row] = mesh
+        else:
+            best = replace(result.best, mesh=mesh)
+            results[row] = replace(result, hypotheses=(best,), timings_s={**result.timings_s, **timing})
+    return results
+
+
+def _figures(cupid: Cupid, case: TabletopCase, result: Reconstruction) -> tuple[Figures, float]:
+    """Everything about the best hypothesis, and the seconds that placing it with depth took."""
+    best = result.best
+    assert best.mesh is not None
+    caster = MeshCaster(best.mesh)
+    rendering = seen(case, caster, best.pose.T_camera_object, best.pose.camera)
+    figures = structure_figures(case, best)
+    figures["iou"] = silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette)
+    figures["iou_stated"] = best.quality.silhouette_iou
+    figures["rotation_free_deg"] = _rotation_without_camera(cupid, case, best)
+    figures |= picture_figures(case, rendering)
+    figures |= surface_figures(case, best.mesh)
+    figures |= random_figures(case, caster)
+    start = time.perf_counter()
+    if case.depth is not None:
+        frame = Frame.of(case.image, {1: case.mask}, camera=case.camera, depth=case.depth)
+        try:
+            placed = place_object(frame, 1, result, case.occlusion & ~case.mask, cupid.config, refine=False)
+        except CupidError:
+            return figures, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return figures | metric_figures(metric_truth(case), placed), seconds
+    return figures, time.perf_counter() - start
+
+
+def _rotation_without_camera(cupid: Cupid, case: TabletopCase, best: Hypothesis) -> float:
+    """Rotation error of the same structure when K is not given; 180 where there is no pose."""
+    view = look_at(case.image, case.mask, cupid.config, occlusion=case.occlusion)
+    draw = Draw(0, best.number, best.coords, best.uv, best.resolution)
+    (solved,) = solve_cameras([draw], [view], cupid.config)
+    if not isinstance(solved, Draw) or not isinstance(solved.pose, PoseEstimate):
+        return LOST["rotation_free_deg"]
+    estimated = solved.pose.T_camera_object.matrix().double()
+    return rotation_error_deg(case.T_camera_object, estimated, case.symmetry)
+
+
+def _conditioning(
+    cupid: Cupid,
+    without: Cupid | None,
+    options: BenchmarkOptions,
+    cases: Sequence[TabletopCase],
+    views: Sequence[ObjectView],
+    results: Sequence[Reconstruction | CupidError],
+) -> list[Figures]:
+    """PSNR on the true structures of both and, of `without`, on the recovered ones."""
+    figures = [Figures() for _ in cases]
+    for suffix, one in (("_true", cupid), ("_true_without", without)):
+        if one is not None and options.given_structure:
+            found = true_structure_figures(
+                one.networks, cases, views, one.config, seed=options.seed, suffix=suffix
+            )
+            for row, some in enumerate(found):
+                figures[row] |= some
+    recovered = {row: result.best for row, result in enumerate(results) if isinstance(result, Reconstruction)}
+    if without is not None and recovered:
+        given = [GivenStructure(h.coords, h.resolution, h.pose.T_camera_object) for h in recovered.values()]
+        looks = [views[row] for row in recovered]
+        meshes = paint_given(without.networks, looks, given, without.config, options.seed)
+        for (row, best), mesh in zip(recovered.items(), meshes, strict=True):
+            if not isinstance(mesh, CupidError):
+                rendering = seen(cases[row], MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
+                figures[row] |= picture_figures(cases[row], rendering, "_without")
+    return figures
+
+
+def _splits(options: BenchmarkOptions) -> tuple[tuple[str, int], ...]:
+    """Splits and how many objects of each; a family belongs to one of them."""
+    if options.family is not None:
+        return (("held_out" if options.family in HELD_OUT else "train", options.objects),)
+    return ("train", options.objects), ("held_out", options.held_out)
+
+
+def _check_sizes(cupid: Cupid, without: Cupid | None) -> None:
+    if without is None:
+        return
+    sizes = [one.networks.appearance_flow.resolution for one in (cupid, without)]
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"The checkpoints have {sizes[0]} and {sizes[1]} voxels per edge.",
+            cure="Compare checkpoints that differ in stage 2 only.",
+        )

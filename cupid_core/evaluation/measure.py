@@ -1,0 +1,200 @@
+"""What one result is worth beside the truth: pose, structure, pictures, surfaces, place in metres.
+
+Every function returns figures by name; `docs/evaluation.md` says what each name means. Knows cases and results;
+must not know networks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cupid_core.evaluation.image_metrics import picture_psnr, silhouette_iou
+from cupid_core.evaluation.pose_metrics import (
+    nearest_true_pose,
+    rotation_angles_deg,
+    rotation_error_deg,
+    scale_error,
+    translation_error,
+)
+from cupid_core.evaluation.shape_metrics import (
+    occupancy_f1,
+    occupancy_iou,
+    points_on_surface,
+    surface_agreement,
+)
+from cupid_core.evaluation.surface_truth import SURFACE_POINTS
+from cupid_core.evaluation.tabletop_cases import TabletopCase
+from cupid_core.geometry import SE3, Camera, Sim3, unproject_depth
+from cupid_core.reconstruct.results import Hypothesis, PlacedObject
+from cupid_core.render.raycast import MeshCaster, Rendering, render_mesh
+from cupid_core.types import ScaleSource, TriangleMesh
+
+Figures = dict[str, float]
+
+# Image errors are given in pixels of a crop of this size, whatever size the networks saw.
+CROP_PX = 128
+# A surface point counts as right up to here: a voxel of 32, and 10 mm.
+TOLERANCE = 1 / 32
+TOLERANCE_M = 0.01
+# What a case without a result counts for; its picture is black (`lost_figures`).
+LOST: Figures = {
+    "iou": 0.0,
+    "rotation_deg": 180.0,
+    "rotation_free_deg": 180.0,
+    "occupancy_iou": 0.0,
+    "occupancy_f1": 0.0,
+    "fscore": 0.0,
+}
+
+
+def lost_figures(case: TabletopCase) -> Figures:
+    """What a case counts for that gave nothing: `LOST`, and the `psnr` of a black picture."""
+    return {**LOST, "psnr": picture_psnr(torch.zeros_like(case.colours), case.colours)}
+
+
+def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
+    """Stage 1 and the pose with known K: `rotation_deg`, `uv_px`, `occupancy_iou`, `occupancy_f1`."""
+    estimated = hypothesis.pose.T_camera_object.matrix().double()
+    nearest = nearest_true_pose(case.T_camera_object, estimated, case.symmetry)
+    grid = torch.zeros((hypothesis.resolution,) * 3, dtype=torch.bool)
+    grid[tuple(hypothesis.coords.T)] = True
+    return {
+        "rotation_deg": float(rotation_angles_deg(nearest[:3, :3], estimated[:3, :3])),
+        "uv_px": uv_median_px(hypothesis, nearest),
+        "occupancy_iou": float(occupancy_iou(grid[None], case.shell[None])),
+        "occupancy_f1": float(occupancy_f1(grid[None], case.shell[None])),
+    }
+
+
+def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
+    """Median distance of the sampled image positions of the voxels from where the true pose projects these voxels.
+
+    Voxels that truly lie outside the crop do not count: positions end at its border. NaN where none lies inside.
+    """
+    camera = hypothesis.crop_camera.to(dtype=torch.float64)
+    centres = (hypothesis.coords.double() + 0.5) / hypothesis.resolution - 0.5
+    true = camera.px_to_uv(camera.project(SE3.from_matrix(T_camera_object).apply(centres)))
+    inside = ((true >= 0) & (true <= 1)).all(dim=-1)
+    distance = (hypothesis.uv.double() - true)[inside].norm(dim=-1) * CROP_PX
+    return float(distance.median()) if len(distance) else math.nan
+
+
+def seen(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Rendering:
+    """A mesh in the view of the case.
+
+    Args:
+        case: whose view.
+        mesh: canonical frame, ready to be rendered.
+        pose: T_camera_object, canonical units.
+        camera: of the photograph.
+    """
+    return mesh.render(pose, case.view_camera(camera))
+
+
+def picture_figures(case: TabletopCase, rendering: Rendering, suffix: str = "") -> Figures:
+    """Beside the true view: `psnr` of all pixels on black, `psnr_inside` of those inside both silhouettes."""
+    silhouette = torch.as_tensor(rendering.mask)
+    colours = coloured(rendering)
+    return {
+        f"psnr{suffix}": picture_psnr(colours, case.colours),
+        f"psnr_inside{suffix}": picture_psnr(colours, case.colours, silhouette & case.silhouette),
+    }
+
+
+def coloured(rendering: Rendering) -> Tensor:
+    """(H, W, 3) colours of a rendering on black; all black for a mesh without colours."""
+    mask = torch.as_tensor(rendering.mask)
+    if rendering.colours is None:
+        return torch.zeros(*mask.shape, 3)
+    return torch.where(mask[..., None], torch.as_tensor(rendering.colours).float(), 0.0).clamp(0, 1)
+
+
+def surface_figures(case: TabletopCase, mesh: TriangleMesh) -> Figures:
+    """The whole surface in the canonical frame: `chamfer` in cube edges, `fscore` at a voxel of 32."""
+    agreement = surface_agreement(points_on_surface(mesh, SURFACE_POINTS), case.surface, TOLERANCE)
+    return {"chamfer": agreement.chamfer, "fscore": agreement.fscore}
+
+
+def random_figures(case: TabletopCase, mesh: MeshCaster) -> Figures:
+    """The same mesh at the true place, turned as in another view: what knowing nothing of the pose is worth."""
+    turned = case.T_camera_object.clone()
+    turned[:3, :3] = case.T_other[:3, :3]
+    rendering = seen(case, mesh, SE3.from_matrix(turned), case.camera)
+    return {
+        "random_rotation_deg": rotation_error_deg(case.T_camera_object, turned, case.symmetry),
+        "random_iou": silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class MetricTruth:
+    """An object in metres, in the camera frame.
+
+    Attributes:
+        T_camera_object: (4, 4) rigid.
+        scale_m: metres per canonical unit.
+        symmetry: (3,) row of `SymmetryGroup`.
+        surface: (Q, 3) all over the surface.
+        visible: (V, 3) of the visible pixels.
+        camera: in whose image it is seen.
+        unhidden: (H, W) bool, pixels where nothing is in front of the object.
+    """
+
+    T_camera_object: Tensor
+    scale_m: float
+    symmetry: Tensor
+    surface: Tensor
+    visible: Tensor
+    camera: Camera
+    unhidden: Tensor
+
+
+def metric_truth(case: TabletopCase) -> MetricTruth:
+    """The truth of a case in metres, in the camera of its view."""
+    T = case.T_camera_object.clone()
+    T[:3, 3] *= case.scale_m
+    to_camera = Sim3.from_se3(SE3.from_matrix(T), torch.tensor(case.scale_m, dtype=T.dtype))
+    camera = case.view_camera(case.camera)
+    points = unproject_depth(case.depth_true.double() * case.scale_m, camera)
+    rows = slice(case.top, case.top + case.size)
+    columns = slice(case.left, case.left + case.size)
+    return MetricTruth(
+        T_camera_object=T,
+        scale_m=case.scale_m,
+        symmetry=case.symmetry,
+        surface=to_camera.apply(case.surface.double()),
+        visible=points[case.visible],
+        camera=camera,
+        unhidden=~torch.from_numpy(case.occlusion[rows, columns]),
+    )
+
+
+def metric_figures(truth: MetricTruth, placed: PlacedObject) -> Figures:
+    """A placed object in metres: translation, scale, and both surfaces; nothing where its scale is not known.
+
+    `translation_mm`, `scale_percent`, `metric_rotation_deg`, `chamfer_visible_mm`, `fscore_visible`,
+    `chamfer_whole_mm`, `fscore_whole`.
+    """
+    if placed.scale_source is ScaleSource.UNKNOWN:
+        return {}
+    pose = placed.T_camera_object.to(dtype=torch.float64)
+    whole = pose.apply(points_on_surface(placed.mesh, SURFACE_POINTS).double())
+    figures = {
+        "translation_mm": 1e3 * translation_error(truth.T_camera_object, pose.matrix()),
+        "scale_percent": 100 * scale_error(truth.scale_m, placed.scale),
+        "metric_rotation_deg": rotation_error_deg(truth.T_camera_object, pose.matrix(), truth.symmetry),
+    }
+    rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
+    shown = torch.as_tensor(rendering.mask) & truth.unhidden
+    visible = unproject_depth(torch.as_tensor(rendering.depth).double(), truth.camera)[shown]
+    for name, points, true in (("visible", visible, truth.visible), ("whole", whole, truth.surface)):
+        if len(points) and len(true):
+            agreement = surface_agreement(points, true, TOLERANCE_M)
+            figures |= {f"chamfer_{name}_mm": 1e3 * agreement.chamfer, f"fscore_{name}": agreement.fscore}
+        else:
+            figures |= {f"fscore_{name}": 0.0}
+    return figures

@@ -1,0 +1,231 @@
+"""From records to figures to tables and JSON; knows numbers, not where they come from.
+
+Which figures there are, how they are summed up and what they are called stands here alone (`ROWS`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from cupid_core.errors import InputError
+from cupid_core.evaluation.records import CaseRecord
+
+SPLIT_TITLES = {
+    "train": "unseen objects, trained families",
+    "held_out": "held-out families",
+    "scene": "objects of whole scenes",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: in JSON.
+        title: in the table, with the unit.
+        figure: of the records.
+        sum_up: values (never empty) to one number.
+        digits: behind the point.
+    """
+
+    name: str
+    title: str
+    figure: str
+    sum_up: Callable[[Sequence[float]], float]
+    digits: int = 2
+
+
+def within(limit: float) -> Callable[[Sequence[float]], float]:
+    """Share of values up to a limit, percent."""
+    return lambda values: 100 * sum(value <= limit for value in values) / len(values)
+
+
+def _rotation(prefix: str, title: str, figure: str) -> tuple[Row, ...]:
+    shares = tuple(
+        Row(f"{prefix}_within_{limit}", f"{title}, within {limit} deg, %", figure, within(limit), 1)
+        for limit in (5, 15, 30)
+    )
+    return (Row(f"{prefix}_median_deg", f"{title}, median, deg", figure, statistics.median, 1), *shares)
+
+
+def _pictures(suffix: str, title: str) -> tuple[Row, ...]:
+    return (
+        Row(f"psnr{suffix}_db", f"PSNR, {title}, dB", f"psnr{suffix}", statistics.fmean),
+        Row(f"psnr_inside{suffix}_db", f"PSNR inside, {title}, dB", f"psnr_inside{suffix}", statistics.fmean),
+    )
+
+
+ROWS: tuple[Row, ...] = (
+    Row("iou", "silhouette IoU, mean", "iou", statistics.fmean, 3),
+    Row("iou_stated", "silhouette IoU the result states, mean", "iou_stated", statistics.fmean, 3),
+    Row("random_iou", "  random view: silhouette IoU, mean", "random_iou", statistics.fmean, 3),
+    Row("uv_px", "UV error, median of medians, px of 128", "uv_px", statistics.median),
+    *_rotation("rotation", "rotation, K known", "rotation_deg"),
+    *_rotation("rotation_free", "rotation, K unknown", "rotation_free_deg"),
+    *_rotation("random_rotation", "  random view: rotation", "random_rotation_deg"),
+    Row("occupancy_iou", "occupancy IoU, mean", "occupancy_iou", statistics.fmean, 3),
+    Row("occupancy_f1", "occupancy F1 at one voxel, mean", "occupancy_f1", statistics.fmean, 3),
+    *_pictures("", "whole pipeline"),
+    *_pictures("_without", "same, without pose-aligned conditioning"),
+    *_pictures("_true", "true structure and pose"),
+    *_pictures("_true_without", "same, without pose-aligned conditioning"),
+    Row("chamfer_percent", "Chamfer, canonical, % of the cube", "chamfer", lambda v: 100 * statistics.fmean(v)),
+    Row("fscore", "F-score at 1/32, canonical, mean", "fscore", statistics.fmean, 3),
+    Row("translation_median_mm", "with depth: translation, median, mm", "translation_mm", statistics.median, 1),
+    Row("scale_median_percent", "with depth: scale, median, %", "scale_percent", statistics.median, 1),
+    Row("metric_rotation_deg", "with depth: rotation, median, deg", "metric_rotation_deg", statistics.median, 1),
+    Row("chamfer_visible_mm", "with depth: Chamfer, visible, mm", "chamfer_visible_mm", statistics.median, 1),
+    Row("fscore_visible", "with depth: F-score at 10 mm, visible, mean", "fscore_visible", statistics.fmean, 3),
+    Row("chamfer_whole_mm", "with depth: Chamfer, whole, mm", "chamfer_whole_mm", statistics.median, 1),
+    Row("fscore_whole", "with depth: F-score at 10 mm, whole, mean", "fscore_whole", statistics.fmean, 3),
+)  # fmt: skip
+
+# Columns of the table of families, by name of their row.
+FAMILY_ROWS = ("iou", "rotation_median_deg", "uv_px", "occupancy_f1", "psnr_db", "fscore")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Some records summed up.
+
+    Attributes:
+        count: records.
+        failed: records that gave nothing; figures count them as the worst (`measure.LOST`) or leave them out.
+        values: by name of the row; rows that no record has a figure for are absent.
+        counted: how many records stand behind each value.
+    """
+
+    count: int
+    failed: int
+    values: Mapping[str, float]
+    counted: Mapping[str, int]
+
+
+def summarise(records: Sequence[CaseRecord]) -> Summary:
+    """Every row of the table from some records."""
+    values: dict[str, float] = {}
+    counted: dict[str, int] = {}
+    for row in ROWS:
+        found = [record.figures.get(row.figure, math.nan) for record in records]
+        found = [value for value in found if not math.isnan(value)]
+        if found:
+            values[row.name], counted[row.name] = float(row.sum_up(found)), len(found)
+    return Summary(len(records), sum(bool(record.failure) for record in records), values, counted)
+
+
+def by_split(records: Sequence[CaseRecord]) -> dict[str, Summary]:
+    """Summaries of trained families, held-out ones and scenes, in this order."""
+    grouped = {split: [record for record in records if record.split == split] for split in SPLIT_TITLES}
+    return {split: summarise(some) for split, some in grouped.items() if some}
+
+
+def by_family(records: Sequence[CaseRecord]) -> dict[str, Summary]:
+    """Summaries of the families of single objects, worst silhouette IoU first."""
+    grouped: dict[str, list[CaseRecord]] = {}
+    for record in records:
+        if record.split != "scene":
+            grouped.setdefault(record.family, []).append(record)
+    summaries = {family: summarise(some) for family, some in grouped.items()}
+    return dict(sorted(summaries.items(), key=lambda item: (item[1].values.get("iou", 0.0), item[0])))
+
+
+def mean_timings(records: Sequence[CaseRecord]) -> dict[str, float]:
+    """Mean seconds of each stage for an object and all its hypotheses, over the objects that have a result."""
+    names = dict.fromkeys(name for record in records for name in record.timings_s)
+    timed = [record.timings_s for record in records if record.timings_s]
+    return {name: statistics.fmean(timings.get(name, 0.0) for timings in timed) for name in names}
+
+
+def tables(records: Sequence[CaseRecord], *, families: bool = True) -> Iterable[Table]:
+    """The tables for people: figures, time, families."""
+    splits = by_split(records)
+    if not splits:
+        return
+    table = Table("figure", *(SPLIT_TITLES[split] for split in splits), title="Tabletop benchmark")
+    table.add_row("objects (without a result)", *(f"{s.count} ({s.failed})" for s in splits.values()))
+    for row in ROWS:
+        cells = [_cell(summary, row) for summary in splits.values()]
+        if any(cells):
+            table.add_row(row.title, *cells)
+    yield table
+    timings = mean_timings([record for record in records if record.split != "scene"])
+    if timings:
+        table = Table(*timings, "all", title="Seconds per object, all its hypotheses together")
+        table.add_row(*(f"{value:.2f}" for value in timings.values()), f"{sum(timings.values()):.2f}")
+        yield table
+    if families and (found := by_family(records)):
+        chosen = [row for row in ROWS if row.name in FAMILY_ROWS]
+        table = Table("family", "objects", *(row.title for row in chosen), title="Families, worst first")
+        for family, summary in found.items():
+            table.add_row(family, str(summary.count), *(_cell(summary, row) for row in chosen))
+        yield table
+
+
+def _cell(summary: Summary, row: Row) -> str:
+    if row.name not in summary.values:
+        return ""
+    text = f"{summary.values[row.name]:.{row.digits}f}"
+    missing = summary.count - summary.counted[row.name]
+    return f"{text} (n {summary.counted[row.name]})" if missing else text
+
+
+def to_json(records: Sequence[CaseRecord], facts: Mapping[str, Any]) -> str:
+    """All figures as JSON; absent and undefined ones are left out.
+
+    Args:
+        records: of a benchmark.
+        facts: what was measured: checkpoint, options, versions; plain values.
+    """
+    summaries = {
+        "splits": {split: _plain(summary) for split, summary in by_split(records).items()},
+        "families": {family: _plain(summary) for family, summary in by_family(records).items()},
+        "timings_s": mean_timings([record for record in records if record.split != "scene"]),
+    }
+    objects = [
+        {
+            "split": record.split,
+            "index": record.index,
+            "family": record.family,
+            "failure": record.failure,
+            "occluded": record.occluded,
+            "truncated": record.truncated,
+            "figures": {name: value for name, value in record.figures.items() if math.isfinite(value)},
+            "timings_s": dict(record.timings_s),
+        }
+        for record in records
+    ]
+    return json.dumps({**facts, **summaries, "objects": objects}, indent=1, allow_nan=False) + "\n"
+
+
+def write_json(records: Sequence[CaseRecord], facts: Mapping[str, Any], path: Path) -> None:
+    """`to_json` into a file that is whole or not there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(to_json(records, facts), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}.", cure="Choose a writable folder."
+        ) from error
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    return {
+        "count": summary.count,
+        "failed": summary.failed,
+        "values": dict(summary.values),
+        "counted": dict(summary.counted),
+    }

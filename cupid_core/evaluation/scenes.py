@@ -1,0 +1,129 @@
+"""Whole generated scenes with sensor depth through the pipeline, every object measured in metres.
+
+Knows the pipeline, scenes and metrics; must not know tables or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cupid_core.data.tabletop.scene import SceneObject, TabletopScene, draw_scene
+from cupid_core.evaluation.image_metrics import silhouette_iou
+from cupid_core.evaluation.measure import LOST, Figures, MetricTruth, metric_figures
+from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.surface_truth import surface_points
+from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
+from cupid_core.geometry import SE3, Camera, Sim3, depth_to_metres, unproject_depth
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.results import PlacedObject
+from cupid_core.render.raycast import render_mesh
+from cupid_core.types import DepthMap, ScaleSource
+
+# Objects of which less than this share is seen are no fair question.
+_LEAST_VISIBLE = 0.3
+_LEAST_PIXELS = 200
+_LOST: Figures = {"iou": LOST["iou"], "metric_rotation_deg": LOST["rotation_deg"]}
+
+
+def run_scenes(
+    cupid: Cupid,
+    count: int,
+    *,
+    samples: int = 4,
+    seed: int = UNSEEN_SEED,
+    refine: bool = False,
+    on_record: Callable[[CaseRecord], None] | None = None,
+) -> list[CaseRecord]:
+    """Measure whole scenes: K known, depth of a noisy sensor, true label image as masks.
+
+    Args:
+        cupid: what is measured.
+        count: scenes.
+        samples: hypotheses per object.
+        seed: of the scenes and of the noise of the sampling.
+        refine: also move the placed objects so that they meet depth and mask better.
+        on_record: called with every object that is finished.
+
+    Returns:
+        A record for every object of which enough is seen.
+    """
+    records = []
+    for index in range(count):
+        scene = draw_scene(index, seed=seed)
+        for record in measured_scene(cupid, scene, index, samples=samples, seed=seed, refine=refine):
+            records.append(record)
+            if on_record is not None:
+                on_record(record)
+    return records
+
+
+def measured_scene(
+    cupid: Cupid, scene: TabletopScene, index: int, *, samples: int, seed: int, refine: bool = False
+) -> list[CaseRecord]:
+    """One scene through the pipeline; see `run_scenes`."""
+    labels = scene.labels.numpy()
+    counted = [item for item in scene.objects if is_counted(item, labels)]
+    if not counted:
+        return []
+    depth_m, _ = depth_to_metres(scene.depth)
+    camera = Camera(scene.K.double(), labels.shape[1], labels.shape[0])
+    found = cupid.reconstruct_scene(
+        scene.colour.numpy(),
+        labels.astype(np.int32),
+        names={item.label: item.family for item in scene.objects},
+        camera=camera,
+        depth=DepthMap(depth_m.float(), ScaleSource.SENSOR),
+        seed=seed,
+        samples=samples,
+        refine=refine,
+    )
+    placed = {item.id: item for item in found.objects}
+    shares = {name: seconds / len(scene.objects) for name, seconds in found.timings_s.items()}
+    records = []
+    for item in counted:
+        result, failure = placed.get(item.label), found.failures.get(item.label)
+        figures, code = dict(_LOST), "" if failure is None else failure.code
+        if result is not None:
+            figures = scene_figures(scene_truth(scene, item, camera), result, scene.labels == item.label)
+        elif failure is None:
+            code = "missing"
+        records.append(
+            CaseRecord(
+                "scene", index, item.family, figures, failure=code, occluded=item.visible < 1, timings_s=shares
+            )
+        )
+    return records
+
+
+def is_counted(item: SceneObject, labels: NDArray[np.uint8]) -> bool:
+    """Enough of an object is seen to ask for it."""
+    return item.visible >= _LEAST_VISIBLE and int((labels == item.label).sum()) >= _LEAST_PIXELS
+
+
+def scene_truth(scene: TabletopScene, item: SceneObject, camera: Camera) -> MetricTruth:
+    """The truth of one object of a scene, in metres in the camera frame."""
+    T = item.T_camera_object.double()
+    to_camera = Sim3.from_se3(SE3.from_matrix(T), torch.tensor(item.scale_m, dtype=T.dtype))
+    own = scene.labels == item.label
+    surface = surface_points(item.program, item.shell, seed=item.label)
+    return MetricTruth(
+        T_camera_object=T,
+        scale_m=item.scale_m,
+        symmetry=torch.tensor(item.symmetry.as_tuple()),
+        surface=to_camera.apply(surface.double()),
+        visible=unproject_depth(scene.depth_true.double(), camera)[own],
+        camera=camera,
+        unhidden=own | (scene.labels == 0),
+    )
+
+
+def scene_figures(truth: MetricTruth, placed: PlacedObject, mask: Tensor) -> Figures:
+    """Figures of a placed object: `iou` of what is not hidden with its true mask (H, W), and `metric_figures`."""
+    rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
+    shown = torch.as_tensor(rendering.mask) & truth.unhidden
+    return {"iou": silhouette_iou(shown, mask), **metric_figures(truth, placed)}

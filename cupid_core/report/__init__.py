@@ -1,0 +1,1 @@
+"""What people and programs are handed after a reconstruction: objects.json, pictures, report; knows no network."""

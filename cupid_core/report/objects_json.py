@@ -1,0 +1,215 @@
+"""`objects.json`: everything a program wants to know of a reconstruction, as plain numbers.
+
+docs/objects_json.md explains every field, `assets/objects.schema.json` says the same as a JSON schema. Knows
+results, neither networks nor where the files go.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from cupid_core.errors import CupidError, EmptyMeshError, OpenMeshError
+from cupid_core.mesh.physical import physical_properties
+from cupid_core.reconstruct.results import Hypothesis, PlacedObject, SceneReconstruction
+from cupid_core.scene.agreement import Agreement
+from cupid_core.scene.refine import Refinement
+from cupid_core.types import Quality, ScaleSource
+
+SCHEMA = "cupid.objects"
+# Raised when a field changes its meaning or goes; new fields alone do not raise it.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a reconstruction was made from and with.
+
+    Attributes:
+        image: name of the image file.
+        version: of this package.
+        checkpoint: what the caller named.
+        checkpoint_sha256: content hash of its files.
+        seed: of the noise.
+        samples: hypotheses drawn per object.
+        settings: every setting, nested, as in the settings file.
+        inputs: other inputs by name (mask, depth, camera, ...), as the caller named them.
+        device: where the networks ran.
+    """
+
+    image: str
+    version: str
+    checkpoint: str
+    checkpoint_sha256: str
+    seed: int
+    samples: int
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+def scene_record(
+    scene: SceneReconstruction,
+    run: RunRecord,
+    *,
+    names: Mapping[int, str],
+    object_files: Mapping[int, Mapping[str, str]],
+    files: Mapping[str, str],
+) -> dict[str, Any]:
+    """The content of `objects.json`.
+
+    Args:
+        scene: what was reconstructed.
+        run: what from and with.
+        names: labels by id; objects that failed are in it as well.
+        object_files: file names of each object by kind ("ply", "glb"), by id.
+        files: file names of the scene by kind ("scene", "overlay", "report").
+    """
+    camera = scene.camera
+    return {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "generator": {"package": "cupid_ros", "version": run.version},
+        "image": {"file": run.image, "width": int(scene.image.shape[1]), "height": int(scene.image.shape[0])},
+        "camera": {
+            "known": scene.camera_known,
+            "K": _rows(camera.K),
+            "width": camera.width,
+            "height": camera.height,
+        },
+        "objects": [_object(item, dict(object_files.get(item.id, {}))) for item in scene.objects],
+        "failures": [_failure(id_, names.get(id_, ""), error) for id_, error in sorted(scene.failures.items())],
+        "files": dict(files),
+        "run": {
+            "checkpoint": {"name": run.checkpoint, "sha256": run.checkpoint_sha256},
+            "device": run.device,
+            "seed": run.seed,
+            "samples": run.samples,
+            "inputs": dict(run.inputs),
+            "timings_s": {name: _number(value) for name, value in scene.timings_s.items()},
+            "settings": dict(run.settings),
+        },
+    }
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """A record as text: strict JSON (no NaN), short lists of numbers on one line."""
+    return _text(record, "") + "\n"
+
+
+def _object(item: PlacedObject, files: dict[str, str]) -> dict[str, Any]:
+    metric = item.scale_source is not ScaleSource.UNKNOWN
+    vertices = item.mesh.vertices
+    return {
+        "id": item.id,
+        "label": item.label,
+        "T_camera_object": _rows(item.T_camera_object.matrix()),
+        "unit": "metre" if metric else "canonical",
+        "scale": _number(item.scale),
+        "scale_source": item.scale_source.value,
+        "scale_std": _number(item.scale_std),
+        "covariance": _rows(item.covariance),
+        "dimensions": _rows(vertices.amax(dim=0) - vertices.amin(dim=0)),
+        "truncated": item.reconstruction.truncated,
+        "quality": _quality(item.quality),
+        "refinement": None if item.refinement is None else _refinement(item.refinement),
+        "mesh": {
+            "vertices": int(vertices.shape[0]),
+            "triangles": int(item.mesh.faces.shape[0]),
+            "watertight": item.watertight,
+        },
+        "physical": _physical(item),
+        "hypotheses": [_hypothesis(draw) for draw in item.reconstruction.hypotheses],
+        "lost_hypotheses": [
+            _failure(number, "", error) for number, error in sorted(item.reconstruction.lost.items())
+        ],
+        "files": files,
+    }
+
+
+def _physical(item: PlacedObject) -> dict[str, Any] | None:
+    """At density 1, in powers of the mesh's unit; None where the mesh encloses no volume."""
+    try:
+        found = physical_properties(item.mesh)
+    except (OpenMeshError, EmptyMeshError):
+        return None
+    return {
+        "volume": _number(found.volume_m3),
+        "area": _number(found.area_m2),
+        "centre_of_mass": _rows(found.centre_of_mass),
+        "inertia": _rows(found.inertia),
+    }
+
+
+def _quality(quality: Quality) -> dict[str, Any]:
+    return {
+        "verdict": quality.verdict.value,
+        "reasons": list(quality.reasons),
+        "silhouette_iou": _number(quality.silhouette_iou),
+        "colour_psnr_db": _number(quality.colour_psnr_db),
+        "reprojection_rms_px": _number(quality.reprojection_rms_px),
+        "inlier_ratio": _number(quality.inlier_ratio),
+        "depth_residual_m": _number(quality.depth_residual_m),
+    }
+
+
+def _refinement(refinement: Refinement) -> dict[str, Any]:
+    return {
+        "accepted": refinement.accepted,
+        "reason": refinement.reason,
+        "iterations": refinement.iterations,
+        "before": _agreement(refinement.before),
+        "after": _agreement(refinement.after),
+    }
+
+
+def _agreement(agreement: Agreement) -> dict[str, Any]:
+    return {
+        "silhouette_iou": _number(agreement.silhouette_iou),
+        "depth_residual_m": _number(agreement.depth_residual_m),
+    }
+
+
+def _hypothesis(draw: Hypothesis) -> dict[str, Any]:
+    return {
+        "number": draw.number,
+        "score": _number(draw.score),
+        "T_camera_canonical": _rows(draw.pose.T_camera_object.matrix()),
+        "degeneracy": draw.pose.degeneracy,
+        "quality": _quality(draw.quality),
+    }
+
+
+def _failure(id_: int, label: str, error: CupidError) -> dict[str, Any]:
+    return {"id": id_, "label": label, "code": error.code, "problem": error.problem, "cure": error.cure}
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity: what is not a number is absent."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _rows(tensor: Tensor) -> Any:
+    """Nested lists of float; row by row for a matrix."""
+    return _absent(tensor.detach().double().cpu().tolist())
+
+
+def _absent(value: Any) -> Any:
+    return [_absent(part) for part in value] if isinstance(value, list) else _number(value)
+
+
+def _text(value: Any, indent: str) -> str:
+    deeper = indent + "  "
+    if isinstance(value, Mapping) and value:
+        lines = [f"{deeper}{json.dumps(str(key))}: {_text(part, deeper)}" for key, part in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        if not any(isinstance(part, list | tuple | Mapping) for part in value):
+            return json.dumps(list(value), allow_nan=False, ensure_ascii=False)
+        return "[\n" + ",\n".join(deeper + _text(part, deeper) for part in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

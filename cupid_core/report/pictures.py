@@ -1,0 +1,146 @@
+"""A reconstructed scene as seen from its own camera, and the pictures made of that; knows pixels, not files.
+
+Everything is rendered once, at a bounded size, and handed to the overlay and to the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from cupid_core.geometry.camera import Camera
+from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.render.raycast import Rendering, SceneRendering, render_mesh, render_scene
+
+Picture = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+# Colours that stay apart for colour-blind eyes (Okabe and Ito, 2008), without black and yellow.
+_PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178))
+MISSED = (213, 94, 0)
+TOO_MUCH = (0, 114, 178)
+PAPER = 245
+
+
+def object_colour(number: int) -> tuple[int, int, int]:
+    """RGB in 0..255 that an object has in every picture and table."""
+    return _PALETTE[number % len(_PALETTE)]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneViews:
+    """A scene rendered with its own camera, perhaps smaller than the photo.
+
+    Attributes:
+        camera: pinhole, of `image`.
+        image: (H, W, 3) uint8 the photo.
+        labels: (H, W) int32, 0 = none.
+        single: each object as if it stood there alone, by id.
+        together: all objects, the nearest in front; None where there is no object.
+    """
+
+    camera: Camera
+    image: Picture
+    labels: npt.NDArray[np.int32]
+    single: Mapping[int, Rendering]
+    together: SceneRendering | None
+
+
+def view_scene(scene: SceneReconstruction, longest_px: int) -> SceneViews:
+    """Render a scene.
+
+    Args:
+        scene: what was reconstructed.
+        longest_px: the longer side of the pictures, at most.
+    """
+    height, width = scene.image.shape[:2]
+    ratio = min(1.0, longest_px / max(height, width))
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    camera = scene.camera.resize(*size) if ratio < 1 else scene.camera
+    placed = [(item.mesh, item.T_camera_object) for item in scene.objects]
+    return SceneViews(
+        camera=camera,
+        image=resized(scene.image, size),
+        labels=_resized_labels(scene.labels, size),
+        single={item.id: render_mesh(item.mesh, item.T_camera_object, camera) for item in scene.objects},
+        together=render_scene(placed, camera) if placed else None,
+    )
+
+
+def _resized_labels(labels: npt.NDArray[np.int32], size: tuple[int, int]) -> npt.NDArray[np.int32]:
+    # OpenCV resizes 32-bit integers with the nearest neighbour only, which is what labels need.
+    return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), dtype=np.int32)
+
+
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    """A picture at another (width, height), averaging where it gets smaller."""
+    smaller = size[0] < picture.shape[1]
+    return _bytes(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR))
+
+
+def shaded(rendering: Rendering | SceneRendering, *, paper: int = PAPER) -> Picture:
+    """(H, W, 3) the colours of a rendering, a little darker where the surface turns away, on plain paper."""
+    facing = np.abs(rendering.normals[..., 2:3])
+    colours = np.full((*rendering.mask.shape, 3), 0.7, np.float32)
+    if rendering.colours is not None:
+        colours = rendering.colours
+    lit = np.nan_to_num(colours * (0.6 + 0.4 * facing)) * 255
+    return np.where(rendering.mask[..., None], lit, paper).round().clip(0, 255).astype(np.uint8)
+
+
+def masked(image: Picture, mask: Mask) -> Picture:
+    """The image with everything outside the mask faded."""
+    grey = image.mean(axis=2, keepdims=True) * 0.25 + 185
+    return np.where(mask[..., None], image, grey).round().clip(0, 255).astype(np.uint8)
+
+
+def difference(image: Picture, rendering: Rendering, mask: Mask) -> Picture:
+    """How photo and rendering differ.
+
+    Args:
+        image: (H, W, 3) the photo.
+        rendering: of one object, same size.
+        mask: (H, W) of the object in the photo.
+
+    Returns:
+        (H, W, 3): inside both outlines the mean absolute difference of colour, white none and black 128 or more
+        of 255; `MISSED` where only the mask is, `TOO_MUCH` where only the rendering is; paper elsewhere.
+    """
+    result = np.full_like(image, PAPER)
+    both = mask & rendering.mask
+    if rendering.colours is not None:
+        away = np.abs(image.astype(np.float32) - np.nan_to_num(rendering.colours) * 255).mean(axis=2)
+        result[both] = (255 - 2 * away.clip(0, 127.5)).astype(np.uint8)[both][:, None]
+    result[mask & ~rendering.mask] = MISSED
+    result[rendering.mask & ~mask] = TOO_MUCH
+    return result
+
+
+def square_around(mask: Mask, margin: float = 1.15) -> tuple[int, int, int] | None:
+    """Left, top and edge of the square that holds a mask with a margin; None where the mask is empty."""
+    rows, columns = np.nonzero(mask)
+    if len(rows) == 0:
+        return None
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    edge = max(8, round(float(max(bottom - top, right - left)) * margin))
+    return round((left + right - edge) / 2), round((top + bottom - edge) / 2), edge
+
+
+def cut(picture: Picture, square: tuple[int, int, int], size_px: int) -> Picture:
+    """A square of a picture at another size; paper where it reaches beyond the border."""
+    left, top, edge = square
+    height, width = picture.shape[:2]
+    canvas = np.full((edge, edge, 3), PAPER, np.uint8)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + edge, width), min(top + edge, height)
+    if x0 < x1 and y0 < y1:
+        canvas[y0 - top : y1 - top, x0 - left : x1 - left] = picture[y0:y1, x0:x1]
+    return resized(canvas, (size_px, size_px))
+
+
+def _bytes(picture: npt.NDArray[np.generic]) -> Picture:
+    """OpenCV's stubs lose the type."""
+    return np.ascontiguousarray(picture, dtype=np.uint8)

@@ -1,0 +1,71 @@
+"""Everything a reconstruction leaves behind, into one folder, all or nothing; knows results, not where from.
+
+`objects.json` has all numbers (docs/objects_json.md), `object_<id>.ply` a mesh in its own frame with z up,
+`object_<id>.glb` the same for viewers, `scene.glb` all objects in their places, `overlay.png` the photo with
+outlines, axes and names, and `report.html` shows it all to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cupid_core.config import CupidConfig
+from cupid_core.mesh.write_glb import SceneItem, write_glb, write_scene_glb
+from cupid_core.mesh.write_ply import write_ply
+from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.report.html import report_html
+from cupid_core.report.objects_json import RunRecord, scene_record, to_json
+from cupid_core.report.overlay import draw_overlay
+from cupid_core.report.pictures import view_scene
+from cupid_core.report.upright import upward
+from cupid_core.report.write import INDEX, output_folder
+
+SCENE, OVERLAY, REPORT = "scene.glb", "overlay.png", "report.html"
+
+
+def save_results(
+    scene: SceneReconstruction,
+    run: RunRecord,
+    out: Path,
+    config: CupidConfig,
+    *,
+    names: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
+    """Write all files of a reconstruction.
+
+    Args:
+        scene: what was reconstructed; without objects there is no scene.glb.
+        run: what from and with.
+        out: the folder; made where it is missing, earlier results in it are replaced.
+        config: sizes of the pictures.
+        names: labels by id, for objects that failed.
+
+    Returns:
+        The content of `objects.json`.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full; it is as it was before.
+    """
+    files = {"overlay": OVERLAY, "report": REPORT} | ({"scene": SCENE} if scene.objects else {})
+    own = {item.id: {kind: f"object_{item.id}.{kind}" for kind in ("ply", "glb")} for item in scene.objects}
+    record = scene_record(scene, run, names=names or {}, object_files=own, files=files)
+    views = view_scene(scene, config.report.longest_px)
+    overlay = draw_overlay(views, scene.objects)
+    page = report_html(scene, views, overlay, record, config.report)
+    png = cv2.imencode(".png", np.ascontiguousarray(overlay[..., ::-1]))[1].tobytes()
+    with output_folder(out) as folder:
+        for item in scene.objects:
+            write_ply(folder / own[item.id]["ply"], item.mesh)
+            write_glb(folder / own[item.id]["glb"], item.mesh, item.label or f"object_{item.id}")
+        if scene.objects:
+            items = [SceneItem(f"{i.id} {i.label}".strip(), i.mesh, i.T_camera_object) for i in scene.objects]
+            write_scene_glb(folder / SCENE, items, up_camera=upward(scene.objects))
+        (folder / OVERLAY).write_bytes(png)
+        (folder / REPORT).write_text(page, encoding="utf-8")
+        (folder / INDEX).write_text(to_json(record), encoding="utf-8")
+    return record

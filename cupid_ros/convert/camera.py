@@ -1,0 +1,113 @@
+"""sensor_msgs/CameraInfo to a camera and back; knows binning and regions of interest, no images."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from cupid_core.errors import InvalidCameraError
+from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.distortion import Distortion
+from cupid_ros.convert.header import Stamped, make_header
+from cupid_ros.messages import MessageTypes
+
+# Numbers of a distortion model where no lens is meant; drivers fill with zeros to all sorts of lengths.
+_LARGEST = 1_000_000
+
+
+def read_camera(message: Any, *, rectified: bool = False) -> Camera:
+    """The camera of the image that a CameraInfo comes with.
+
+    CameraInfo describes the whole sensor at full resolution; a region of interest and binning make the image
+    smaller, and the camera follows the pixels.
+
+    Args:
+        message: sensor_msgs/CameraInfo.
+        rectified: the image is the rectified one: P counts instead of K, and there is no distortion.
+
+    Raises:
+        InvalidCameraError: all zero (ROS's mark of an uncalibrated camera), not finite, an unknown distortion
+            model, or a region outside the sensor.
+    """
+    width, height = int(message.width), int(message.height)
+    if not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
+        raise InvalidCameraError(f"CameraInfo has size {width} x {height}.", cure="Calibrate the camera.")
+    if rectified:
+        p = _numbers(message.p, 12, "p")
+        camera = Camera.from_parameters(fx=p[0], fy=p[5], cx=p[2], cy=p[6], width=width, height=height)
+    else:
+        k = _numbers(message.k, 9, "k")
+        if any(k) and (k[1], k[3], *k[6:]) != (0.0, 0.0, 0.0, 0.0, 1.0):
+            raise InvalidCameraError(f"K = {k} is no K without skew.", cure="Send fx 0 cx, 0 fy cy, 0 0 1.")
+        camera = Camera.from_parameters(
+            fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_lens(message)
+        )
+    return _binned(_cut(camera, message.roi), int(message.binning_x) or 1, int(message.binning_y) or 1)
+
+
+def same_camera(first: Camera | None, second: Camera | None) -> bool:
+    """Whether two cameras image alike: exactly the same K, size and lens."""
+    if first is None or second is None:
+        return first is second
+    sizes = (first.width, first.height) == (second.width, second.height)
+    return sizes and first.lens == second.lens and bool((first.K.double() == second.K.double()).all())
+
+
+def make_camera_info(types: MessageTypes, camera: Camera, stamped: Stamped) -> Any:
+    """sensor_msgs/CameraInfo of a camera; undoes `read_camera`."""
+    k = camera.K.detach().double().cpu().numpy()
+    lens = camera.distortion
+    return types.make(
+        "sensor_msgs/msg/CameraInfo",
+        header=make_header(types, stamped),
+        width=camera.width,
+        height=camera.height,
+        distortion_model="plumb_bob" if lens is None else lens.model,
+        d=np.zeros(5) if lens is None else np.asarray(lens.coefficients),
+        k=k.reshape(9),
+        r=np.eye(3).reshape(9),
+        p=np.hstack([k, np.zeros((3, 1))]).reshape(12),
+    )
+
+
+def _lens(message: Any) -> Distortion | None:
+    model = str(message.distortion_model)
+    coefficients = tuple(float(value) for value in message.d)
+    # Drivers of undistorted streams name all sorts of models, or none, beside zeros.
+    if not any(coefficients) and model != "equidistant":
+        return None
+    return Distortion(cast("Any", model or "plumb_bob"), coefficients)
+
+
+def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != count:
+        raise InvalidCameraError(f"'{name}' has {len(numbers)} numbers.", cure=f"Send {count}.")
+    return numbers
+
+
+def _cut(camera: Camera, roi: Any) -> Camera:
+    x, y, width, height = (int(getattr(roi, name)) for name in ("x_offset", "y_offset", "width", "height"))
+    if (x, y, width, height) == (0, 0, 0, 0):  # the whole sensor, as sensor_msgs says
+        return camera
+    if width < 1 or height < 1 or x + width > camera.width or y + height > camera.height:
+        raise InvalidCameraError(
+            f"The region of interest {width} x {height} at ({x}, {y}) is not inside {camera.width} x "
+            f"{camera.height}.",
+            cure="Set all four to 0 for the whole image.",
+        )
+    return camera.crop(x, y, width, height)
+
+
+def _binned(camera: Camera, binning_x: int, binning_y: int) -> Camera:
+    if binning_x == binning_y == 1:
+        return camera
+    width, height = camera.width // binning_x, camera.height // binning_y
+    if width < 1 or height < 1:
+        raise InvalidCameraError(
+            f"Binning {binning_x} x {binning_y} leaves nothing of {camera.width} x {camera.height}.",
+            cure="Set binning to 1 if there is none.",
+        )
+    # Pixels of an incomplete last bin are dropped, so the image is cut to whole bins before it is scaled.
+    return camera.crop(0, 0, width * binning_x, height * binning_y).resize(width, height)

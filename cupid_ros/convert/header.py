@@ -1,0 +1,55 @@
+"""Stamps and headers, exact to the nanosecond; knows no other field of any message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cupid_ros.errors import InvalidMessageError
+from cupid_ros.messages import MessageTypes
+
+_SECOND_NS = 1_000_000_000
+_INT32 = 2**31
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """When and in which frame something was measured.
+
+    Attributes:
+        stamp_ns: nanoseconds since the epoch.
+        frame_id: TF frame.
+    """
+
+    stamp_ns: int
+    frame_id: str
+
+
+def read_header(message: Any) -> Stamped:
+    """Stamp and frame of a message with a header.
+
+    Raises:
+        InvalidMessageError: nanoseconds of a second or more.
+    """
+    stamp = message.header.stamp
+    nanosec = int(stamp.nanosec)
+    if not 0 <= nanosec < _SECOND_NS:
+        raise InvalidMessageError(
+            f"The stamp has {nanosec} nanoseconds.", cure="Stamps have less than 1000000000 of them."
+        )
+    return Stamped(int(stamp.sec) * _SECOND_NS + nanosec, str(message.header.frame_id))
+
+
+def make_header(types: MessageTypes, stamped: Stamped) -> Any:
+    """std_msgs/Header; undoes `read_header`.
+
+    Raises:
+        InvalidMessageError: the stamp does not fit into a message.
+    """
+    sec, nanosec = divmod(stamped.stamp_ns, _SECOND_NS)
+    if not -_INT32 <= sec < _INT32:
+        raise InvalidMessageError(
+            f"Stamp {stamped.stamp_ns} ns is out of range.", cure="Seconds have 32 bits in ROS."
+        )
+    stamp = types.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+    return types.make("std_msgs/msg/Header", stamp=stamp, frame_id=stamped.frame_id)

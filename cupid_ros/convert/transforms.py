@@ -1,0 +1,76 @@
+"""Observations to tf2_msgs/TFMessage; knows no buffer: who wants another parent frame looks it up."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from cupid_core.geometry.se3 import SE3
+from cupid_ros.convert.header import Stamped, make_header
+from cupid_ros.convert.objects import make_quaternion, make_vector
+from cupid_ros.messages import MessageTypes
+from cupid_ros.results import ObjectRecord, Observation
+
+
+def object_frame(prefix: str, id_: str) -> str:
+    """TF frame of an object: its prefix and its id, with everything that frames may not hold replaced by _."""
+    return prefix + re.sub(r"[^A-Za-z0-9_./-]", "_", id_)
+
+
+def make_transforms(
+    types: MessageTypes,
+    seen: Observation,
+    *,
+    prefix: str,
+    fixed_frame: str = "",
+    T_fixed_camera: SE3 | None = None,
+) -> Any:
+    """tf2_msgs/TFMessage: parent -> object at the stamp of the image, of every object with a metric scale.
+
+    Args:
+        types: makes messages.
+        seen: what was reconstructed.
+        prefix: of the child frames.
+        fixed_frame: parent; empty takes the camera's optical frame.
+        T_fixed_camera: where the camera stood in `fixed_frame` at the stamp of the image.
+
+    Raises:
+        ValueError: a fixed frame without its transform, or the other way round (the caller's mistake: an absent
+            transform means that nothing is published).
+    """
+    if bool(fixed_frame) != (T_fixed_camera is not None):
+        raise ValueError("fixed_frame and T_fixed_camera go together")
+    header = make_header(types, Stamped(seen.stamp_ns, fixed_frame or seen.frame_id))
+    transforms = []
+    for item in (item for item in seen.objects if item.is_metric):
+        T_parent_object = pose_of(item) if T_fixed_camera is None else T_fixed_camera @ pose_of(item)
+        transform = types.make(
+            "geometry_msgs/msg/Transform",
+            translation=make_vector(types, T_parent_object.translation.numpy(), "Vector3"),
+            rotation=make_quaternion(types, T_parent_object.quat_xyzw.numpy()),
+        )
+        child = object_frame(prefix, item.id)
+        transforms.append(
+            types.make(
+                "geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child, transform=transform
+            )
+        )
+    return types.make("tf2_msgs/msg/TFMessage", transforms=transforms)
+
+
+def pose_of(item: ObjectRecord) -> SE3:
+    """T_camera_object, float64."""
+    return SE3.from_quat_xyzw(torch.from_numpy(item.quat_xyzw), torch.from_numpy(item.translation))
+
+
+def read_transform(message: Any) -> SE3:
+    """T_parent_child of a geometry_msgs/TransformStamped, float64.
+
+    Raises:
+        InvalidTensorError: the rotation is zero or not finite.
+    """
+    q, t = message.transform.rotation, message.transform.translation
+    quat = torch.tensor([q.x, q.y, q.z, q.w], dtype=torch.float64)
+    return SE3.from_quat_xyzw(quat, torch.tensor([t.x, t.y, t.z], dtype=torch.float64))

@@ -1,0 +1,196 @@
+"""The work itself, in the process that owns torch: plain values in, a scene out; knows no message and no queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cupid_core import config as settings_of
+from cupid_core.config import CupidConfig
+from cupid_core.errors import CupidError
+from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.distortion import Distortion
+from cupid_core.image.masks import Box, masks_from_labels
+from cupid_core.perception.segment import Prompt, Segmenter
+from cupid_core.perception.segmenters import build_segmenter
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.progress import Cancelled, OnProgress
+from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.report.overlay import draw_overlay
+from cupid_core.report.pictures import view_scene
+from cupid_core.types import DepthMap, ScaleSource
+from cupid_ros.errors import NoObjectsError
+from cupid_ros.results import SceneRecord
+from cupid_ros.tickets import Job, Pixels
+
+
+@dataclass(frozen=True)
+class CameraValues:
+    """A camera as plain numbers, which cross the border of a process without shared tensors.
+
+    Attributes:
+        K: row by row, pixels.
+        width: pixels.
+        height: pixels.
+        lens: model and coefficients; None without distortion.
+    """
+
+    K: tuple[float, ...]
+    width: int
+    height: int
+    lens: tuple[str, tuple[float, ...]] | None = None
+
+    @classmethod
+    def of(cls, camera: Camera) -> CameraValues:
+        """From a camera; `camera` undoes it."""
+        K = tuple(float(value) for value in camera.K.reshape(9))
+        lens = None if camera.distortion is None else (camera.distortion.model, camera.distortion.coefficients)
+        return cls(K, camera.width, camera.height, lens)
+
+    def camera(self) -> Camera:
+        """The camera, float64."""
+        K = torch.tensor(self.K, dtype=torch.float64).reshape(3, 3)
+        lens = None if self.lens is None else Distortion(cast("Any", self.lens[0]), self.lens[1])
+        return Camera(K, self.width, self.height, lens)
+
+
+@dataclass(frozen=True)
+class SceneRequest:
+    """What to reconstruct; images come beside it: "image" (H, W, 3) uint8, and where there are any "depth" (H, W)
+    float32 metres and "labels" (H, W) int32.
+
+    Attributes:
+        camera: of the image; None where it is unknown.
+        depth_scale_std: relative standard deviation of all depths together.
+        numbers: objects to take from the label image.
+        boxes: of the objects that are to be segmented, by number.
+        names: of objects, by number.
+        seed: of the networks.
+        samples: hypotheses for each object.
+        refine: move placed objects so that they meet depth and mask better.
+        overlay: draw what was found on the image.
+    """
+
+    camera: CameraValues | None = None
+    depth_scale_std: float = 0.0
+    numbers: tuple[int, ...] = ()
+    boxes: Mapping[int, Box] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    seed: int = 0
+    samples: int = 1
+    refine: bool = False
+    overlay: bool = False
+
+
+@dataclass(frozen=True)
+class MakeCupidJob:
+    """Loads the networks, in the process that runs them.
+
+    Attributes:
+        checkpoint: name, folder or hub id.
+        device: "auto" takes cuda where there is one.
+        settings: of every step, as nested plain values.
+    """
+
+    checkpoint: str = "tabletop"
+    device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: CupidConfig) -> MakeCupidJob:
+        """As the settings say."""
+        return cls(config.ros.checkpoint, config.ros.device, config.model_dump(mode="json"))
+
+    def __call__(self) -> Job:
+        """Load.
+
+        Raises:
+            CheckpointError: no such checkpoint, or it is damaged.
+            ConfigError: the settings are none.
+        """
+        config = settings_of.from_mapping(CupidConfig, dict(self.settings))
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        cupid = Cupid.from_pretrained(self.checkpoint, device=device, dtype=dtype, config=config)
+        return CupidJob(cupid, build_segmenter(config.perception.segmenter, device=device))
+
+
+@dataclass(frozen=True)
+class CupidJob:
+    """Reconstructs the objects of an image.
+
+    Attributes:
+        cupid: the networks.
+        segmenter: makes masks of boxes.
+    """
+
+    cupid: Cupid
+    segmenter: Segmenter
+
+    def __call__(
+        self, request: SceneRequest, pixels: Pixels, on_progress: OnProgress, cancelled: Cancelled
+    ) -> SceneRecord:
+        """Segment where needed, reconstruct, draw.
+
+        Raises:
+            InputError: something cannot be used.
+            NoObjectsError: no object has a mask.
+            CancelledError: as asked.
+        """
+        image = np.array(pixels["image"])  # a copy: what is lent is gone after the call
+        masks, lost = self._masks(image, pixels.get("labels"), request)
+        if not masks:
+            why = "; ".join(str(error) for error in lost.values()) or "no detection and no label"
+            raise NoObjectsError(f"The image has no object: {why}.", cure="Check detections and label image.")
+        scene = self.cupid.reconstruct_scene(
+            image,
+            masks,
+            names=request.names,
+            camera=None if request.camera is None else request.camera.camera(),
+            depth=_depth(pixels.get("depth"), request.depth_scale_std),
+            seed=request.seed,
+            samples=request.samples,
+            refine=request.refine,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        record = SceneRecord.of(scene, self._overlay(scene) if request.overlay else None)
+        return SceneRecord(record.objects, {**lost, **record.failures}, record.overlay, record.timings_s)
+
+    def _masks(
+        self, image: NDArray[np.uint8], labels: NDArray[Any] | None, request: SceneRequest
+    ) -> tuple[dict[int, NDArray[Any]], dict[int, CupidError]]:
+        """Masks of all objects by number, and why others have none."""
+        masks: dict[int, NDArray[Any]] = {}
+        lost: dict[int, CupidError] = {}
+        if labels is not None and request.numbers:
+            found = masks_from_labels(np.array(labels), *image.shape[:2])
+            for number in request.numbers:
+                if number in found:
+                    masks[number] = found[number]
+                else:
+                    lost[number] = NoObjectsError(
+                        f"No pixel of the label image is {number}.", cure="Check that labels and detections agree."
+                    )
+        if request.boxes:
+            prompts = {number: Prompt(box=box) for number, box in request.boxes.items()}
+            segmented = self.segmenter.segment(image, prompts)
+            masks.update(segmented.masks)
+            lost.update(segmented.failures)
+        return masks, lost
+
+    def _overlay(self, scene: SceneReconstruction) -> NDArray[np.uint8]:
+        return draw_overlay(view_scene(scene, self.cupid.config.report.longest_px), scene.objects)
+
+
+def _depth(values: NDArray[Any] | None, scale_std: float) -> DepthMap | None:
+    if values is None:
+        return None
+    return DepthMap(torch.from_numpy(np.array(values, dtype=np.float32)), ScaleSource.SENSOR, scale_std)

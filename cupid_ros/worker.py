@@ -1,0 +1,346 @@
+"""A worker process with a mailbox for one: the newest request waits, older ones are answered as superseded.
+
+The caller never waits: `submit` hands over, a thread of its own starts the process, passes requests on, keeps
+deadlines, and starts the process again when it died or hangs. Every ticket is answered. Knows no ROS.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import Any
+
+from cupid_core.config.ros import RosWorkerConfig
+from cupid_core.errors import CupidError
+from cupid_core.reconstruct.progress import OnProgress, Progress
+from cupid_ros.errors import (
+    DeadlineError,
+    ImageSizeError,
+    SupersededError,
+    WorkerClosedError,
+    WorkerDiedError,
+    WorkerStartError,
+)
+from cupid_ros.tickets import MakeJob, Pixels, Ticket, cancelled_error
+from cupid_ros.worker_process import Child, Shelf
+
+_log = logging.getLogger(__name__)
+_LATENCIES = 512
+_IDLE_S = 3600.0
+
+
+@dataclass
+class WorkerStats:
+    """Counters since the start.
+
+    Attributes:
+        submitted: requests handed in.
+        superseded: answered unseen because a newer one came.
+        done: answered with a result.
+        failed: answered with an error of the job.
+        late: answered at their deadline.
+        cancelled: answered because the caller wanted no result.
+        restarts: processes that had to be started again.
+        waiting: requests in the mailbox, 0 or 1.
+        ready: the process has its networks.
+        pid: of the process; None where there is none.
+        latencies_s: from submission to result, of the newest results.
+    """
+
+    submitted: int = 0
+    superseded: int = 0
+    done: int = 0
+    failed: int = 0
+    late: int = 0
+    cancelled: int = 0
+    restarts: int = 0
+    waiting: int = 0
+    ready: bool = False
+    pid: int | None = None
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+
+
+class Worker:
+    """See the module.
+
+    Args:
+        make_job: loads the job in the process; picklable, so defined at the top of a module.
+        config: deadlines and bounds.
+    """
+
+    def __init__(self, make_job: MakeJob, config: RosWorkerConfig | None = None) -> None:
+        self._make_job = make_job
+        self._config = config or RosWorkerConfig()
+        self._lock = threading.Lock()
+        self._stats = WorkerStats()
+        self._waiting: Ticket | None = None
+        self._running: Ticket | None = None
+        self._number = 0
+        self._child: Child | None = None
+        self._shelf = Shelf()
+        self._start_not_before = 0.0
+        self._start_failed = False
+        self._kill_at = 0.0
+        self._closing = False
+        self._wake_read, self._wake_write = Pipe(duplex=False)
+        self._awake = False
+        self._thread = threading.Thread(target=self._supervise, name="cupid-worker-supervisor", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        request: Any,
+        pixels: Pixels,
+        *,
+        deadline_s: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Ticket:
+        """See `Engine.submit`; returns at once.
+
+        Raises:
+            ImageSizeError: the images together are larger than the settings allow.
+            WorkerClosedError: it is closed.
+        """
+        size_mb = sum(image.nbytes for image in pixels.values()) / 2**20
+        if size_mb > self._config.max_request_mb:
+            raise ImageSizeError(
+                f"The images of the request have {size_mb:.0f} MB, allowed are {self._config.max_request_mb}.",
+                cure="Send smaller images, or raise ros.worker.max_request_mb.",
+            )
+        seconds = self._config.deadline_s if deadline_s is None else deadline_s
+        ticket = Ticket(request, pixels, time.monotonic() + seconds, on_progress)
+        with self._lock:
+            if self._closing:
+                raise WorkerClosedError("The worker is closed.", cure="Activate the node again.")
+            older, self._waiting = self._waiting, ticket
+            self._stats.submitted += 1
+            self._stats.superseded += older is not None
+        if older is not None:
+            older.finish(
+                SupersededError("A newer request took its place.", cure="Send fewer, or wait for results.")
+            )
+        self._wake()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """See `Engine.cancel`; the process gets the time to stop that the settings give, then it is killed."""
+        with self._lock:
+            if ticket.done or ticket.cancelled:
+                return
+            ticket.cancelled = True
+            self._stats.cancelled += 1
+            if self._waiting is ticket:
+                self._waiting = None
+        ticket.finish(cancelled_error())
+        self._wake()
+
+    def stats(self) -> WorkerStats:
+        """A copy of the counters."""
+        with self._lock:
+            values = {**vars(self._stats), "latencies_s": deque(self._stats.latencies_s, maxlen=_LATENCIES)}
+            child = self._child
+            values["waiting"] = int(self._waiting is not None)
+            values["ready"] = child is not None and child.ready
+            values["pid"] = None if child is None else child.process.pid
+            return WorkerStats(**values)
+
+    def close(self) -> None:
+        """Kill the process and answer what is open; returns when both are done. A second call does nothing."""
+        with self._lock:
+            self._closing = True
+        self._wake()
+        self._thread.join()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _wake(self) -> None:
+        """Make the thread look again; never blocks, because there is at most one byte on the way."""
+        with self._lock:
+            if not self._awake and self._thread.is_alive():
+                self._awake = True
+                self._wake_write.send_bytes(b"1")
+
+    def _supervise(self) -> None:
+        """The thread: one round per event or deadline."""
+        while not self._closing:
+            try:
+                self._round()
+            except Exception:  # noqa: BLE001 - logged; the request is answered with its code
+                # The outermost loop: without it every later request would wait for ever.
+                _log.exception("worker: unexpected error; the process is started again")
+                self._lose_child(WorkerDiedError("The worker lost its process.", cure="Ask again."))
+        self._shut_down()
+
+    def _round(self) -> None:
+        self._keep_deadlines()
+        if self._child is None:
+            self._start_if_wanted()
+        self._dispatch()
+        watched: list[Any] = [self._wake_read]
+        if self._child is not None:
+            watched += [self._child.connection, self._child.process.sentinel]
+        ready = wait(watched, timeout=self._seconds_to_next_event())
+        if self._wake_read in ready:
+            with self._lock:
+                self._wake_read.recv_bytes()
+                self._awake = False
+        child = self._child
+        if child is not None and (child.connection in ready or child.process.sentinel in ready):
+            self._listen(child)
+
+    def _start_if_wanted(self) -> None:
+        """Start a process at once; after a failed start only when there is something to do, and not too often."""
+        if time.monotonic() < self._start_not_before or (self._start_failed and self._waiting is None):
+            return
+        self._start_not_before = time.monotonic() + self._config.restart_pause_s
+        child = Child.start(self._make_job)
+        with self._lock:
+            self._child = child
+
+    def _dispatch(self) -> None:
+        """Pass the waiting request on if the process is free."""
+        child = self._child
+        if child is None or not child.ready or self._running is not None:
+            return
+        with self._lock:
+            ticket, self._waiting = self._waiting, None
+        if ticket is None:
+            return
+        self._number += 1
+        self._running, self._kill_at = ticket, ticket.deadline + self._config.grace_s
+        name, layout = self._shelf.lay(ticket.pixels)
+        ticket.started = time.monotonic()
+        try:
+            child.connection.send((self._number, ticket.request, name, layout))
+        except OSError:
+            self._lose_child(_died(child))
+
+    def _listen(self, child: Child) -> None:
+        """Take everything the process has said, and notice its end."""
+        try:
+            while child.connection.poll():
+                self._hear(child, child.connection.recv())
+                if self._child is not child:
+                    return
+        except (EOFError, OSError):
+            self._lose_child(_died(child))
+            return
+        if not child.process.is_alive() and not child.connection.poll():
+            self._lose_child(_died(child))
+
+    def _hear(self, child: Child, message: tuple[Any, ...]) -> None:
+        word, *rest = message
+        if word == "ready":
+            child.ready, self._start_failed = True, False
+        elif word == "broken":
+            self._start_failed = True
+            self._lose_child(rest[0], answer_waiting=True)
+        elif rest[0] == self._number and self._running is not None:
+            if word == "progress":
+                self._running.report(Progress(rest[1], rest[2]))
+            else:
+                self._answer(self._running, rest[1])
+                self._running = None
+
+    def _answer(self, ticket: Ticket, outcome: Any) -> None:
+        failed = isinstance(outcome, CupidError)
+        if not ticket.done:  # else it was late or cancelled, and is counted
+            with self._lock:
+                self._stats.failed += failed
+                self._stats.done += not failed
+                if not failed:
+                    self._stats.latencies_s.append(time.monotonic() - ticket.accepted)
+        ticket.finish(outcome)
+
+    def _keep_deadlines(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            waiting = self._waiting
+            if waiting is not None and now >= waiting.deadline:
+                self._waiting = None
+        for ticket in (waiting, self._running):
+            if ticket is not None and now >= ticket.deadline and not ticket.done:
+                with self._lock:
+                    self._stats.late += 1
+                seconds = ticket.deadline - ticket.accepted
+                cure = "Give it more time, fewer objects, or a faster preset."
+                ticket.finish(DeadlineError(f"Not done within {seconds:.1f} s.", cure=cure))
+        child, running = self._child, self._running
+        if child is None:
+            return
+        if running is not None and running.done:
+            if child.cancelled.value != self._number:
+                child.cancelled.value = self._number
+                self._kill_at = min(self._kill_at, now + self._config.grace_s)
+            if now >= self._kill_at:
+                _log.warning("worker: did not stop within %.1f s, killed", self._config.grace_s)
+                self._lose_child(_died(child))
+        elif not child.ready and now - child.started > self._config.startup_s:
+            self._start_failed = True
+            cure = "Check the checkpoint, or raise ros.worker.startup_s."
+            late = WorkerStartError(f"Not ready within {self._config.startup_s:g} s.", cure=cure)
+            self._lose_child(late, answer_waiting=True)
+
+    def _lose_child(self, error: CupidError, *, answer_waiting: bool = False) -> None:
+        """The process is of no more use: end it, answer its request, and start another one in the next round."""
+        child, running = self._child, self._running
+        with self._lock:
+            self._child, self._running = None, None
+            self._stats.restarts += child is not None
+            waiting = self._waiting if answer_waiting else None
+            if answer_waiting:
+                self._waiting = None
+        if child is not None:
+            if not child.ready:
+                self._start_failed = True
+            child.kill()
+        for ticket in (running, waiting):
+            if ticket is not None:
+                self._answer(ticket, error)
+
+    def _seconds_to_next_event(self) -> float:
+        moments = [time.monotonic() + _IDLE_S]
+        child, running = self._child, self._running
+        with self._lock:
+            waiting = self._waiting
+        if waiting is not None:
+            moments.append(waiting.deadline)
+        if running is not None:
+            moments.append(self._kill_at if running.done else running.deadline)
+        if child is None and (waiting is not None or not self._start_failed):
+            moments.append(self._start_not_before)
+        if child is not None and not child.ready:
+            moments.append(child.started + self._config.startup_s)
+        return max(0.0, min(moments) - time.monotonic())
+
+    def _shut_down(self) -> None:
+        closed = WorkerClosedError("The worker was closed.", cure="Activate the node again.")
+        with self._lock:
+            tickets = (self._running, self._waiting)
+            self._running = self._waiting = None
+            child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+        for ticket in tickets:
+            if ticket is not None:
+                ticket.finish(closed)
+        self._shelf.close()
+
+
+def _died(child: Child) -> WorkerDiedError:
+    child.process.join(0.5)
+    code = child.process.exitcode
+    how = "still ran" if code is None else f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    return WorkerDiedError(
+        f"The worker process {how} in the middle of the request.",
+        cure="It is started again; ask again, and look for lack of memory if it happens often.",
+    )

@@ -1,0 +1,31 @@
+"""Input of the examples: a small generated RGB-D frame as files, the same ones every time.
+
+A frame of a camera of your own serves as well: colour, depth and labels as pictures, K in a YAML or JSON file.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from cupid_core.data.tabletop.frame_files import FrameFiles, write_frame
+from cupid_core.data.tabletop.scene import SceneSettings, draw_scene
+
+
+def generated_frame(folder: Path = Path("build/examples/frame")) -> FrameFiles:
+    """Three objects on a table, seen by an RGB-D camera, made where they are not there yet."""
+    names = ("color.png", "depth.png", "labels.png", "frame.json", "truth.json")
+    files = FrameFiles(*(folder / name for name in names))
+    if not files.truth.exists():
+        with torch.inference_mode():
+            scene = draw_scene(0, SceneSettings(width=320, height=240), seed=2_000_003, families=KINDS)
+        files = write_frame(scene, folder)
+    return files
+
+
+def checkpoint() -> str:
+    """The checkpoint named on the command line, else the one that ships inside."""
+    return sys.argv[1] if len(sys.argv) > 1 else "tabletop"
+
+
+KINDS = ("mug", "cracker_box", "banana")
