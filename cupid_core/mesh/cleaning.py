@@ -16,6 +16,8 @@ from cupid_core.mesh.edges import Floats, Ints, connected_labels, cut_to_manifol
 
 # Vertices that are asked whether they lie inside another piece.
 _PROBES = 7
+# Share of the way to its neighbours by which a vertex at a cut moves.
+_DRAWN_BACK = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,13 @@ def consistently_turned(surface: Surface) -> Surface:
 def cut(surface: Surface) -> Surface:
     """At most two faces at an edge and one fan at a vertex (`edges.cut_to_manifold`)."""
     result = cut_to_manifold(surface.vertices, surface.faces)
-    return surface.rows(result.source, result.faces)
+    made = surface.rows(result.source, result.faces)
+    _, group, count = np.unique(result.source, axis=0, return_inverse=True, return_counts=True)
+    twins = np.flatnonzero(count[group.reshape(-1)] > 1)
+    if len(twins):
+        # Programs that weld what lies at one place would undo the cut, so both sides draw back a little.
+        made.vertices[twins] += _DRAWN_BACK * (_neighbour_means(made.vertices, made.faces) - made.vertices)[twins]
+    return made
 
 
 def face_pieces(surface: Surface) -> Ints:
@@ -118,21 +126,20 @@ def outward(surface: Surface) -> tuple[Surface, int]:
     turned = Surface(surface.vertices, faces, surface.colours)
     order = np.argsort(-np.abs(volume), kind="stable")
     hidden = np.zeros(len(volume), dtype=bool)
+    low, high = np.full((len(volume), 3), np.inf), np.full((len(volume), 3), -np.inf)
+    np.minimum.at(low, piece, corners.min(axis=1))
+    np.maximum.at(high, piece, corners.max(axis=1))
     for place, small in enumerate(order):
         used = np.unique(surface.faces[piece == small])
         probes = surface.vertices[used[np.linspace(0, len(used) - 1, min(_PROBES, len(used))).astype(np.int64)]]
-        for large in order[:place]:
-            if not hidden[large] and _mostly_inside(probes, corners[piece == large]):
-                hidden[small] = True
-                break
+        larger = order[:place][~hidden[order[:place]]]
+        boxed = ((probes[:, None] > low[larger]) & (probes[:, None] < high[larger])).all(axis=2).mean(axis=0) > 0.5
+        hidden[small] = any(_mostly_inside(probes, corners[piece == large]) for large in larger[boxed])
     return (turned.of_faces(~hidden[piece]) if hidden.any() else turned), int(hidden.sum())
 
 
 def _mostly_inside(points: Floats, triangles: Floats) -> bool:
     """Most of these points have the closed surface around them (by solid angle)."""
-    low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
-    if (((points > low) & (points < high)).all(axis=1)).mean() <= 0.5:
-        return False
     inside = 0
     for point in points:
         a, b, c = (triangles[:, corner] - point for corner in range(3))
@@ -186,15 +193,17 @@ def smoothed(surface: Surface, rounds: int) -> Surface:
     Source: Taubin 1995, "A signal processing approach to fair surface design"; lambda 0.5, mu -0.53.
     """
     vertices = surface.vertices
-    first, second = surface.faces.ravel(), np.roll(surface.faces, -1, axis=1).ravel()
-    degree = np.maximum(np.bincount(first, minlength=len(vertices)), 1)[:, None]
     for factor in (0.5, -0.53) * rounds:
-        total = np.stack(
-            [np.bincount(first, weights=vertices[second, axis], minlength=len(vertices)) for axis in range(3)],
-            axis=1,
-        )
-        vertices = vertices + factor * (total / degree - vertices)
+        vertices = vertices + factor * (_neighbour_means(vertices, surface.faces) - vertices)
     return Surface(vertices, surface.faces, surface.colours)
+
+
+def _neighbour_means(vertices: Floats, faces: Ints) -> Floats:
+    """Mean (V, 3) of the vertices that an edge leads to; of a manifold without border, every neighbour once."""
+    first, second = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    degree = np.maximum(np.bincount(first, minlength=len(vertices)), 1)
+    sums = [np.bincount(first, weights=vertices[second, axis], minlength=len(vertices)) for axis in range(3)]
+    return np.stack(sums, axis=1) / degree[:, None]
 
 
 def closed(surface: Surface) -> bool:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cupid_core.config import MeshConfig
-from cupid_core.errors import EmptyMeshError
+from cupid_core.errors import ConvexPartsError, EmptyMeshError
+from cupid_core.mesh.cleaning import Surface
+from cupid_core.mesh.decimation import decimated
 from cupid_core.mesh.optional_package import optional_package
 from cupid_core.types import TriangleMesh
 
@@ -16,40 +23,65 @@ def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[
 
     Args:
         mesh: any frame and unit.
-        config: `convex_threshold` and `convex_parts` are used; None takes the defaults.
+        config: the settings that begin with `convex_` are used; None takes the defaults.
 
     Returns:
         Parts without colours or normals, watertight and convex, in the type of the input.
 
     Raises:
-        EmptyMeshError: no face, or the decomposition found nothing.
+        EmptyMeshError: no face.
+        ConvexPartsError: the library failed, or took longer than allowed.
         MissingPackageError: `coacd` is not installed (extra `convex`).
 
     Source: Wei et al. 2022, collision-aware approximate convex decomposition.
     """
     config = config or MeshConfig()
-    coacd = optional_package("coacd", "convex")
+    optional_package("coacd", "convex")
     if not len(mesh.faces):
         raise EmptyMeshError("The mesh has no face.", cure="Try another seed, or a tighter mask.")
-    coacd.set_log_level("error")
-    vertices = mesh.vertices.detach().double().cpu().numpy()
-    found = coacd.run_coacd(
-        coacd.Mesh(vertices, mesh.faces.cpu().numpy().astype(np.int32)),
-        threshold=config.convex_threshold,
-        max_convex_hull=config.convex_parts,
-        seed=0,
-    )
+    surface = Surface(mesh.vertices.detach().double().cpu().numpy(), mesh.faces.cpu().numpy(), None)
+    if len(surface.faces) > config.convex_faces:
+        surface = decimated(surface, config.convex_faces, config.decimation_haste) or surface
+    answer = _searched(surface, config)
     parts = [
         TriangleMesh(
-            torch.from_numpy(np.array(part[0], dtype=np.float64)).to(mesh.vertices),
-            torch.from_numpy(np.array(part[1], dtype=np.int64)).to(mesh.faces.device),
+            torch.from_numpy(answer[f"vertices_{number}"].astype(np.float64)).to(mesh.vertices),
+            torch.from_numpy(answer[f"faces_{number}"].astype(np.int64)).to(mesh.faces.device),
         )
-        for part in found
-        if len(part[1])
+        for number in range(len(answer) // 2)
     ]
     if not parts:
-        raise EmptyMeshError("No convex part was found.", cure="Pass the mesh through `finish_mesh` first.")
+        raise ConvexPartsError("No convex part was found.", cure="Pass the mesh through `finish_mesh` first.")
     return tuple(sorted(parts, key=_volume, reverse=True))
+
+
+def _searched(surface: Surface, config: MeshConfig) -> dict[str, NDArray[np.float64]]:
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        vertices=surface.vertices,
+        faces=surface.faces.astype(np.int32),
+        threshold=config.convex_threshold,
+        parts=config.convex_parts,
+    )
+    command = [sys.executable, "-m", "cupid_core.mesh.convex_search"]
+    try:
+        done = subprocess.run(
+            command, input=stream.getvalue(), capture_output=True, check=True, timeout=config.convex_limit_s
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConvexPartsError(
+            f"Convex parts were not found within {config.convex_limit_s:g} s.",
+            cure="Raise mesh.convex_limit_s or mesh.convex_threshold, or lower mesh.convex_faces.",
+        ) from error
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
+        raise ConvexPartsError(
+            f"The search for convex parts ended with status {error.returncode} {last[0][:200]}.",
+            cure="Use the mesh itself for collision, or another mesh.convex_threshold.",
+        ) from error
+    with np.load(io.BytesIO(done.stdout)) as answer:
+        return {name: answer[name] for name in answer.files}
 
 
 def _volume(mesh: TriangleMesh) -> float:

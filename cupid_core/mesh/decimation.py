@@ -58,7 +58,9 @@ def _simplified(surface: Surface, target: int, haste: float) -> Surface:
         merged = fast_simplification.replay_simplification(
             surface.vertices, surface.faces.astype(np.int32), collapses
         )[2]
-    return _surface(points, faces, _carried_colours(surface, np.asarray(points), np.asarray(merged, dtype=np.int64)))
+    return _surface(
+        points, faces, _carried_colours(surface, np.asarray(points), np.asarray(merged, dtype=np.int64))
+    )
 
 
 def _surface(points: Floats, faces: Ints, colours: Floats | None) -> Surface:

@@ -14,7 +14,7 @@ import torch
 import trimesh
 
 from cupid_core.errors import InputError
-from cupid_core.mesh.cleaning import Surface, welded
+from cupid_core.mesh.cleaning import Surface, cut, welded, without_degenerate
 from cupid_core.mesh.colour_space import linear_to_srgb
 from cupid_core.mesh.normals import vertex_normals
 from cupid_core.mesh.y_up import mesh_from_y_up
@@ -52,7 +52,7 @@ def read_mesh(path: Path) -> TriangleMesh:
         raise InputError(f"{path} holds no triangle.", cure="Give a file with a triangle mesh.")
     surface = _joined(parts, linear=suffix in _Y_UP)
     if suffix == ".stl":
-        surface = welded(surface)
+        surface = cut(without_degenerate(welded(surface)))
     vertices = torch.from_numpy(np.ascontiguousarray(surface.vertices)).float()
     faces = torch.from_numpy(np.ascontiguousarray(surface.faces))
     colours = None if surface.colours is None else torch.from_numpy(surface.colours).float()
@@ -72,7 +72,9 @@ def _joined(parts: Sequence[tuple[Any, Any]], *, linear: bool) -> Surface:
     colours = [_colours(part, linear=linear) for part, _ in parts]
     known = [values for values in colours if values is not None]
     return Surface(
-        np.concatenate(vertices), np.concatenate(faces), np.concatenate(known) if len(known) == len(parts) else None
+        np.concatenate(vertices),
+        np.concatenate(faces),
+        np.concatenate(known) if len(known) == len(parts) else None,
     )
 
 

@@ -27,7 +27,9 @@ NOISE_UV = 0.003
 
 @pytest.fixture(scope="module")
 def scene() -> TabletopScene:
-    return draw_scene(3, SceneSettings(width=320, height=240, least=3, most=3, degradation=0.0), seed=11)
+    return draw_scene(
+        3, SceneSettings(width=160, height=128, least=3, most=3, resolution=16, degradation=0.0), seed=11
+    )
 
 
 def camera_of(scene: TabletopScene) -> Camera:
@@ -53,7 +55,12 @@ class Oracle:
         monkeypatch.setattr(method, "samplers_of", lambda networks, config: (None, None))
 
     def structures(
-        self, networks: NetworkBundle, views: Sequence[ObjectView], sampler: None, seeds: Sequence[int], step: object
+        self,
+        networks: NetworkBundle,
+        views: Sequence[ObjectView],
+        sampler: None,
+        seeds: Sequence[int],
+        step: object,
     ) -> list[Item]:
         items: list[Item] = []
         for row, view in enumerate(views):
@@ -106,7 +113,7 @@ def test_poses_and_metres_come_back(scene: TabletopScene, monkeypatch: pytest.Mo
         assert float(torch.arccos(((turned.trace() - 1) / 2).clamp(-1, 1))) < np.radians(1.5)
         extent = placed.mesh.vertices.amax(dim=0) - placed.mesh.vertices.amin(dim=0)
         assert float(extent.max()) == pytest.approx(0.96 * item.scale_m, rel=0.1)
-        assert placed.quality.silhouette_iou > 0.75
+        assert placed.quality.silhouette_iou > 0.65  # boxes make the stem of a goblet thick
         assert placed.quality.depth_residual_m is not None and placed.quality.depth_residual_m < 0.02
 
 
@@ -138,9 +145,7 @@ def test_an_object_that_fails_spoils_no_other(scene: TabletopScene, monkeypatch:
     Oracle(scene, missing=[lost]).install(monkeypatch)
     result = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene), samples=2)
     assert list(result.failures) == [lost] and isinstance(result.failures[lost], StructureEmptyError)
-    assert [placed.id for placed in result.objects] == [
-        item.label for item in scene.objects if item.label != lost
-    ]
+    assert [placed.id for placed in result.objects] == [item.label for item in scene.objects if item.label != lost]
 
 
 def test_refinement_is_reported_and_never_hurts(scene: TabletopScene, monkeypatch: pytest.MonkeyPatch) -> None:
