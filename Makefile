@@ -1,15 +1,24 @@
-# make test | demo | lint | clean.  The environment is made once, in .venv, and again when its inputs change.
+# make test | demo | pictures | benchmark | lint | clean.  The environment is made once, in .venv, and again when its inputs change.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: test demo lint format clean
+.PHONY: test demo pictures benchmark lint format clean
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+# A generated RGB-D frame that no training has seen, reconstructed and compared with its truth.
 demo: $(STAMP)
+	$(BIN)/cupid demo --out build/demo
+
+# The pictures of README.md, from generated scenes.
+pictures: $(STAMP)
+	$(BIN)/python docs/make_pictures.py
+
+# The pose solver beside its alternatives.
+benchmark: $(STAMP)
 	$(BIN)/python benchmarks/pose_solver.py --quick
 
 lint: $(STAMP)

@@ -153,6 +153,12 @@ class OpenMeshError(CupidError):
     code = "open_mesh"
 
 
+class ConvexPartsError(CupidError):
+    """No convex parts were found, or not within the time."""
+
+    code = "convex_parts_failed"
+
+
 class StructureEmptyError(CupidError):
     """The structure stage found no occupied voxel."""
 

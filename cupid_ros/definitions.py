@@ -1,6 +1,6 @@
 """Wire formats of message packages that are not part of a ROS base installation; knows names and types only.
 
-They are the same in Humble and Jazzy. A bag that brings its own definitions is read with those.
+They are the same in Humble and Jazzy; messages of older distributions are refused where they are read.
 
 Source: the interfaces of vision_msgs 4, moveit_msgs 2 and object_recognition_msgs 2.
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig
-from cupid_core.errors import CupidError
+from cupid_core.errors import CupidError, EmptyMaskError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
 from cupid_core.image.masks import Box, masks_from_labels
@@ -61,8 +61,10 @@ class CameraValues:
 
 @dataclass(frozen=True)
 class SceneRequest:
-    """What to reconstruct; images come beside it: "image" (H, W, 3) uint8, and where there are any "depth" (H, W)
-    float32 metres and "labels" (H, W) int32.
+    """What to reconstruct.
+
+    Images come beside it: "image" (H, W, 3) uint8, and where there are any "depth" (H, W) float32 metres and
+    "labels" (H, W) int32.
 
     Attributes:
         camera: of the image; None where it is unknown.
@@ -184,10 +186,27 @@ class CupidJob:
             segmented = self.segmenter.segment(image, prompts)
             masks.update(segmented.masks)
             lost.update(segmented.failures)
-        return masks, lost
+        return _apart(masks, lost), lost
 
     def _overlay(self, scene: SceneReconstruction) -> NDArray[np.uint8]:
         return draw_overlay(view_scene(scene, self.cupid.config.report.longest_px), scene.objects)
+
+
+def _apart(masks: dict[int, NDArray[Any]], lost: dict[int, CupidError]) -> dict[int, NDArray[Any]]:
+    """Masks of which none lies wholly under smaller ones, as two boxes around one object lead to."""
+    left: dict[int, NDArray[Any]] = {}
+    covered: NDArray[Any] | None = None
+    # The larger of two overlapping masks gives way, so the smallest come first.
+    for number in sorted(masks, key=lambda key: (int(masks[key].sum()), -key)):
+        own = masks[number] if covered is None else masks[number] & ~covered
+        covered = masks[number] if covered is None else masks[number] | covered
+        if own.any():
+            left[number] = masks[number]
+        else:
+            lost[number] = EmptyMaskError(
+                "Its mask lies wholly under those of others.", cure="Check for several detections of one object."
+            )
+    return left
 
 
 def _depth(values: NDArray[Any] | None, scale_std: float) -> DepthMap | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from generated_frame import checkpoint, generated_frame
+from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.files import read_image, read_labels
 from cupid_core.mesh.write_glb import write_glb
@@ -12,7 +12,7 @@ files = generated_frame()
 image = read_image(files.colour).rgb
 mask = read_labels(files.labels) == 1
 
-cupid = Cupid.from_pretrained(checkpoint())
+cupid = Cupid.from_pretrained(checkpoint(), config=settings())
 best = cupid.reconstruct(image, mask, seed=0).best
 
 print(best.pose.T_camera_object.matrix())  # unit: the longest side of the object is about 1

@@ -1,6 +1,6 @@
 """A calibrated camera and an object of known size: a pose in metres with its uncertainty, from one photo."""
 
-from generated_frame import checkpoint, generated_frame
+from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.camera_files import read_camera_info
 from cupid_core.image.files import read_image, read_labels
@@ -11,7 +11,7 @@ image = read_image(files.colour).rgb
 labels = read_labels(files.labels)
 camera = read_camera_info(files.info)  # a CameraInfo as YAML does as well, lens distortion included
 
-cupid = Cupid.from_pretrained(checkpoint())
+cupid = Cupid.from_pretrained(checkpoint(), config=settings())
 scene = cupid.reconstruct_scene(image, {2: labels == 2}, camera=camera, longest_sides_m={2: 0.21})
 
 for item in scene.objects:

@@ -1,6 +1,6 @@
 """Several draws for one object: one image leaves things open, and the image itself says which draw fits best."""
 
-from generated_frame import checkpoint, generated_frame
+from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.camera_files import read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels
@@ -10,7 +10,7 @@ files = generated_frame()
 image = read_image(files.colour).rgb
 mask = read_labels(files.labels) == 3
 
-cupid = Cupid.from_pretrained(checkpoint())
+cupid = Cupid.from_pretrained(checkpoint(), config=settings())
 found = cupid.reconstruct(
     image, mask, camera=read_camera_info(files.info), depth=read_depth(files.depth), samples=4, seed=7
 )

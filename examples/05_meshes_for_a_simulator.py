@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from generated_frame import checkpoint, generated_frame
+from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.camera_files import read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels
@@ -10,7 +10,7 @@ from cupid_core.mesh.write_urdf import write_urdf
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()
-cupid = Cupid.from_pretrained(checkpoint())
+cupid = Cupid.from_pretrained(checkpoint(), config=settings())
 scene = cupid.reconstruct_scene(
     read_image(files.colour).rgb,
     read_labels(files.labels),

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 
+from cupid_core.config import CupidConfig, load
 from cupid_core.data.tabletop.frame_files import FrameFiles, write_frame
 from cupid_core.data.tabletop.scene import SceneSettings, draw_scene
+
+KINDS = ("mug", "cracker_box", "banana")
 
 
 def generated_frame(folder: Path = Path("build/examples/frame")) -> FrameFiles:
     """Three objects on a table, seen by an RGB-D camera, made where they are not there yet."""
-    names = ("color.png", "depth.png", "labels.png", "frame.json", "truth.json")
-    files = FrameFiles(*(folder / name for name in names))
+    files = FrameFiles.of(folder)
     if not files.truth.exists():
         with torch.inference_mode():
             scene = draw_scene(0, SceneSettings(width=320, height=240), seed=2_000_003, families=KINDS)
@@ -24,8 +26,10 @@ def generated_frame(folder: Path = Path("build/examples/frame")) -> FrameFiles:
 
 
 def checkpoint() -> str:
-    """The checkpoint named on the command line, else the one that ships inside."""
+    """The checkpoint named first on the command line, else the one that ships inside."""
     return sys.argv[1] if len(sys.argv) > 1 else "tabletop"
 
 
-KINDS = ("mug", "cracker_box", "banana")
+def settings() -> CupidConfig:
+    """Those of the file named second on the command line, else the defaults."""
+    return load(CupidConfig, Path(sys.argv[2])) if len(sys.argv) > 2 else CupidConfig()

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str] | None] = {
     "stages": {"mesh", "models", "sampling"},
     "scene": {"geometry", "image", "mesh", "pose", "render"},
     "data": {"geometry", "image", "mesh", "models", "render", "runtime"},
-    "evaluation": {"data", "geometry", "image", "mesh", "pose", "render", "scene", "reconstruct"},
+    "evaluation": {"data", "geometry", "image", "mesh", "models", "pose", "render", "scene", "reconstruct"},
     "training": {
         "data",
         "evaluation",
@@ -47,7 +47,9 @@ ROOMS: dict[str, set[str] | None] = {
         "runtime",
         "sampling",
     },
-    "reconstruct": {"geometry", "image", "mesh", "models", "pose", "render", "runtime", "scene", "stages"},
+    "reconstruct": {
+        "geometry", "image", "mesh", "models", "pose", "render", "runtime", "sampling", "scene", "stages",
+    },  # fmt: skip
     "report": {"geometry", "image", "mesh", "reconstruct", "render", "scene"},
     "cli": None,
 }

@@ -15,6 +15,7 @@ from cupid_core.cli.data import data
 from cupid_core.cli.demo import demo
 from cupid_core.cli.doctor import doctor
 from cupid_core.cli.evaluate import evaluate
+from cupid_core.cli.other_packages import other_commands
 from cupid_core.cli.reconstruct import reconstruct
 from cupid_core.cli.train import train_command
 from cupid_core.cli.weights import weights
@@ -45,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 done with a problem found, 2 the input cannot be used, 3 nothing reconstructed,
         130 stopped by the user.
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    commands = {**COMMANDS, **other_commands(words, COMMANDS)}
     parameters: dict[str, Any] = {"prog": "cupid", "description": "Objects and their poses from one image."}
     try:
-        return int(tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, **parameters))
+        return int(tyro.extras.subcommand_cli_from_dict(commands, args=words, **parameters))
     except CupidError as error:
         text = escape(f"error [{error.code}]: {error}")
         Console(stderr=True).print(f"[red]{text}[/red]", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cupid_core.runtime.environment import inspect_environment
@@ -20,6 +21,6 @@ def doctor() -> int:
     table = Table("", "part", "found", "meaning", box=None, pad_edge=False)
     for finding in findings:
         level = f"[{COLOURS[finding.level]}]{finding.level}[/]"
-        table.add_row(level, finding.name, finding.found or "-", finding.meaning)
+        table.add_row(level, finding.name, escape(finding.found or "-"), escape(finding.meaning))
     Console().print(table)
     return int(any(finding.level == "problem" for finding in findings))

@@ -91,9 +91,7 @@ def evaluate(
         torch.set_num_threads(threads)
     settings = settings_of.load(CupidConfig, config) if config else CupidConfig()
     cupid = _with_steps(Cupid.from_pretrained(checkpoint, device=device, config=settings), steps, appearance_steps)
-    other = None
-    if without_checkpoint:
-        other = Cupid.from_pretrained(without_checkpoint, device=device, config=cupid.config)
+    other = _other(without_checkpoint, cupid, device)
     options = BenchmarkOptions(
         objects=n,
         held_out=held_out,
@@ -116,11 +114,22 @@ def evaluate(
         "checkpoint": checkpoint,
         "without_checkpoint": without_checkpoint,
         "options": asdict(options) | {"scenes": scenes, "refine": refine},
+    }
+    _write(console, records, facts | _machine(device), json, sheet)
+    return 0 if any(not record.failure for record in records) else NOTHING_FOUND
+
+
+def _machine(device: str) -> dict[str, str]:
+    """What the times depend on."""
+    return {
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}",
     }
-    _write(console, records, facts, json, sheet)
-    return 0 if any(not record.failure for record in records) else NOTHING_FOUND
+
+
+def _other(source: str, cupid: Cupid, device: str) -> Cupid | None:
+    """The checkpoint to compare with, under the same settings; None where there is none."""
+    return Cupid.from_pretrained(source, device=device, config=cupid.config) if source else None
 
 
 def _with_steps(cupid: Cupid, steps: int, appearance_steps: int) -> Cupid:

@@ -29,6 +29,7 @@ from cupid_core.config.method import (
 from cupid_core.config.perception import DepthConfig, PerceptionConfig, SegmenterConfig
 from cupid_core.config.reconstruct import ReconstructConfig
 from cupid_core.config.report import ReportConfig
+from cupid_core.config.ros import RosConfig
 from cupid_core.config.scene import PlacementConfig, QualityConfig, RefineConfig
 from cupid_core.config.training import (
     AssetSampleConfig,
@@ -54,6 +55,7 @@ class CupidConfig(Settings):
     perception: PerceptionConfig = PerceptionConfig()
     reconstruct: ReconstructConfig = ReconstructConfig()
     report: ReportConfig = ReportConfig()
+    ros: RosConfig = RosConfig()
 
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "ReconstructConfig",
     "RefineConfig",
     "ReportConfig",
+    "RosConfig",
     "SamplerConfig",
     "SegmenterConfig",
     "Settings",

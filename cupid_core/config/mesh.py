@@ -25,6 +25,10 @@ class MeshConfig(Settings):
     convex_threshold: float = setting(
         0.05, "1", "Concavity up to which a part counts as convex; lower makes more parts.", ge=0.01, le=1.0
     )
+    convex_faces: int = setting(
+        2000, "count", "Triangles to which a mesh is decimated before its convex parts are sought.", ge=100
+    )
+    convex_limit_s: float = setting(120.0, "s", "Longest time the search for convex parts may take.", gt=0.0)
     convex_parts: int = setting(16, "count", "Most convex parts of one object.", ge=1, le=1000)
     density_kg_m3: float = setting(
         400.0,

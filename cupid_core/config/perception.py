@@ -18,7 +18,14 @@ class SegmenterConfig(Settings):
         256, "px", "Longer side to which box and surroundings are scaled for GrabCut.", ge=32, le=2048
     )
     grabcut_context: float = setting(
-        0.15, "1", "Surroundings on every side, as a fraction of the longer side of the box.", ge=0.05, le=4.0
+        0.15,
+        "1",
+        "Surroundings beyond the slack on every side, as a fraction of the longer side of the box.",
+        ge=0.05,
+        le=4.0,
+    )
+    grabcut_slack: float = setting(
+        0.05, "1", "How far the object may reach beyond its box, as a fraction of its longer side.", ge=0.0, le=0.5
     )
     min_fill: float = setting(
         0.05, "1", "Masks that fill a smaller fraction of their box count as nothing found.", ge=0.0, lt=1.0

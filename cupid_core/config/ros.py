@@ -63,7 +63,14 @@ class RosTrackingConfig(Settings):
         0.5, "1", "Else: largest shift of the centre, as a share of the larger object's size.", ge=0.0, le=10.0
     )
     forget_s: float = setting(
-        5.0, "s", "An object that was not detected for this long loses its id.", gt=0.0, le=86_400.0
+        5.0,
+        "s",
+        "An object without an id of its own that was not seen for this long loses it.",
+        gt=0.0,
+        le=86_400.0,
+    )
+    remember: int = setting(
+        128, "count", "Objects whose newest reconstruction is kept; the oldest are dropped.", ge=1, le=100_000
     )
 
 

@@ -96,6 +96,9 @@ class RefineConfig(Settings):
     max_residual_growth: float = setting(
         0.02, "1", "Relative growth of the depth residual from which the refinement is refused.", ge=0.0, le=1.0
     )
+    residual_tolerance_m: float = setting(
+        0.0005, "m", "Growth of the depth residual that is never a reason to refuse.", ge=0.0, le=0.1
+    )
 
 
 class QualityConfig(Settings):

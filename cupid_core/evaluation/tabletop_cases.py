@@ -3,7 +3,7 @@
 The generator makes a square view cut around the object. The photograph is that view in its place in the image of
 the camera: black around it, the principal point in the middle. So a pipeline meets what it meets in use, an object
 somewhere in a wide image, cropped by its own rule, and may assume a centred principal point where K is unknown.
-What is beyond the view is marked as hidden, as behind an occluder. Must not know networks.
+Beyond a view whose border cuts the object is hidden, as behind an occluder. Must not know networks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TabletopCase:
         family: name.
         image: (H, W, 3) uint8 photograph, degraded; black around the view.
         mask: (H, W) bool, as a segmentation would give it, with its errors.
-        occlusion: (H, W) bool, where an occluder is, or the view has ended.
+        occlusion: (H, W) bool, where an occluder is; beyond the view too, if that cuts the object.
         camera: of the photograph; its principal point is in the middle to half a pixel.
         depth: as a depth camera measures it; None where it measures nothing (too far).
         left: column of the photograph that is column 0 of the view.
@@ -138,7 +138,8 @@ def _case(
     inside = (slice(top, top + size), slice(left, left + size))
     picture = (batch.photo[row].permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     image, mask = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool)
-    occlusion = np.ones((height, width), bool)
+    cut = _touches_border(silhouette)
+    occlusion = np.full((height, width), cut)
     given = batch.image[row, 3] > _MASK
     image[inside], mask[inside], occlusion[inside] = picture, given.numpy(), batch.occluder[row, 0].numpy() > 0
     view_camera = Camera.from_normalised(batch.intrinsics[row].double(), size, size)
@@ -164,8 +165,12 @@ def _case(
         colours=colours,
         depth_true=torch.where(silhouette, batch.depth[row, 0], torch.nan),
         surface=surface_points(objects.programs[0][1], batch.shell[row], index),
-        truncated=bool(torch.cat([silhouette[[0, -1]].flatten(), silhouette[:, [0, -1]].flatten()]).any()),
+        truncated=cut,
     )
+
+
+def _touches_border(silhouette: Tensor) -> bool:
+    return bool(silhouette[[0, -1]].any() | silhouette[:, [0, -1]].any())
 
 
 def _room(centre: float, size: int) -> tuple[int, int]:

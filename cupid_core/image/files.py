@@ -176,7 +176,7 @@ def _has_deep_colours(path: Path, image: Image.Image) -> bool:
         return False
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE_TAG, (8,))
-        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+        return bool(np.max(bits) > 8)
     if image.format != "PNG":
         return False
     with path.open("rb") as stream:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cupid_core.config import MeshConfig
 from cupid_core.errors import ConvexPartsError, EmptyMeshError
-from cupid_core.mesh.cleaning import Surface
+from cupid_core.mesh.cleaning import Surface, closed
 from cupid_core.mesh.decimation import decimated
 from cupid_core.mesh.optional_package import optional_package
 from cupid_core.types import TriangleMesh
@@ -63,6 +63,7 @@ def _searched(surface: Surface, config: MeshConfig) -> dict[str, NDArray[np.floa
         faces=surface.faces.astype(np.int32),
         threshold=config.convex_threshold,
         parts=config.convex_parts,
+        closed=closed(surface),
     )
     command = [sys.executable, "-m", "cupid_core.mesh.convex_search"]
     try:

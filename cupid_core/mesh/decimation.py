@@ -6,17 +6,18 @@ the surface together at edges; the cut afterwards takes it apart again.
 
 from __future__ import annotations
 
+import math
 import threading
 
 import fast_simplification
 import numpy as np
 
-from cupid_core.mesh.cleaning import Surface, closed, cut, without_degenerate, without_small
+from cupid_core.mesh.cleaning import Surface, closed, cut, with_holes_filled, without_degenerate, without_small
 from cupid_core.mesh.edges import Floats, Ints
 
 # The library keeps its mesh in one global place.
 _LOCK = threading.Lock()
-_TRIES = 3
+_TRIES = 6
 # Pieces that decimation leaves without any extent worth the name.
 _DUST = 1e-6
 
@@ -32,19 +33,26 @@ def decimated(surface: Surface, budget: int, haste: float) -> Surface | None:
     Returns:
         The smaller surface; None where none was found that is closed and within the budget.
     """
-    was_closed, target = closed(surface), budget
-    for attempt in range(_TRIES):
-        made = _simplified(surface, target, haste * 0.7**attempt)
-        made = without_degenerate(made)
+    was_closed, target, pace = closed(surface), budget, haste
+    for _ in range(_TRIES):
+        made = without_degenerate(_simplified(surface, target, pace))
         if len(made.faces) == 0:
-            target = 2 * target
+            target = min(2 * target, len(surface.faces))
             continue
         made, _ = without_small(cut(made), _DUST)
-        if len(made.faces) > budget:
-            # The cut adds faces where it has to divide an edge.
-            target = max(4, target - 2 * (len(made.faces) - budget))
-        elif closed(made) or not was_closed:
+        if was_closed and not closed(made):
+            # Sheets that fell onto each other were removed; what they leave open is smaller than a triangle.
+            made = with_holes_filled(made, math.inf)[0]
+        if was_closed and not closed(made):
+            pace *= 0.7
+        elif len(made.faces) <= budget:
             return made
+        elif len(made.faces) > 1.5 * budget:
+            # At this pace the library gives up before the budget is reached; it goes on from there.
+            surface, pace = made, haste
+        else:
+            # The cut adds faces where it has to divide an edge.
+            target = max(4, target - 3 * (len(made.faces) - budget))
     return None
 
 

@@ -50,8 +50,9 @@ class GrabCutSegmenter:
                 cure="Give a box, or use SAM 2: pip install 'cupid_ros[sam2]'.",
             )
         height, width = image.shape[:2]
-        box = clip_box(prompt.box, height, width)
-        x0, y0, x1, y1 = window = _window(box, height, width, self._config.grabcut_context)
+        # A box that cuts a little off the object would teach its colour as background, and nothing would be found.
+        box = _grown(clip_box(prompt.box, height, width), height, width, self._config.grabcut_slack, at_least=1)
+        x0, y0, x1, y1 = window = _grown(box, height, width, self._config.grabcut_context, at_least=2)
         scale = _scale(x1 - x0, y1 - y0, self._config.grabcut_side_px)
         size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
         shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -62,7 +63,7 @@ class GrabCutSegmenter:
         if found.any():
             back = cv2.resize(_tidy(found).astype(np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
             whole[y0:y1, x0:x1] = np.asarray(back) > 0.5
-        # Scaling back may reach a pixel beyond the box.
+        # Scaling back may reach a pixel further.
         outside_box = np.ones_like(whole)
         outside_box[box[1] : box[3], box[0] : box[2]] = False
         whole[outside_box] = False
@@ -70,9 +71,11 @@ class GrabCutSegmenter:
         return whole
 
 
-def _window(box: tuple[int, int, int, int], height: int, width: int, context: float) -> tuple[int, int, int, int]:
-    """The box and its surroundings, inside the image: x0, y0, x1, y1."""
-    reach = max(2, round(context * max(box[2] - box[0], box[3] - box[1])))
+def _grown(
+    box: tuple[int, int, int, int], height: int, width: int, share: float, *, at_least: int
+) -> tuple[int, int, int, int]:
+    """The box, on every side by this share of its longer side larger, inside the image: x0, y0, x1, y1."""
+    reach = max(at_least, round(share * max(box[2] - box[0], box[3] - box[1])))
     return max(box[0] - reach, 0), max(box[1] - reach, 0), min(box[2] + reach, width), min(box[3] + reach, height)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from cupid_core.reconstruct.judge import judge
 
 from cupid_core.config import CupidConfig
 from cupid_core.errors import CupidError, InputError
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct.judge import judge
 from cupid_core.reconstruct.progress import Run
 from cupid_core.reconstruct.results import Hypothesis, Reconstruction
 from cupid_core.reconstruct.steps import (

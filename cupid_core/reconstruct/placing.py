@@ -74,7 +74,7 @@ def place_object(
             place.S_camera_object,
             mask,
             depth,
-            best.pose.camera,
+            place.placement.camera,
             hidden=hidden,
             config=config.refine,
         )

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cupid_core.errors import CancelledError
-from cupid_core.sampling.solver import OnStep, Step
+
+if TYPE_CHECKING:  # this module is also read by processes that do without torch
+    from cupid_core.sampling.solver import OnStep, Step
 
 STAGES = ("crop", "encode", "structure", "pose", "appearance", "decode", "measure", "place")
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from cupid_core.scene.refine import Refinement
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.se3 import SE3
 from cupid_core.pose.estimate import PoseEstimate
+from cupid_core.scene.refine import Refinement
 from cupid_core.types import Quality, ScaleSource, TriangleMesh
 
 

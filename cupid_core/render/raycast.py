@@ -229,7 +229,7 @@ def _box_and_rays(
         return box, _rays(camera.crop(box[0], box[1], box[2] - box[0], box[3] - box[1]))
     rays = _rays(camera)
     inside = ((rays[..., :2] >= low) & (rays[..., :2] <= high)).all(axis=-1)
-    rows, columns = np.nonzero(inside.any(axis=1))[0], np.nonzero(inside.any(axis=0))[0]
+    rows, columns = np.unique(np.nonzero(inside)[0]), np.unique(np.nonzero(inside)[1])
     if not len(rows):
         return (0, 0, 0, 0), np.empty((0, 0, 3))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)

@@ -203,7 +203,7 @@ def _verdict(before: Agreement, after: Agreement, size: float, settings: RefineC
         if new is None:
             return False, "Refused: the object left the measured depth."
         text = f"{iou}, depth residual {1000 * old:.1f} to {1000 * new:.1f} mm"
-        if new > old * (1.0 + settings.max_residual_growth):
+        if new > old + max(settings.max_residual_growth * old, settings.residual_tolerance_m):
             return False, f"Refused: the depth residual became worse, {text}."
     if _loss(after, size) >= _loss(before, size):
         return False, f"Refused: nothing better was found, {text}."

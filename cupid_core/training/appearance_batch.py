@@ -63,7 +63,8 @@ class AppearanceBatch:
 def collate(views: Sequence[AppearanceView], grid: VoxelGrid, device: torch.device | str) -> AppearanceBatch:
     """Put views of objects with different numbers of voxels into one batch on a device."""
     item = torch.arange(len(views)).repeat_interleave(torch.tensor([len(view.coords) for view in views]))
-    coords = torch.cat([item[:, None], torch.cat([view.coords.cpu() for view in views])], dim=1).to(device)
+    voxels = torch.cat([view.coords for view in views]).to(device)
+    coords = torch.cat([item[:, None].to(device), voxels], dim=1)
     return AppearanceBatch(
         image=torch.stack([view.image for view in views]).to(device),
         unoccluded=torch.stack([view.unoccluded for view in views]).to(device),

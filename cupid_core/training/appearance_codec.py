@@ -199,13 +199,13 @@ def read_codec(folder: Path, device: torch.device) -> FrozenCodec:
 
 
 @cache
-def cached_codec(folder: Path, digest: str) -> FrozenCodec:
-    """`read_codec` on the CPU, once per process.
+def cached_codec(folder: Path, digest: str, device: str = "cpu") -> FrozenCodec:
+    """`read_codec`, once per process and device.
 
     Raises:
         TrainingError: as `read_codec`, or the weights are others than those of the digest.
     """
-    codec = read_codec(folder, torch.device("cpu"))
+    codec = read_codec(folder, torch.device(device))
     if codec.digest != digest:
         raise TrainingError(
             f"{folder} holds other weights ({codec.digest[:8]}) than when this began ({digest[:8]}).",

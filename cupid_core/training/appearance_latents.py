@@ -41,6 +41,7 @@ class LatentRecipe:
         seed: of the data set.
         split: "train" or "held_out".
         mirrored: share of mirrored objects.
+        device: where they are computed.
     """
 
     autoencoder: Path
@@ -50,6 +51,7 @@ class LatentRecipe:
     seed: int = 0
     split: str = "train"
     mirrored: float = 0.5
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -70,7 +72,7 @@ class LatentRecipe:
 
     def make(self, index: int) -> dict[str, Tensor]:
         """Objects index * O to (index + 1) * O - 1 of the data set."""
-        codec = cached_codec(self.autoencoder, self.digest)
+        codec = cached_codec(self.autoencoder, self.digest, self.device)
         generator = torch.Generator().manual_seed((self.seed * _STREAM + index) % 2**63)
         flipped = torch.rand(self.objects, generator=generator) < self.mirrored
         coords, latents, counts = [], [], []
@@ -79,9 +81,9 @@ class LatentRecipe:
             some = range(start, min(start + _OBJECTS_AT_ONCE, self.objects))
             indices = [first + number for number in some]
             truth, latent = self._encoded(codec, indices, flipped[some.start : some.stop], generator)
-            coords.append(truth.voxels[:, 1:])
-            latents.append(latent)
-            counts.append(torch.bincount(truth.voxels[:, 0], minlength=len(indices)))
+            coords.append(truth.voxels[:, 1:].cpu())
+            latents.append(latent.cpu())
+            counts.append(torch.bincount(truth.voxels[:, 0], minlength=len(indices)).cpu())
         start_of = torch.cat([torch.zeros(1, dtype=torch.int64), torch.cat(counts).cumsum(0)])
         return {
             "coords": torch.cat(coords).to(torch.uint8),
@@ -95,9 +97,11 @@ class LatentRecipe:
     ) -> tuple[CornerTruth, Tensor]:
         """Truth of some objects, mirrored where asked for, and the latents of its voxels, object by object."""
         shapes = [draw_shape(self.seed, index, split=self.split) for index in indices]
-        objects = build_objects(shapes, codec.grid.resolution, "cpu")
+        objects = build_objects(shapes, codec.grid.resolution, self.device)
         shell = perturbed(objects.shell, self.shell, generator)
-        truth = _flipped(corner_truth(objects, shell.nonzero(), lattice_of(codec.encoder) - 1), flipped)
+        truth = _flipped(
+            corner_truth(objects, shell.nonzero(), lattice_of(codec.encoder) - 1), flipped.to(self.device)
+        )
         with torch.no_grad():
             latent = encode(codec.encoder, truth, codec.grid.index(truth.voxels)).mean
         return truth, latent
@@ -108,7 +112,7 @@ def _flipped(truth: CornerTruth, objects: Tensor) -> CornerTruth:
     mirror = truth.mirrored()
     # A corner belongs to one object, so every row of the corners is either mirrored or not.
     voxel = objects[truth.voxels[:, 0]]
-    corner = torch.zeros(len(truth.sdf), dtype=torch.bool)
+    corner = torch.zeros(len(truth.sdf), dtype=torch.bool, device=voxel.device)
     corner[truth.place.flatten(1)] = voxel[:, None].expand(-1, truth.place[0].numel())
     return replace(
         truth,

@@ -19,6 +19,7 @@ from cupid_core.training.appearance_batch import AppearanceBatch, AppearanceView
 from cupid_core.training.appearance_codec import FrozenCodec, encode
 from cupid_core.training.appearance_latents import LatentRecipe
 from cupid_core.training.appearance_settings import ShellNoiseSettings
+from cupid_core.training.shard_rows import ShardRows
 from cupid_core.training.shards import ShardStore
 from cupid_core.training.tabletop_source import TabletopSourceSettings
 from cupid_core.training.tabletop_views import TabletopViewRecipe, unpack_bits
@@ -30,6 +31,8 @@ from cupid_core.training.view_change import (
     draw_hidden_known,
 )
 from cupid_core.training.voxel_truth import UNSEEN_SEED, VoxelGrid, VoxelTruth, tabletop_voxels
+
+_OF_VIEWS = ("image", "occluder", "intrinsics", "T_camera_object")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ class TabletopAppearanceSource:
         shell: how wrong the voxels of training objects are.
         seed: of the data.
         workers: background processes for either kind of shards.
-        device: where unseen objects are made.
+        device: where views are changed, unseen objects made and, without workers, shards.
     """
 
     def __init__(
@@ -95,9 +98,12 @@ class TabletopAppearanceSource:
         self._settings, self._seed, self._device = settings, seed, device
         folder, self._codec = autoencoder
         objects = settings.objects_per_shard
-        views = TabletopViewRecipe(settings.objects, objects, seed)
-        latents = LatentRecipe(folder, self._codec.digest, shell, objects, seed)
+        maker = "cpu" if workers else str(device)
+        views = TabletopViewRecipe(settings.objects, objects, seed, device=maker)
+        latents = LatentRecipe(folder, self._codec.digest, shell, objects, seed, device=maker)
         self._views, self._latents = ShardStore(root, views, workers), ShardStore(root, latents, workers)
+        resident = settings.resident and torch.device(device).type != "cpu"
+        self._rows = ShardRows(self._views, _OF_VIEWS, torch.device(device), resident=resident)
         self._request(settings.first_shards)
 
     def pool(self, number: int, size: int) -> int:
@@ -114,13 +120,14 @@ class TabletopAppearanceSource:
         pool = self.pool(number, count)
         self._request(min(pool + 2, settings.most_shards))
         each = settings.objects.views_per_object
-        found = []
-        for _ in range(count):
-            shard, row = (int(torch.randint(high, (1,), generator=generator)) for high in (pool, each))
-            object_ = int(torch.randint(settings.objects_per_shard, (1,), generator=generator))
-            views, latents = self._pair(shard, pool)
-            found.append(self._view(views, latents, (object_, object_ * each + row), generator))
-        return found
+        shards = torch.randint(pool, (count,), generator=generator).tolist()
+        numbers = torch.randint(settings.objects_per_shard * each, (count,), generator=generator)
+        good = [self._good(shard, pool) for shard in shards]
+        stored = self._rows.gather(good, dict.fromkeys(_OF_VIEWS, numbers))
+        latents = [
+            self._latents_of(shard, int(number) // each) for shard, number in zip(good, numbers, strict=True)
+        ]
+        return self._changed(stored, latents, generator)
 
     def unseen(self, split: str, count: int, at_once: int, grid: VoxelGrid) -> Iterator[Unseen]:
         """See `AppearanceSource`; views as the generator gives them, not changed."""
@@ -152,44 +159,44 @@ class TabletopAppearanceSource:
         self._views.request(count)
         self._latents.request(count)
 
-    def _pair(self, shard: int, pool: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Views and latents of the same objects; damaged shards are passed over together."""
+    def _good(self, shard: int, pool: int) -> int:
+        """The shard, or the next one whose views and latents can both be read."""
         for offset in range(pool):
             index = (shard + offset) % pool
-            views, latents = self._views.read(index), self._latents.read(index)
-            if views is not None and latents is not None:
-                return views, latents
+            if self._views.read(index) is not None and self._latents.read(index) is not None:
+                return index
         # All are damaged: the store says so.
-        return self._views.read_next_good(shard, pool), self._latents.read_next_good(shard, pool)
+        return max(self._views.next_good(shard, pool), self._latents.next_good(shard, pool))
 
-    def _view(
-        self,
-        views: dict[str, Tensor],
-        latents: dict[str, Tensor],
-        rows: tuple[int, int],
-        generator: torch.Generator,
-    ) -> AppearanceView:
-        object_, row = rows
-        size = views["image"].shape[-1]
-        change = forced_mirror(
-            draw_change(1, self._settings.change, generator), latents["mirrored"][object_ : object_ + 1]
-        )
-        occluder = unpack_bits(views["occluder"][row : row + 1], size * size).view(1, 1, size, size).float()
-        image, hidden = change_image(views["image"][row : row + 1].float() / 255, occluder, change)
-        image = change_colour(image, self._settings.change, generator)
-        hidden = hidden * draw_hidden_known(1, self._settings.change, generator).view(1, 1, 1, 1)
-        T_camera_object, intrinsics = changed_camera(
-            views["T_camera_object"][row : row + 1], views["intrinsics"][row : row + 1], change
-        )
+    def _latents_of(self, shard: int, object_: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Voxels (N, 3) and latents (N, C) of an object, and whether it is mirrored."""
+        latents = self._latents.read(shard)
+        assert latents is not None, "the shard is a good one"
         start, end = latents["start"][object_ : object_ + 2].tolist()
-        return AppearanceView(
-            image=with_hidden(image, hidden)[0],
-            unoccluded=1 - hidden[0],
-            T_camera_object=T_camera_object[0],
-            intrinsics=intrinsics[0],
-            coords=latents["coords"][start:end].long(),
-            latent=latents["latent"][start:end].float(),
-        )
+        return latents["coords"][start:end], latents["latent"][start:end], latents["mirrored"][object_]
+
+    def _changed(
+        self,
+        stored: dict[str, Tensor],
+        latents: list[tuple[Tensor, Tensor, Tensor]],
+        generator: torch.Generator,
+    ) -> list[AppearanceView]:
+        """Change stored views afresh, all at once, and put the latents of their objects beside them."""
+        settings, count, size = self._settings.change, len(latents), stored["image"].shape[-1]
+        mirrored = torch.stack([part[2] for part in latents])
+        change = forced_mirror(draw_change(count, settings, generator), mirrored).to(torch.device(self._device))
+        occluder = unpack_bits(stored["occluder"], size * size).view(count, 1, size, size).float()
+        image, hidden = change_image(stored["image"].float() / 255, occluder, change)
+        image = change_colour(image, settings, generator)
+        known = draw_hidden_known(count, settings, generator).to(self._device)
+        hidden = hidden * known.view(-1, 1, 1, 1)
+        T_camera_object, intrinsics = changed_camera(stored["T_camera_object"], stored["intrinsics"], change)
+        image, unoccluded = with_hidden(image, hidden), 1 - hidden
+        sizes = [len(coords) for coords, _, _ in latents]
+        coords = torch.split(torch.cat([part[0] for part in latents]).to(self._device).long(), sizes)
+        latent = torch.split(torch.cat([part[1] for part in latents]).to(self._device).float(), sizes)
+        columns = (image, unoccluded, T_camera_object, intrinsics, coords, latent)
+        return [AppearanceView(*row) for row in zip(*columns, strict=True)]
 
 
 def forced_mirror(change: ViewChange, mirrored: Tensor) -> ViewChange:
@@ -210,10 +217,10 @@ def changed_camera(T_camera_object: Tensor, intrinsics: Tensor, change: ViewChan
     Returns:
         (B, 4, 4) and (B, 3, 3).
     """
-    plane = torch.eye(3).repeat(len(intrinsics), 1, 1)
-    middle = torch.full((2, 1), 0.5)
+    plane = torch.eye(3, device=intrinsics.device).repeat(len(intrinsics), 1, 1)
+    middle = torch.full((2, 1), 0.5, device=intrinsics.device)
     plane[:, :2, :2] = change.matrix
     plane[:, :2, 2:] = middle - change.matrix @ middle + change.shift[..., None]
-    flip = torch.eye(4).repeat(len(intrinsics), 1, 1)
+    flip = torch.eye(4, device=intrinsics.device).repeat(len(intrinsics), 1, 1)
     flip[:, 1, 1] = torch.where(change.mirrored, -1.0, 1.0)
     return T_camera_object @ flip, plane @ intrinsics

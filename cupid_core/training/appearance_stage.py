@@ -35,7 +35,7 @@ from cupid_core.training.appearance_settings import AppearanceSettings
 from cupid_core.training.appearance_source import AppearanceSource, TabletopAppearanceSource, Unseen
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.export import EXPORT, read_network
-from cupid_core.training.flow import draw_kept_conditions, draw_times, flow_sample, velocity_loss
+from cupid_core.training.flow import draw_kept_conditions, draw_noise, draw_times, flow_sample, velocity_loss
 from cupid_core.training.mesh_field import FieldTruth, field_truth
 from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.settings import TrainConfig
@@ -107,7 +107,7 @@ class AppearanceStage:
         count = len(batch.image)
         t = draw_times(count, settings.flow, generator, device)
         kept = draw_kept_conditions(count, settings.flow, generator, device).float()
-        noise = torch.randn(batch.latent.shape, generator=generator).to(device)
+        noise = draw_noise(batch.latent.shape, generator, device)
         pose = disturbed_pose(batch.T_camera_object, batch.intrinsics, settings.pose_noise, generator)
         drawn = flow_sample(batch.latent, noise, t, batch.topology.item)
         tokens, view = self._look(batch, pose, kept)

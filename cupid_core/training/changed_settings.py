@@ -1,4 +1,4 @@
-"""Which settings of a run have changed since its state was saved; knows the text of settings, not their meaning."""
+"""Which settings of a run have changed since its state was saved; knows their text, not their meaning."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _FREE = (
 def changed_settings(saved: str, given: str, stage: str) -> list[str]:
     """What differs, as "name: before -> now", among settings that change what the steps of a stage learn.
 
-    Settings that one of the texts does not have are passed over: they are newer or older than the other. The length of
-    the run may change, and so may other stages, where figures are measured and how often.
+    Settings that one of the texts does not have are passed over: they are newer or older than the other. The
+    length of the run may change, and so may other stages, where figures are measured and how often.
 
     Args:
         saved: YAML of all settings, as `config.to_yaml` writes it; empty where nobody kept it.

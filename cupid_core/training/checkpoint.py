@@ -1,7 +1,7 @@
 """Puts the exports of all stages together to one checkpoint in the published layout, and takes it apart again.
 
-`write_checkpoint` is undone by `unpack_checkpoint`, so that a later training can go on from a checkpoint alone. Knows
-files, not networks.
+`write_checkpoint` is undone by `unpack_checkpoint`, so that a later training can go on from a checkpoint alone.
+Knows files, not networks.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def unpack_checkpoint(folder: Path, root: Path) -> tuple[str, ...]:
         The stages that now have an export.
 
     Raises:
-        TrainingError: a stage has an export already, the checkpoint has no network of any stage, or a file cannot be
-            written.
+        TrainingError: a stage has an export already, the checkpoint has no network of any stage, or a file cannot
+            be written.
     """
     named = read_checkpoint(folder).arguments.models
     copies: dict[str, list[tuple[Path, Path]]] = {}
@@ -145,7 +145,7 @@ def unpack_checkpoint(folder: Path, root: Path) -> tuple[str, ...]:
     taken = [stage for stage in copies if (root / stage / EXPORT).exists()]
     if taken or not copies:
         what = f"{', '.join(taken)} in {root} has an export already" if taken else f"{folder} has no known network"
-        raise TrainingError(f"{what}.", cure="Give the folder of a new training, and a checkpoint of this package.")
+        raise TrainingError(f"{what}.", cure="Give a new --out, and a checkpoint of this package.")
     try:
         for source, target in (pair for pairs in copies.values() for pair in pairs):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -32,8 +32,8 @@ def start_from_checkpoint(stage: Stage[Any], folder: Path, strategy: MismatchStr
         strategy: what to do where shapes differ (`training.mismatch`).
 
     Returns:
-        What was done, by the names of the stage's networks; one that the checkpoint lacks stays as it is, and a warning
-        says so.
+        What was done, by the names of the stage's networks; one that the checkpoint lacks stays as it is, and a
+        warning says so.
 
     Raises:
         TrainingError: the checkpoint has none of the networks.

@@ -5,6 +5,7 @@ Conditional flow matching, CUPID (arXiv 2510.20776) equation 1. The path itself 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,23 @@ def draw_times(
     """
     normal = torch.randn(count, generator=generator, dtype=torch.float32)
     return torch.sigmoid(normal * config.time_std + config.time_mean).to(device)
+
+
+def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard normal numbers (shape) float32 on a device.
+
+    Millions of them take a CPU longer than an accelerator takes for a step, so they are drawn where they are
+    needed, from a seed that the generator gives; on the CPU by the generator itself.
+
+    Args:
+        shape: of the result.
+        generator: CPU generator.
+        device: where the result goes.
+    """
+    if device.type == "cpu":
+        return torch.randn(*shape, generator=generator)
+    local = torch.Generator(device=device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    return torch.randn(*shape, generator=local, device=device)
 
 
 def draw_kept_conditions(

@@ -58,7 +58,7 @@ class RunSettings(Settings):
         2.0, "second", "Time before a time limit that is kept for saving and exporting.", ge=0.0, le=3600.0
     )
     prefetch: int = setting(0, "count", "Batches that a second thread makes ahead.", ge=0, le=64)
-    start_from: str = setting("", "name", "Checkpoint to fine-tune from: a folder or 'tabletop'; empty starts fresh.")
+    start_from: str = setting("", "name", "Checkpoint to fine-tune from, a folder or 'tabletop'; empty: fresh.")
     mismatch: Literal["skip", "partial", "zeropad"] = setting(
         "skip", "choice", "What to do where the shapes of that checkpoint differ."
     )

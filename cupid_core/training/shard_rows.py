@@ -1,8 +1,8 @@
 """Rows of many shards in one tensor: from mapped files on a CPU, from the memory of the device elsewhere.
 
-A batch takes single rows of hundreds of shards. Mapped files cost no memory, and reading rows one by one is nothing
-beside a step on a CPU; on an accelerator it would be most of the step, so there each shard is copied once. Knows shards
-and row numbers, not what is in them.
+A batch takes single rows of hundreds of shards. Mapped files cost no memory, and reading rows one by one is
+nothing beside a step on a CPU; on an accelerator it would be most of the step, so there each shard is copied once.
+Knows shards and row numbers, not what is in them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class ShardRows:
             (B, ...) tensors on the device.
         """
         if not self._resident:
-            return {name: self._stacked(name, shards, rows[name].tolist()).to(self._device) for name in self._names}
+            return {
+                name: self._stacked(name, shards, rows[name].tolist()).to(self._device) for name in self._names
+            }
         for shard in shards:
             if shard not in self._place:
                 self._keep(shard)

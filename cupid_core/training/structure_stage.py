@@ -26,7 +26,7 @@ from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStruct
 from cupid_core.sampling.noise import NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.export import EXPORT, read_network
-from cupid_core.training.flow import draw_times, flow_sample, velocity_loss_per_item
+from cupid_core.training.flow import draw_noise, draw_times, flow_sample, velocity_loss_per_item
 from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.sheets import scatter, sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
@@ -118,7 +118,7 @@ class StructureStage:
         free = round(dropout / (1 - dropout) * count * draws)
         chosen = torch.randint(count, (free,), generator=generator).to(x0.device)
         data = torch.cat([x0.repeat_interleave(draws, dim=0), x0[chosen]])
-        noise = torch.randn(data.shape, generator=generator).to(data)
+        noise = draw_noise(data.shape, generator, data.device)
         times = draw_times(len(data), self._settings.flow, generator, x0.device)
         drawn = flow_sample(data, noise, times)
         memories = tuple(block.cross_kv(tokens) for block in self.flow.blocks)  # type: ignore[operator]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cupid_core.evaluation.pose_metrics import uv_error_px
 from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from cupid_core.training.flow import draw_noise
 from cupid_core.training.losses import StructureVaeLoss, UvTarget, occupancy_vae_loss, uv_vae_loss
 from cupid_core.training.sheets import scatter, sheet, side_view
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
@@ -73,7 +74,7 @@ class StructureVaeStage:
         return StepLoss(found.total, logged, len(batch.occupancy))
 
     def _noisy(self, mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
-        first, second = torch.randn(2, *mean.shape, generator=generator).to(mean).unbind(0)
+        first, second = draw_noise((2, *mean.shape), generator, mean.device).unbind(0)
         low, high = self._settings.latent_noise_low, self._settings.latent_noise_high
         level = (low + (high - low) * torch.rand(len(mean), generator=generator)).to(mean)
         deviation = mean.detach().transpose(0, 1).flatten(1).std(dim=1).view(1, -1, 1, 1, 1)

@@ -31,7 +31,6 @@ from cupid_core.training.view_change import (
     draw_hidden_known,
 )
 
-
 # Tensors of a shard with a row per view, and those with a row per object.
 _OF_VIEWS = ("image", "occluder", "depth", "intrinsics", "T_camera_object")
 _OF_OBJECTS = ("shell", "symmetry")
@@ -108,7 +107,9 @@ class TabletopSource:
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
         """The first `size` unseen views, unchanged."""
         size = min(size, self._settings.validation_objects)
-        stored = self._unseen_rows.gather([self._unseen.next_good(0, 1)] * size, row_numbers(torch.arange(size), 1))
+        stored = self._unseen_rows.gather(
+            [self._unseen.next_good(0, 1)] * size, row_numbers(torch.arange(size), 1)
+        )
         truth = StructureTruth(
             stored["intrinsics"].cpu(), stored["T_camera_object"].cpu(), stored["symmetry"].cpu()
         )
@@ -175,6 +176,6 @@ def _homogeneous(uv: Tensor) -> Tensor:
 
 
 def row_numbers(views: Tensor, views_per_object: int) -> dict[str, Tensor]:
-    """Rows of a shard that belong to views (B,), by the name of the tensor; the views of an object are adjacent."""
+    """Rows of a shard that belong to views (B,), by name of the tensor; the views of an object are adjacent."""
     objects = views // views_per_object
-    return {name: views for name in _OF_VIEWS} | {name: objects for name in _OF_OBJECTS}
+    return dict.fromkeys(_OF_VIEWS, views) | dict.fromkeys(_OF_OBJECTS, objects)

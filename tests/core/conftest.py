@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cupid_core.models.registry import NETWORKS
 
@@ -118,3 +118,13 @@ def tiny_checkpoint(tmp_path: Path) -> Path:
     }
     (folder / "pipeline.json").write_text(json.dumps(pipeline))
     return folder
+
+
+@pytest.fixture
+def sparse_checkpoint(tiny_checkpoint: Path) -> Path:
+    """The same with about fifty voxels instead of five hundred: small meshes, for what is not about meshes."""
+    path = tiny_checkpoint / "ckpts" / "sparse_structure_decoder.safetensors"
+    state = {name: value.clone() for name, value in load_file(path).items()}
+    state["out_layer.2.bias"] -= 1.0
+    save_file(state, path)
+    return tiny_checkpoint

@@ -171,12 +171,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
 
 
 def test_a_scene_leaves_all_files_and_its_summary(
-    frame: Path, tiny_checkpoint: Path, loose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    frame: Path, sparse_checkpoint: Path, loose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ["--labels", str(frame / "labels.png"), "--depth", str(frame / "depth.png"), "--samples", "2"]
+    words = ["--labels", str(frame / "labels.png"), "--depth", str(frame / "depth.png"), "--samples", "1"]
     words += ["--camera-info", str(frame / "frame.json"), "--names", str(frame / "frame.json")]
-    code = reconstruct(frame, out, *words, "--config", loose, "--refine", checkpoint=str(tiny_checkpoint))
+    code = reconstruct(frame, out, *words, "--config", loose, "--refine", checkpoint=str(sparse_checkpoint))
     said = capsys.readouterr()
     record = json.loads((out / "objects.json").read_text())
     found = {item["id"]: item["label"] for item in (*record["objects"], *record["failures"])}
@@ -188,13 +188,13 @@ def test_a_scene_leaves_all_files_and_its_summary(
         ["objects.json", *named, *record["files"].values()]
     )
     assert all(f"object_{item['id']}.glb" in named for item in record["objects"])
-    assert record["run"]["checkpoint"]["sha256"] == checkpoint_hash(tiny_checkpoint)
+    assert record["run"]["checkpoint"]["sha256"] == checkpoint_hash(sparse_checkpoint)
     assert record["run"]["settings"]["pose"]["max_noise"] == 0.5 and record["camera"]["known"] is True
 
 
-@pytest.mark.parametrize("kind", ["grey", "sixteen_bits", "alpha"])
-def test_grey_deep_and_transparent_images_are_taken_and_nothing_reconstructed_is_code_3(
-    kind: str, frame: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["grey", "sixteen_bits", "alpha", "box"])
+def test_images_of_all_kinds_are_taken_and_nothing_reconstructed_is_code_3(
+    kind: str, frame: Path, sparse_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the settings as shipped no pose of the random networks is believed: results say why."""
     photo = cv2.imread(str(frame / "color.png"))
@@ -204,13 +204,16 @@ def test_grey_deep_and_transparent_images_are_taken_and_nothing_reconstructed_is
         cv2.imwrite(str(frame / "other.png"), photo[..., 0])
     elif kind == "sixteen_bits":
         cv2.imwrite(str(frame / "other.png"), photo.astype(np.uint16) * 257)
+    elif kind == "box":
+        cv2.imwrite(str(frame / "other.png"), photo)
+        words = ["--box", "8,10,30,34"]
     else:
         opaque = cv2.imread(str(frame / "mask.png"), cv2.IMREAD_GRAYSCALE)
         assert opaque is not None
         cv2.imwrite(str(frame / "other.png"), np.dstack([photo, opaque]))
         words = []
     out = tmp_path / "out"
-    code = reconstruct(frame, out, *words, image="other.png", checkpoint=str(tiny_checkpoint))
+    code = reconstruct(frame, out, *words, image="other.png", checkpoint=str(sparse_checkpoint))
     assert code == NOTHING_RECONSTRUCTED == 3
     record = json.loads((out / "objects.json").read_text())
     assert record["objects"] == [] and record["failures"][0]["code"].startswith("pose_")
@@ -218,9 +221,9 @@ def test_grey_deep_and_transparent_images_are_taken_and_nothing_reconstructed_is
     assert sorted(path.name for path in out.iterdir()) == ["objects.json", "overlay.png", "report.html"]
 
 
-def test_a_killed_run_leaves_nothing(frame: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_nothing(frame: Path, sparse_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ["--labels", str(frame / "labels.png"), "--checkpoint", str(tiny_checkpoint), "--out", str(out)]
+    words = ["--labels", str(frame / "labels.png"), "--checkpoint", str(sparse_checkpoint), "--out", str(out)]
     command = [sys.executable, "-m", "cupid_core", "reconstruct", str(frame / "color.png"), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

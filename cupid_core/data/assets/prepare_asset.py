@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cupid_core.config.assets import AssetPreparationConfig
@@ -250,7 +251,7 @@ def _values(config: AssetPreparationConfig, *names: str) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def _png(image: np.typing.NDArray[np.uint8]) -> bytes:
+def _png(image: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="png")
     return stream.getvalue()

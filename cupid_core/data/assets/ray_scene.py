@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cupid_core.data.assets.surface import AssetSurface, Floats, Integers
 from cupid_core.mesh.ray_library import open3d
 
-Flags = np.typing.NDArray[np.bool_]
+Flags = NDArray[np.bool_]
 # Rays that vote about one point: one may hit an edge, and a surface with holes lets some through.
 _VOTES_CLOSED, _VOTES_OPEN = 3, 11
 # No triangle was hit.

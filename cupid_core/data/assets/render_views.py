@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cupid_core.data.assets.ray_scene import RayScene, SurfacePlaces
 from cupid_core.data.assets.surface import Bytes, Floats
@@ -106,7 +107,7 @@ def _shade(scene: RayScene, light: ViewLight, places: SurfacePlaces, origin: Flo
     return shaded
 
 
-def _chosen(places: SurfacePlaces, rows: np.typing.NDArray[np.int64]) -> SurfacePlaces:
+def _chosen(places: SurfacePlaces, rows: NDArray[np.int64]) -> SurfacePlaces:
     return SurfacePlaces(places.face[rows], places.barycentric[rows], places.normal[rows], places.distance[rows])
 
 

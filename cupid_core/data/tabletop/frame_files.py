@@ -1,8 +1,8 @@
 """A generated scene as the files that an RGB-D camera and a segmentation leave behind; knows no network.
 
 `color.png` is 8-bit RGB, `depth.png` 16-bit millimetres with 0 for no measurement, `labels.png` the number of the
-object at every pixel with 0 for none, `frame.json` holds size, K and the names of the objects, and `truth.json` what
-only a generator knows: poses, scales, symmetries.
+object at every pixel with 0 for none, `frame.json` holds size, K and the names of the objects, and `truth.json`
+what only a generator knows: poses, scales, symmetries.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ class FrameFiles:
     info: Path
     truth: Path
 
+    @classmethod
+    def of(cls, folder: Path) -> FrameFiles:
+        """The files of a folder, whether they are there or not."""
+        return cls(
+            *(folder / name for name in ("color.png", "depth.png", "labels.png", "frame.json", "truth.json"))
+        )
+
 
 def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
     """Write a scene as files; the folder is made where it is missing, files of the same names are replaced.
@@ -37,7 +44,7 @@ def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
     Raises:
         DatasetError: a file cannot be written.
     """
-    files = FrameFiles(*(folder / name for name in _NAMES))
+    files = FrameFiles.of(folder)
     pictures = {
         files.colour: scene.colour.numpy()[..., ::-1],
         files.depth: np.round(scene.depth.numpy() * 1000).astype(np.uint16),
@@ -52,9 +59,6 @@ def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
     except OSError as error:
         raise DatasetError(f"{folder} cannot be written: {error.strerror}.", cure="Choose another.") from error
     return files
-
-
-_NAMES = ("color.png", "depth.png", "labels.png", "frame.json", "truth.json")
 
 
 def _info(scene: TabletopScene) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class SubdividedConvolution(torch.autograd.Function):
         """Gradients of rows, weight and bias."""
         rows, weight, neighbours = ctx.saved_tensors
         (gradient,) = gradients
-        of_child = [_with_absent(part) for part in gradient.unflatten(0, (-1, CHILDREN)).unbind(1)]
+        of_child = [_with_absent(part) for part in gradient.reshape(-1, CHILDREN, gradient.shape[1]).unbind(1)]
         rows_gradient = rows.new_zeros(rows.shape, dtype=_sum_dtype(rows)) if ctx.needs_input_grad[0] else None
         each = []
         for offset, matrix in enumerate(_matrices(weight)):

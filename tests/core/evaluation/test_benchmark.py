@@ -92,7 +92,8 @@ def test_errors_are_measured_as_they_are(case, box, truth):
     assert measure.structure_figures(case, wrong)["rotation_deg"] == pytest.approx(30.0, abs=1e-2)
     shifted = replace(truth, uv=truth.uv + torch.tensor([3 / 128, 4 / 128]))
     assert measure.structure_figures(case, shifted)["uv_px"] == pytest.approx(5.0, abs=1e-3)
-    half = replace(truth, coords=truth.coords[truth.coords[:, 2] >= 8])
+    upper = truth.coords[:, 2] >= 8
+    half = replace(truth, coords=truth.coords[upper], uv=truth.uv[upper])
     share = len(half.coords) / len(truth.coords)
     assert measure.structure_figures(case, half)["occupancy_iou"] == pytest.approx(share)
     apart = replace(box, vertices=box.vertices + torch.tensor([0.0, 0.0, 2.0]))

@@ -6,10 +6,10 @@ import torch
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from solid_shapes import meshed, torus
 
 from cupid_core.mesh.edges import connected_labels, cut_to_manifold, is_closed, pair_half_edges
 from cupid_core.mesh.extract import extract_from_sdf
-from solid_shapes import meshed, torus
 
 TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
 

@@ -68,7 +68,10 @@ def test_the_same_input_gives_the_same_mesh():
 def test_specks_vanish_and_large_pieces_stay():
     speck, piece = meshed(sphere, 12), meshed(sphere, 16)
     raw = together(
-        meshed(torus, 32), moved(speck, 0.04, (0.45, 0.45, 0.4)), moved(speck, 0.03), moved(piece, 0.4, (0, 0, 0.5))
+        meshed(torus, 32),
+        moved(speck, 0.04, (0.45, 0.45, 0.4)),
+        moved(speck, 0.03),
+        moved(piece, 0.4, (0, 0, 0.5)),
     )
     finished = finish_mesh(raw, ALL_FACES)
     alone = together(meshed(torus, 32), moved(piece, 0.4, (0, 0, 0.5)))
@@ -120,7 +123,9 @@ def test_small_holes_are_closed_and_large_ones_are_said():
     assert colour_error(small.mesh).max() < 0.05
     large = finish_mesh(without_faces_near(solid, (0.0, 0.0, 0.4), 0.3))
     assert not large.watertight and not judged(large.mesh).is_watertight
-    assert any("left open" in note for note in large.notes) and any("not watertight" in note for note in large.notes)
+    assert any("left open" in note for note in large.notes) and any(
+        "not watertight" in note for note in large.notes
+    )
 
 
 def test_a_soup_of_triangles_is_welded():

@@ -126,7 +126,9 @@ def test_a_scene_can_be_turned_upright(mesh, tmp_path, up):
     camera, direction = T.apply(mesh.vertices.double()), torch.tensor(up).double()
     torch.testing.assert_close(seen[:, 2], camera @ (direction / direction.norm()), atol=1e-5, rtol=0)
     pairs = torch.arange(len(seen)).roll(7)
-    torch.testing.assert_close((seen - seen[pairs]).norm(dim=1), (camera - camera[pairs]).norm(dim=1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        (seen - seen[pairs]).norm(dim=1), (camera - camera[pairs]).norm(dim=1), atol=1e-5, rtol=0
+    )
     assert judged(read_mesh(path)).volume == pytest.approx(judged(mesh).volume, rel=1e-4)
 
 
@@ -140,7 +142,9 @@ def test_a_scene_of_nothing_and_no_up_are_refused(mesh, tmp_path):
 
 def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
     parts = (meshed(box, 8), meshed(box, 10))
-    path = write_urdf(tmp_path / "model", "cup", mesh, density_kg_m3=700.0, parts=parts, mesh_prefix="package://p/")
+    path = write_urdf(
+        tmp_path / "model", "cup", mesh, density_kg_m3=700.0, parts=parts, mesh_prefix="package://p/"
+    )
     robot = ET.parse(path).getroot()
     (link,) = robot.findall("link")
     own = physical_properties(mesh)
@@ -162,7 +166,9 @@ def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
 
 def test_urdf_without_parts_collides_with_the_mesh(mesh, tmp_path):
     write_urdf(tmp_path, "cup", mesh, density_kg_m3=1.0)
-    assert judged(read_mesh(tmp_path / "cup_collision_0.stl")).volume == pytest.approx(judged(mesh).volume, rel=1e-5)
+    assert judged(read_mesh(tmp_path / "cup_collision_0.stl")).volume == pytest.approx(
+        judged(mesh).volume, rel=1e-5
+    )
     open_mesh = TriangleMesh(mesh.vertices, mesh.faces[1:])
     with pytest.raises(OpenMeshError):
         write_urdf(tmp_path / "open", "cup", open_mesh, density_kg_m3=1.0)

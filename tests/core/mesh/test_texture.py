@@ -18,7 +18,9 @@ from cupid_core.mesh.write_obj import write_obj
 from cupid_core.mesh.write_urdf import write_urdf
 from cupid_core.types import TriangleMesh
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("xatlas") is None, reason="needs xatlas (extra 'texture')")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("xatlas") is None, reason="needs xatlas (extra 'texture')"
+)
 SMALL = MeshConfig(texture_size_px=256)
 
 
@@ -50,7 +52,9 @@ def test_the_texture_shows_the_vertex_colours(finished):
 def test_fine_colours_come_from_the_detailed_mesh(finished):
     """Stripes finer than the triangles of the decimated mesh."""
     fine = finished.detailed
-    stripes = TriangleMesh(fine.vertices, fine.faces, (fine.vertices[:, [2]] * 25).sin().sign().expand(-1, 3) / 2 + 0.5)
+    stripes = TriangleMesh(
+        fine.vertices, fine.faces, (fine.vertices[:, [2]] * 25).sin().sign().expand(-1, 3) / 2 + 0.5
+    )
     coarse = bake_texture(finished.mesh, SMALL)
     textured = bake_texture(finished.mesh, SMALL, detailed=stripes)
     places, shown = seen(textured)

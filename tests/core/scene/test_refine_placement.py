@@ -9,7 +9,8 @@ from cupid_core.geometry import Sim3
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.scene.occlusion import occlusion_masks
 from cupid_core.scene.refine import refine_placement
-from cupid_core.scene.refine_step import move
+from cupid_core.scene.refine_step import _motion, move
+from cupid_core.types import DepthMap, ScaleSource
 
 STEP = (0.06, -0.05, 0.08, 0.10, -0.08, 0.06, 0.06)
 
@@ -53,43 +54,51 @@ def test_without_depth_the_outline_meets_the_mask_and_the_scale_stays(frame):
     assert done.before.depth_residual_m is None and done.after.depth_residual_m is None
 
 
-def test_what_is_hidden_does_not_pull(frame):
-    """Half of the object vanishes behind an occluder: told so, the place stays; the mask alone would move it."""
-    truth = frame.objects[0]
+def cut(truth):
+    """The mask without its right quarter, and the occluder that covers that."""
     columns = np.nonzero(truth.mask.any(axis=0))[0]
-    hidden = truth.mask.copy()
-    hidden[:, : int(np.median(columns))] = False
-    visible = truth.mask & ~hidden
-    wall = np.zeros_like(hidden)
-    wall[:, int(np.median(columns)) :] = True
+    wall = np.zeros_like(truth.mask)
+    wall[:, int(np.quantile(columns, 0.75)) :] = True
+    return truth.mask & ~wall, wall
+
+
+def test_what_is_hidden_does_not_pull(frame):
+    """A quarter of the object is behind an occluder: told so, the place stays; the mask alone would move it."""
+    truth = frame.objects[0]
+    visible, wall = cut(truth)
     told = refine_placement(truth.mesh, truth.S_camera_object, visible, None, frame.camera, hidden=wall)
     untold = refine_placement(truth.mesh, truth.S_camera_object, visible, None, frame.camera)
-    assert told.before.silhouette_iou > 0.9 > untold.before.silhouette_iou
-    across = [
-        float((done.S_camera_object.translation - truth.S_camera_object.translation)[:2].norm())
-        for done in (told, untold)
-    ]
-    assert across[0] < 0.1 * truth.item.scale_m < 2.0 * across[1]
+    assert told.before.silhouette_iou > 0.95 > untold.before.silhouette_iou
+    away = [truth.error_m(done.S_camera_object) / truth.item.scale_m for done in (told, untold)]
+    assert away[0] < 0.07 and away[1] > 3.0 * away[0]
 
 
-def test_a_refinement_that_harms_the_silhouette_is_refused(frame):
-    """Depth of something else, nearer and tilted, pulls the object off its mask."""
+def test_a_worse_depth_is_refused(frame):
+    """A mask with a quarter missing pulls the object off its measured depth."""
     truth = frame.objects[0]
-    rows = torch.linspace(-1.0, 1.0, frame.labels.shape[0])[:, None]
-    wrong = frame.depth.depth_m * (0.7 + 0.25 * rows)
-    depth = type(frame.depth)(wrong, frame.depth.source)
-    done = refine_placement(truth.mesh, truth.S_camera_object, truth.mask, depth, frame.camera)
-    worse = done.after.silhouette_iou < done.before.silhouette_iou - 0.005
-    assert done.accepted != worse
-    if worse:
-        assert "silhouette" in done.reason
-        assert torch.equal(done.S_camera_object.matrix(), truth.S_camera_object.matrix())
+    visible, _ = cut(truth)
+    done = refine_placement(truth.mesh, truth.S_camera_object, visible, frame.depth, frame.camera)
+    assert not done.accepted and "depth residual became worse" in done.reason
+    assert done.after.depth_residual_m > done.before.depth_residual_m
+    assert torch.equal(done.S_camera_object.matrix(), truth.S_camera_object.matrix())
+
+
+def test_a_worse_silhouette_is_refused(frame):
+    """Depth of the same object turned by 20 degrees, under a mask that fits perfectly already."""
+    truth = frame.objects[0]
+    caster = MeshCaster(truth.mesh)
+    mask = caster.render(truth.S_camera_object, frame.camera).mask
+    step = torch.tensor([0.0, 0.0, 0.0, 0.2, 0.3, 0.0, 0.0], dtype=torch.float64)
+    turned = caster.render(move(truth.S_camera_object, step), frame.camera)
+    depth = DepthMap(torch.from_numpy(turned.depth), ScaleSource.SENSOR)
+    done = refine_placement(truth.mesh, truth.S_camera_object, mask, depth, frame.camera)
+    assert done.before.silhouette_iou == 1.0 and done.after.silhouette_iou < 0.995
+    assert not done.accepted and "silhouette became worse" in done.reason
+    assert torch.equal(done.S_camera_object.matrix(), truth.S_camera_object.matrix())
 
 
 def test_the_step_is_the_derivative_of_the_motion(frame):
     truth = frame.objects[0]
-    from cupid_core.scene.refine_step import _motion
-
     place = truth.S_camera_object
     points = place.apply(truth.mesh.vertices[::500].double())
     motion = _motion((points - place.translation).numpy())

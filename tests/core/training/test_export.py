@@ -121,7 +121,7 @@ def test_a_stage_starts_from_a_checkpoint_of_other_shapes(trained, tmp_path, str
     stage.networks["structure_flow"].input_layer = torch.nn.Linear(80, 96)
     fresh = stage.networks["structure_flow"].input_layer.weight.detach().clone()
     done = start_from_checkpoint(stage, tmp_path / "made", strategy)
-    assert set(done) == {"structure_flow", "image_encoder"}
+    assert set(done) == {"structure_flow", "image_encoder", "surface_head"}
     assert done["structure_flow"].fitted == ("input_layer.weight",)
     weight = stage.networks["structure_flow"].input_layer.weight
     kept, given = weight[:, 64:], saved["input_layer.weight"].float()

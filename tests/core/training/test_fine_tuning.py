@@ -1,4 +1,4 @@
-"""Training goes on from an exported checkpoint alone, on another machine: every stage, float16 weights, new average."""
+"""Training goes on from an exported checkpoint alone: every stage, float16 weights, a new average."""
 
 from __future__ import annotations
 

@@ -10,11 +10,16 @@ import pytest
 import torch
 from tiny_stages import run_settings, structure_stage, vae_stage
 
+from cupid_core.config import to_yaml
 from cupid_core.errors import TrainingError
 from cupid_core.training import state as state_module
+from cupid_core.training.changed_settings import changed_settings
 from cupid_core.training.lock import exclusive
 from cupid_core.training.loop import LoopOptions, generator_of, train
+from cupid_core.training.run_settings import RunSettings
+from cupid_core.training.settings import TrainConfig
 from cupid_core.training.state import STATE, load_state, save_state
+from cupid_core.training.structure_settings import StructureVaeSettings
 
 STEPS = 12
 
@@ -157,6 +162,51 @@ def test_a_state_of_another_stage_or_shape_or_seed_is_refused(root):
     save_state(state_module.TrainingState(**{**vars(state), "masters": masters}), root / "run" / STATE)
     with pytest.raises(TrainingError, match="1 weights differ"):
         train(vae_stage("uv", root, run), run, LoopOptions(root / "run", resume=True))
+
+
+def test_changed_settings_are_refused_unless_accepted(root):
+    run = run_settings(2, batch_size=4)
+    was = to_yaml(TrainConfig())
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run", settings=was))
+
+    def resume(settings, **more):
+        options = LoopOptions(root / "run", resume=True, settings=settings, **more)
+        return train(vae_stage("uv", root, run), run, options)
+
+    other = TrainConfig(uv_vae=StructureVaeSettings(latent_noise_high=0.5), data="assets")
+    with pytest.raises(TrainingError, match=r"data: tabletop -> assets; uv_vae.latent_noise_high: 0.2 -> 0.5"):
+        resume(to_yaml(other))
+    assert resume(to_yaml(other), accept_changes=True).step == 2
+    assert resume("", accept_changes=False).step == 2
+
+
+def test_settings_that_change_nothing_a_step_learns_are_free():
+    longer = TrainConfig(
+        uv_vae=StructureVaeSettings(
+            run=RunSettings(steps=9000, validate_every=7, batch_size=5), validation_views=3
+        ),
+        occupancy_vae=StructureVaeSettings(latent_noise_high=0.5),
+        workers=5,
+    )
+    changed = changed_settings(to_yaml(TrainConfig()), to_yaml(longer), "uv-vae")
+    assert changed == ["uv_vae.run.batch_size: 32 -> 5"]
+
+
+def test_the_settings_of_today_move_the_weights_of_a_resumed_run(root):
+    run = run_settings(2, batch_size=4)
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
+    other = run_settings(4, batch_size=4, optimiser={"beta2": 0.5, "weight_decay": 0.3})
+    train(vae_stage("uv", root, other), other, LoopOptions(root / "run", resume=True))
+    groups = _state(root / "run", "uv-vae").optimiser["adamw"]["param_groups"]
+    assert [group["betas"][1] for group in groups] == [0.5, 0.5]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+
+
+def test_the_time_limit_counts_from_the_beginning_of_the_command_and_spares_time_to_finish(root):
+    run = run_settings(100_000, batch_size=4, spare_seconds=5.0)
+    options = LoopOptions(root / "run", time_limit_s=30.0, began=time.monotonic() - 24.9)
+    result = train(vae_stage("uv", root, run), run, options)
+    assert (result.reason, result.step) == ("time", 1)
 
 
 def test_a_damaged_state_is_refused_and_a_failed_save_keeps_the_old(root, monkeypatch):

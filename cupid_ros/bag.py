@@ -1,0 +1,248 @@
+"""Replays a bag through the server and writes what it publishes into another bag, with the same stamps.
+
+The same conversions and the same server as the node; no ROS needed. Knows topics and bags, no networks.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+
+from cupid_core.config.ros import RosConfig
+from cupid_core.errors import CupidError
+from cupid_ros.bag_reader import BagReader, RawMessage
+from cupid_ros.bag_topics import BagTopics, detect_topics
+from cupid_ros.convert.header import Stamped
+from cupid_ros.convert.image import make_image
+from cupid_ros.convert.markers import make_markers
+from cupid_ros.convert.objects import make_detections_3d, make_object_array
+from cupid_ros.convert.transforms import make_transforms
+from cupid_ros.errors import BagError
+from cupid_ros.gather import Gather
+from cupid_ros.intake import FrameMessages, read_frame
+from cupid_ros.messages import BagMessageTypes
+from cupid_ros.results import Observation
+from cupid_ros.server import Failed, Server
+
+OnReplay = Callable[[float, "Replay"], None]
+"""Told the share of the messages that is read (NaN where a bag does not say how many it holds)."""
+_STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+_FOREVER = QosTime(2147483647, 0)
+_LATCHED = Qos(
+    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, _FOREVER, _FOREVER,
+    QosLiveliness.AUTOMATIC, _FOREVER, False,
+)  # fmt: skip
+
+
+@dataclass
+class Replay:
+    """What came of a replay.
+
+    Attributes:
+        topics: that were used.
+        frames: images with everything that belongs to them.
+        observations: of these, those with a result.
+        objects: reconstructed, all frames together.
+        problems: what went wrong, by code, with how often.
+        texts: the first text of each code.
+        warnings: about the bag.
+    """
+
+    topics: BagTopics = field(default_factory=BagTopics)
+    frames: int = 0
+    observations: int = 0
+    objects: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def note(self, error: CupidError) -> None:
+        """Count an error."""
+        self.problems[error.code] += 1
+        self.texts.setdefault(error.code, str(error))
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """How to replay.
+
+    Attributes:
+        topics: names that are not to be guessed.
+        storage: format of the output.
+        copy_inputs: put the topics that were used into the output as well.
+    """
+
+    topics: BagTopics = field(default_factory=BagTopics)
+    storage: Literal["mcap", "sqlite3"] = "mcap"
+    copy_inputs: bool = False
+
+
+def replay_bag(
+    source: Path,
+    target: Path,
+    server: Server,
+    *,
+    types: BagMessageTypes | None = None,
+    options: ReplayOptions | None = None,
+    on_replay: OnReplay | None = None,
+) -> Replay:
+    """Run a bag through the server.
+
+    Args:
+        source: bag, mcap or sqlite3, of Humble or Jazzy.
+        target: folder of the new bag; must not exist.
+        server: with an engine of this process.
+        types: of messages; Jazzy's where None. Definitions that the bag brings are learnt.
+        options: topics and format.
+        on_replay: told how far it is, often.
+
+    Returns:
+        Counts, problems and warnings; a damaged bag gives what it holds.
+
+    Raises:
+        BagError: the bag cannot be read at all, the target exists or cannot be written, or no image had everything
+            that is needed; nothing is left at the target then.
+        MissingTopicError: a topic is not there, or cannot be guessed.
+    """
+    types, options = types or BagMessageTypes.of("jazzy"), options or ReplayOptions()
+    replay = Replay()
+    with BagReader(source) as bag:
+        replay.topics = detect_topics(bag.topics, options.topics)
+        if server.config.output.fixed_frame:
+            replay.warnings.append(
+                "Transforms start at the camera: a replay has no TF buffer for ros.output.fixed_frame."
+            )
+        if not (replay.topics.labels or replay.topics.detections):
+            replay.warnings.append("The bag has neither detections nor a label image.")
+        roles = replay.topics.roles()
+        types.learn((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
+        total = sum(topic.count or 0 for topic in bag.topics if topic.name in roles)
+        with _output(target, options.storage, types) as output:
+            gather = Gather(roles.values(), server.config.input.sync_slop_s)
+            for number, raw in enumerate(bag.messages(roles), 1):
+                if options.copy_inputs:
+                    output.copy(raw)
+                for messages, time_ns in _gathered(gather, roles[raw.topic.name], raw, types, replay):
+                    _replay_frame(messages, time_ns, server, output, replay)
+                if on_replay is not None:
+                    on_replay(number / total if total else float("nan"), replay)
+            for messages, time_ns in gather.rest():
+                _replay_frame(messages, time_ns, server, output, replay)
+            replay.warnings += bag.warnings
+            if gather.dropped:
+                replay.warnings.append(f"{gather.dropped} images had nothing at their stamp that belongs to them.")
+            if not replay.frames:
+                raise BagError(
+                    f"No image of {source} has all that belongs to it: {replay.topics}; {replay.warnings}.",
+                    cure="Name the topics, or raise ros.input.sync_slop_s.",
+                )
+    return replay
+
+
+def _gathered(
+    gather: Gather, role: str, raw: RawMessage, types: BagMessageTypes, replay: Replay
+) -> Iterator[tuple[FrameMessages, int]]:
+    try:
+        message = types.decode(raw.data, raw.topic.type)
+        yield from gather.add(role, message, raw.time_ns)
+    except CupidError as error:
+        replay.note(error)
+
+
+def _replay_frame(messages: FrameMessages, time_ns: int, server: Server, output: Output, replay: Replay) -> None:
+    replay.frames += 1
+    try:
+        frame = read_frame(messages, server.config.input)
+    except CupidError as error:
+        replay.note(error)
+        server.note_problem(error)
+        return
+    for problem in frame.problems:
+        replay.note(problem)
+    server.offer(frame)
+    for result in server.collect():
+        if isinstance(result, Failed):
+            replay.note(result.error)
+            continue
+        for error in result.failures.values():
+            replay.note(error)
+        replay.observations += 1
+        replay.objects += len(result.objects)
+        output.publish(result, time_ns, server.config)
+
+
+class Output:
+    """The new bag; topics appear in it with their first message.
+
+    Args:
+        writer: open.
+        types: of the messages.
+    """
+
+    def __init__(self, writer: Writer, types: BagMessageTypes) -> None:
+        self._writer, self._types = writer, types
+        self._connections: dict[str, Connection] = {}
+
+    def publish(self, seen: Observation, time_ns: int, config: RosConfig) -> None:
+        """Write everything that the node would publish about an image."""
+        types, wanted = self._types, config.output
+        self._write("/cupid/objects", make_object_array(types, seen), time_ns, latched=True)
+        if wanted.tf:
+            topic = "/tf_static" if wanted.tf_static else "/tf"
+            transforms = make_transforms(types, seen, prefix=wanted.tf_prefix)
+            self._write(topic, transforms, time_ns, latched=wanted.tf_static)
+        if wanted.markers:
+            markers = make_markers(types, seen, lifetime_s=wanted.marker_lifetime_s)
+            self._write("/cupid/markers", markers, time_ns)
+        if wanted.detections:
+            self._write("/cupid/detections", make_detections_3d(types, seen), time_ns)
+        if wanted.overlay and seen.overlay is not None:
+            stamped = Stamped(seen.stamp_ns, seen.frame_id)
+            self._write("/cupid/overlay", make_image(types, seen.overlay, "rgb8", stamped), time_ns)
+
+    def copy(self, raw: RawMessage) -> None:
+        """Write a message as it was recorded."""
+        connection = self._connection(raw.topic.name, raw.topic.type, latched=False)
+        self._writer.write(connection, raw.time_ns, raw.data)
+
+    def _write(self, topic: str, message: Any, time_ns: int, *, latched: bool = False) -> None:
+        connection = self._connection(topic, message.__msgtype__, latched=latched)
+        self._writer.write(connection, time_ns, self._types.encode(message))
+
+    def _connection(self, topic: str, kind: str, *, latched: bool) -> Connection:
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=self._types.store, offered_qos_profiles=[_LATCHED] if latched else []
+            )
+        return self._connections[topic]
+
+
+@contextmanager
+def _output(target: Path, storage: str, types: BagMessageTypes) -> Iterator[Output]:
+    """A new bag; it stays when somebody interrupts, and goes when an error of ours comes."""
+    try:
+        # Humble reads version 8 as well; from 9 on its parser stumbles over the form of QoS.
+        writer = Writer(target, version=8, storage_plugin=_STORAGE[storage])
+        writer.open()
+    except (WriterError, OSError) as error:
+        raise BagError(
+            f"{target} cannot be written: {error}.", cure="Give a folder that does not exist yet."
+        ) from error
+    try:
+        yield Output(writer, types)
+    except CupidError:
+        writer.abort()
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    except BaseException:
+        writer.close()
+        raise
+    writer.close()
