@@ -1,5 +1,47 @@
-"""CUPID for robots: objects from one image, with their poses. Public names only."""
+"""CUPID for robots: objects from one image, with their poses. Public names only.
+
+Names are brought in when they are first used, so that importing the package stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from cupid_core.errors import CupidError
 
-__all__ = ["CupidError"]
+if TYPE_CHECKING:
+    from cupid_core.config import CupidConfig
+    from cupid_core.geometry.camera import Camera
+    from cupid_core.reconstruct.cupid import Cupid
+    from cupid_core.reconstruct.results import Reconstruction, SceneReconstruction
+    from cupid_core.types import DepthMap, ScaleSource, TriangleMesh
+
+_WHERE = {
+    "Camera": "cupid_core.geometry.camera",
+    "Cupid": "cupid_core.reconstruct.cupid",
+    "CupidConfig": "cupid_core.config",
+    "DepthMap": "cupid_core.types",
+    "Reconstruction": "cupid_core.reconstruct.results",
+    "ScaleSource": "cupid_core.types",
+    "SceneReconstruction": "cupid_core.reconstruct.results",
+    "TriangleMesh": "cupid_core.types",
+}
+
+__all__ = [
+    "Camera",
+    "Cupid",
+    "CupidConfig",
+    "CupidError",
+    "DepthMap",
+    "Reconstruction",
+    "ScaleSource",
+    "SceneReconstruction",
+    "TriangleMesh",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'cupid_core' has no attribute '{name}'")

@@ -24,7 +24,6 @@ from cupid_ros.messages import BagMessageTypes
 from cupid_ros.server import Server
 from cupid_ros.tickets import InProcess, MakeJob
 
-
 NOTHING_RECONSTRUCTED = 3
 
 
@@ -63,7 +62,7 @@ def bag(
     *,
     options: Annotated[BagOptions, tyro.conf.arg(name="")] = BagOptions(),
 ) -> int:
-    """Reconstruct the objects of a ROS 2 bag, without ROS, into a new bag: /cupid/objects, /tf, markers, detections.
+    """Reconstruct the objects of a ROS 2 bag, without ROS: /cupid/objects, /tf and more in a new bag.
 
     Args:
         source: bag with images, camera info, and detections or label images; mcap or sqlite3.

@@ -1,7 +1,7 @@
 """Commands that other packages add to `cupid` by an entry point of the group `cupid.commands`; knows none of them.
 
-A package announces `name = "module:function"`; the function is read as tyro reads those of this room and returns the
-exit code. It is imported only when it is called, or when all commands are listed.
+A package announces `name = "module:function"`; the function is read by tyro as those of this room are, and returns
+the exit code. It is imported only when it is called, or when all commands are listed.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class SegmenterConfig(Settings):
         256, "px", "Longer side to which box and surroundings are scaled for GrabCut.", ge=32, le=2048
     )
     grabcut_context: float = setting(
-        0.15,
+        0.1,
         "1",
         "Surroundings beyond the slack on every side, as a fraction of the longer side of the box.",
         ge=0.05,

@@ -72,7 +72,7 @@ def finish_mesh(mesh: TriangleMesh, config: MeshConfig | None = None) -> Finishe
         smaller = decimated(detailed, config.triangle_budget, config.decimation_haste)
         within, final = smaller is not None, detailed if smaller is None else smaller
         if not within:
-            notes.append(f"Decimation would open the surface, so all {len(final.faces)} triangles are kept.")
+            notes.append(f"No sound decimation reached the budget; all {len(final.faces)} triangles are kept.")
     watertight = closed(final)
     if not watertight:
         notes.append("The surface is not watertight, so it has no volume.")

@@ -1,0 +1,23 @@
+"""What `import cupid_core` offers."""
+
+import subprocess
+import sys
+
+import pytest
+
+import cupid_core
+
+
+@pytest.mark.parametrize("name", cupid_core.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(cupid_core, name).__name__ == name
+
+
+def test_other_names_are_not() -> None:
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        cupid_core.nothing_like_it  # noqa: B018
+
+
+def test_importing_the_package_brings_no_torch() -> None:
+    program = "import sys, cupid_core; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,242 @@
+"""`cupid bag`: bags of both formats and distributions in, what the node would publish out; damaged ones too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from stub_job import make_boxes
+
+from cupid_core.config import RosConfig
+from cupid_core.geometry.camera import Camera
+from cupid_ros.bag import Replay, ReplayOptions, replay_bag
+from cupid_ros.bag_reader import BagReader, Topic
+from cupid_ros.bag_topics import BagTopics, detect_topics
+from cupid_ros.command import BagOptions, run_bag
+from cupid_ros.convert.camera import make_camera_info
+from cupid_ros.convert.detections import Detection, make_detections
+from cupid_ros.convert.header import Stamped, read_header
+from cupid_ros.convert.image import make_image
+from cupid_ros.errors import BagError, MissingTopicError
+from cupid_ros.messages import BagMessageTypes
+from cupid_ros.server import Server
+from cupid_ros.tickets import InProcess
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tabletop_rgbd" / "bag"
+FRAME = "camera_color_optical_frame"
+START = 1_700_000_000_000_000_007
+STEP = 33_333_333
+COLOUR, INFO = "/camera/color/image_raw", "/camera/color/camera_info"
+DEPTH, LABELS, BOXES = "/camera/aligned_depth_to_color/image_raw", "/seg/label_image", "/detections"
+
+
+def camera() -> Camera:
+    return Camera.from_parameters(fx=80.0, fy=80.0, cx=31.5, cy=23.5, width=64, height=48)
+
+
+def moments(types: BagMessageTypes, count: int, enlarge: int = 1) -> list[tuple[str, int, Any]]:
+    """Messages of `count` images with two objects; detections come later, as from a real detector."""
+    rng = np.random.default_rng(0)
+    found: list[tuple[str, int, Any]] = []
+    for number in range(count):
+        stamped, time_ns = Stamped(START + number * STEP, FRAME), START + number * STEP + 5_000_000
+        labels = np.zeros((48, 64), np.uint8)
+        labels[10:20, 10 + number : 30 + number], labels[30:40, 40:50] = 1, 2
+        depth = np.where(labels == 1, 500, np.where(labels == 2, 800, 0)).astype(np.uint16)
+        labels, depth = (np.kron(values, np.ones((enlarge, enlarge), values.dtype)) for values in (labels, depth))
+        image = rng.integers(0, 255, (*labels.shape, 3), dtype=np.uint8)
+        boxes = [
+            Detection("1", "mug", 0.9, (10.0 + number, 10.0, 30.0 + number, 20.0)),
+            Detection("2", "box", 0.8, (40.0, 30.0, 50.0, 40.0)),
+        ]
+        found += [
+            (INFO, time_ns, make_camera_info(types, camera().resize(64 * enlarge, 48 * enlarge), stamped)),
+            (COLOUR, time_ns, make_image(types, image, "rgb8", stamped)),
+            (DEPTH, time_ns + 1, make_image(types, depth, "16UC1", stamped)),
+            (LABELS, time_ns + 90_000_000, make_image(types, labels, "mono8", stamped)),
+            (BOXES, time_ns + 90_000_001, make_detections(types, boxes, stamped)),
+        ]
+    return sorted(found, key=lambda item: item[1])
+
+
+def write(folder: Path, types: BagMessageTypes, items: list[tuple[str, int, Any]], kind: str = "mcap") -> Path:
+    plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[kind]
+    with Writer(folder, version=8, storage_plugin=plugin) as writer:
+        connections: dict[str, Any] = {}
+        for topic, time_ns, message in items:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=types.store)
+            writer.write(connections[topic], time_ns, types.encode(message))
+    return folder
+
+
+def read(folder: Path, types: BagMessageTypes) -> dict[str, list[tuple[int, Any]]]:
+    found: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+    with Reader(folder) as reader:
+        for connection, time_ns, data in reader.messages():
+            found[connection.topic].append((time_ns, types.decode(bytes(data), connection.msgtype)))
+    return found
+
+
+def replay(source: Path, target: Path, types: BagMessageTypes, *, every: bool = True, **options: Any) -> Replay:
+    server = Server(InProcess(make_boxes), RosConfig(update_poses=every))
+    return replay_bag(source, target, server, types=types, options=ReplayOptions(**options))
+
+
+@pytest.mark.parametrize(("distribution", "kind"), [("humble", "mcap"), ("jazzy", "sqlite3")])
+def test_what_the_node_would_publish_is_in_the_output(tmp_path: Path, kind: str, distribution: str) -> None:
+    types = BagMessageTypes.of(distribution)  # type: ignore[arg-type]
+    source = write(tmp_path / "in", types, moments(types, 3), kind)
+    done = replay(source, tmp_path / "out", types, storage=kind, copy_inputs=True)
+    assert (done.frames, done.observations, done.objects, done.warnings, dict(done.problems)) == (3, 3, 6, [], {})
+    out = read(tmp_path / "out", types)
+    published = {"/cupid/objects", "/tf", "/cupid/markers", "/cupid/detections", "/cupid/overlay"}
+    assert set(out) == published | {COLOUR, INFO, DEPTH, LABELS, BOXES}
+    for number in range(3):
+        stamped, time_ns = Stamped(START + number * STEP, FRAME), START + number * STEP + 5_000_000
+        for topic in published:
+            assert out[topic][number][0] == time_ns, "recorded when the image was"
+        objects = out["/cupid/objects"][number][1]
+        assert read_header(objects) == stamped
+        assert [(item.id, item.class_id, item.score) for item in objects.objects] == [
+            ("1", "mug", pytest.approx(0.9)), ("2", "box", pytest.approx(0.8)),
+        ]  # fmt: skip
+        transforms = out["/tf"][number][1].transforms
+        assert [item.child_frame_id for item in transforms] == ["cupid/1", "cupid/2"]
+        assert [item.transform.translation.z for item in transforms] == pytest.approx([0.5, 0.8])
+        for sent in (*transforms, *out["/cupid/markers"][number][1].markers, objects):
+            assert read_header(sent) == stamped
+    again = [data for connection, _, data in _raw(tmp_path / "out") if connection == COLOUR]
+    assert again == [data for connection, _, data in _raw(source) if connection == COLOUR]
+
+
+def _raw(folder: Path) -> list[tuple[str, int, bytes]]:
+    with Reader(folder) as reader:
+        return [(connection.topic, time_ns, bytes(data)) for connection, time_ns, data in reader.messages()]
+
+
+def test_known_objects_are_not_reconstructed_again_unless_asked(tmp_path: Path, types: BagMessageTypes) -> None:
+    source = write(tmp_path / "in", types, moments(types, 3))
+    assert replay(source, tmp_path / "out", types, every=False).objects == 2
+
+
+def test_without_labels_boxes_are_segmented_and_without_detections_labels_are_objects(
+    tmp_path: Path, types: BagMessageTypes
+) -> None:
+    items = moments(types, 1)
+    boxes = write(tmp_path / "boxes", types, [item for item in items if item[0] != LABELS])
+    labels = write(tmp_path / "labels", types, [item for item in items if item[0] != BOXES])
+    for source in (boxes, labels):
+        assert replay(source, tmp_path / f"{source.name}_out", types).objects == 2
+        out = read(tmp_path / f"{source.name}_out", types)
+        assert [item.child_frame_id for item in out["/tf"][0][1].transforms] == ["cupid/1", "cupid/2"]
+
+
+def test_without_depth_there_is_no_transform(tmp_path: Path, types: BagMessageTypes) -> None:
+    source = write(tmp_path / "in", types, [item for item in moments(types, 1) if item[0] != DEPTH])
+    replay(source, tmp_path / "out", types)
+    out = read(tmp_path / "out", types)
+    assert out["/tf"][0][1].transforms == [] and out["/cupid/markers"][0][1].markers == []
+    (objects,) = (message for _, message in out["/cupid/objects"])
+    assert {item.scale_source for item in objects.objects} == {0}
+
+
+def test_what_cannot_be_used_is_told_and_the_rest_goes_on(tmp_path: Path, types: BagMessageTypes) -> None:
+    items = moments(types, 3)
+    for topic, time_ns, message in items:
+        if topic == DEPTH and time_ns < START + STEP:
+            message.step = 3  # the first depth image
+        if topic == COLOUR and time_ns > START + 2 * STEP:
+            message.encoding = "bayer_rggb8"  # the last image
+    done = replay(write(tmp_path / "in", types, items), tmp_path / "out", types)
+    assert dict(done.problems) == {"image_size": 1, "unsupported_encoding": 1}
+    sources = [
+        [item.scale_source for item in message.objects]
+        for _, message in read(tmp_path / "out", types)["/cupid/objects"]
+    ]
+    assert sources == [[0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("share", [0.35, 0.7, 0.97])
+def test_a_bag_that_was_cut_off_gives_what_it_holds(tmp_path: Path, types: BagMessageTypes, share: float) -> None:
+    source = write(tmp_path / "in", types, moments(types, 8, enlarge=6))  # more than one chunk
+    (path,) = source.glob("*.mcap")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    done = replay(source, tmp_path / "out", types)
+    assert 0 < done.frames < 8 or share > 0.9
+    assert done.objects == 2 * done.frames
+    assert any("damaged" in warning for warning in done.warnings)
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_a_bag_without_metadata_is_read(tmp_path: Path, types: BagMessageTypes, kind: str) -> None:
+    source = write(tmp_path / "in", types, moments(types, 2), kind)
+    (source / "metadata.yaml").unlink()
+    done = replay(source, tmp_path / "out", types)
+    assert done.objects == 4 and any("metadata" in warning for warning in done.warnings)
+    (single,) = (path for path in source.iterdir() if path.suffix in (".mcap", ".db3"))
+    assert replay(single, tmp_path / "out2", types).objects == 4
+
+
+def test_what_is_no_bag_leaves_nothing_behind(tmp_path: Path, types: BagMessageTypes) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "noise.mcap").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "noise.db3").write_bytes(bytes(range(256)) * 9)
+    for name in ("absent", "empty", "noise.mcap", "noise.db3"):
+        with pytest.raises(BagError):
+            replay(tmp_path / name, tmp_path / "out", types)
+        assert not (tmp_path / "out").exists()
+    source = write(tmp_path / "in", types, [item for item in moments(types, 2) if item[0] not in (LABELS, BOXES)])
+    with pytest.raises(BagError, match="detections"):
+        replay(source, tmp_path / "out", types)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BagError, match="exists"):
+        replay(write(tmp_path / "good", types, moments(types, 1)), source, types)
+
+
+def test_topics_are_found_by_type_and_name() -> None:
+    image, packed, info = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
+    bag = [
+        Topic("/cam/color/image_raw", image, 9), Topic("/cam/color/image_raw/compressed", packed, 9),
+        Topic("/cam/color/camera_info", info, 9), Topic("/cam/depth/camera_info", info, 9),
+        Topic("/cam/depth/image_rect_raw", image, 9), Topic("/cam/aligned_depth_to_color/image_raw", image, 9),
+        Topic("/cam/infra1/image_rect_raw", image, 9), Topic("/seg/label_image", image, 9),
+        Topic("/detections", "vision_msgs/msg/Detection2DArray", 9), Topic("/tf", "tf2_msgs/msg/TFMessage", 9),
+    ]  # fmt: skip
+    assert detect_topics(bag) == BagTopics(
+        "/cam/color/image_raw", "/cam/color/camera_info", "/cam/aligned_depth_to_color/image_raw",
+        "/seg/label_image", "/detections",
+    )  # fmt: skip
+    assert detect_topics(bag, BagTopics(depth="-")).depth == ""
+    only = detect_topics([Topic("/a/image/compressed", packed, 1), Topic("/a/camera_info", info, 1)])
+    assert (only.image, only.camera_info) == ("/a/image/compressed", "/a/camera_info")
+    with pytest.raises(MissingTopicError, match="Several"):
+        detect_topics([Topic("/left/image", image, 1), Topic("/right/image", image, 1)])
+    with pytest.raises(MissingTopicError, match="No topics"):
+        detect_topics([Topic("/tf", "tf2_msgs/msg/TFMessage", 1)])
+    with pytest.raises(MissingTopicError, match="absent"):
+        detect_topics(bag, BagTopics(image="/nowhere"))
+    with pytest.raises(MissingTopicError, match="CameraInfo"):
+        detect_topics(bag, BagTopics(image="/cam/color/camera_info"))
+
+
+def test_the_command_replays_the_example_bag(tmp_path: Path, types: BagMessageTypes) -> None:
+    if not SHARED.is_dir():
+        pytest.skip(f"the example bag is not beside this checkout ({SHARED} is absent)")
+    console = Console(record=True, width=200)
+    assert run_bag(SHARED, tmp_path / "out", BagOptions(), console, make_job=make_boxes) == 0
+    assert "1 images, 5 objects in 1" in console.export_text()
+    out = read(tmp_path / "out", types)
+    (time_ns, transforms), (_, objects) = out["/tf"][0], out["/cupid/objects"][0]
+    assert time_ns == 1_700_000_000_000_000_000
+    assert [item.child_frame_id for item in transforms.transforms] == [f"cupid/{number}" for number in range(1, 6)]
+    assert all(0.3 < item.transform.translation.z < 2.0 for item in transforms.transforms)
+    with BagReader(SHARED) as bag:
+        sent = [types.decode(m.data, m.topic.type) for m in bag.messages() if m.topic.name == COLOUR]
+    assert read_header(objects) == read_header(sent[0])
