@@ -25,7 +25,7 @@ from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.transforms import make_transforms
-from cupid_ros.errors import BagError
+from cupid_ros.errors import BagError, MissingTopicError
 from cupid_ros.gather import Gather
 from cupid_ros.intake import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
@@ -121,7 +121,10 @@ def replay_bag(
                 "Transforms start at the camera: a replay has no TF buffer for ros.output.fixed_frame."
             )
         if not (replay.topics.labels or replay.topics.detections):
-            replay.warnings.append("The bag has neither detections nor a label image.")
+            raise MissingTopicError(
+                f"{source} has neither detections nor a label image, but {[topic.name for topic in bag.topics]}.",
+                cure="Record one of them too, or name it: --topics.labels or --topics.detections.",
+            )
         roles = replay.topics.roles()
         types.learn((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
         total = sum(topic.count or 0 for topic in bag.topics if topic.name in roles)

@@ -238,7 +238,7 @@ class Server:
             self.stats.camera_changes += 1
         self._frame, self._camera = frame, frame.camera
         targets, self._refused = self._identities.targets(frame)
-        best = sorted(targets, key=lambda target: -1.0 if target.score is None else -target.score)
+        best = sorted(targets, key=lambda target: -(target.score or 0.0))
         kept = {target.number for target in best[: self.config.input.max_objects]}
         self._targets = [target for target in targets if target.number in kept]
         for problem in (*frame.problems, *self._refused.values()):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from cupid_core.cli import main
 from cupid_core.data.tabletop.frame_files import FrameFiles, write_frame
 from cupid_core.data.tabletop.scene import SceneSettings, TabletopScene, draw_scene
 from cupid_core.image.camera_files import read_camera_info
@@ -69,3 +70,15 @@ def test_a_frame_reads_back_as_it_was_drawn(drawn: TabletopScene, tmp_path: Path
     depth = read_depth(files.depth).depth_m.numpy()
     assert np.array_equal(np.isfinite(depth), drawn.depth.numpy() > 0)
     assert np.nanmax(np.abs(np.where(drawn.depth > 0, depth - drawn.depth.numpy(), np.nan))) < 6e-4
+
+
+def test_the_demo_makes_a_frame_reconstructs_it_and_names_every_object(
+    sparse_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Random networks give no pose that is believed, so every object is missing and the exit code says so."""
+    words = ["demo", "--out", str(tmp_path / "demo"), "--checkpoint", str(sparse_checkpoint)]
+    code = main([*words, "--width", "96", "--height", "64", "--families", "mug,banana"])
+    printed = capsys.readouterr().out
+    assert code == 3 and printed.count("missing") == 2 and "mug" in printed and "banana" in printed
+    assert (tmp_path / "demo" / "result" / "report.html").is_file()
+    assert FrameFiles.of(tmp_path / "demo" / "frame").truth.is_file()

@@ -28,22 +28,8 @@ from cupid_ros.messages import BagMessageTypes
 
 NOW = Stamped(1_700_000_000_000_000_000, "camera")
 EACH = 1250  # of eight kinds of messages
-NUMBERS = (
-    0,
-    1,
-    -1,
-    2,
-    255,
-    256,
-    65535,
-    2**31 - 1,
-    2**32 - 1,
-    10**9,
-    float("nan"),
-    float("inf"),
-    -float("inf"),
-    1e300,
-)
+WHOLE = (0, 1, -1, 2, 255, 256, 65535, 2**31 - 1, 2**32 - 1, 10**9)
+NUMBERS = (*WHOLE, float("nan"), float("inf"), -float("inf"), 1e300)
 TEXTS = ("", "rgb8", "mono8", "32FC1", "16UC1", "equidistant", "rational_polynomial", "jpeg", "x" * 300, "\n", "ü")
 
 
@@ -131,16 +117,14 @@ def damage_field(message: Any, draw: random.Random) -> None:
     elif isinstance(value, np.ndarray):
         changed = value.copy()
         if len(changed) and draw.random() < 0.7:
+            numbers = NUMBERS[:6] if value.dtype == np.uint8 else NUMBERS
             with np.errstate(all="ignore"):
-                changed[draw.randrange(len(changed))] = np.float64(draw.choice(NUMBERS[:6] if value.dtype == np.uint8 else NUMBERS)).astype(value.dtype)  # fmt: skip
+                changed[draw.randrange(len(changed))] = np.float64(draw.choice(numbers)).astype(value.dtype)
         else:
             changed = changed[: draw.randint(0, len(changed))]
         setattr(target, name, changed)
     else:
-        chosen = draw.choice(NUMBERS)
-        setattr(target, name, chosen if isinstance(value, float) or chosen == chosen else 0)
-        if isinstance(value, int) and isinstance(chosen, float):
-            setattr(target, name, 3)
+        setattr(target, name, draw.choice(NUMBERS if isinstance(value, float) else WHOLE))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
