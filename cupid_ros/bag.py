@@ -175,8 +175,8 @@ def _replay_frame(messages: FrameMessages, time_ns: int, server: Server, output:
         if isinstance(result, Failed):
             replay.note(result.error)
             continue
-        for error in result.failures.values():
-            replay.note(error)
+        for failure in result.failures.values():
+            replay.note(failure)
         replay.observations += 1
         replay.objects += len(result.objects)
         output.publish(result, time_ns, server.config)

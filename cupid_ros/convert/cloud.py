@@ -73,7 +73,9 @@ def sample_surface(item: ObjectRecord, count: int, seed: int = 0) -> NDArray[Any
         values[f"normal_{name}"] = normals[:, axis]
     colours = np.full((count, 3), 0.7)
     if item.colours is not None:
-        weights = trimesh.triangles.points_to_barycentric(mesh.triangles[faces], points)
+        weights = trimesh.triangles.points_to_barycentric(  # type: ignore[no-untyped-call]
+            mesh.triangles[faces], points
+        )
         colours = np.einsum("nk,nkc->nc", weights, item.colours[item.faces[faces]])
     red, green, blue = (colours.clip(0, 1) * 255).round().astype(np.uint32).T
     values["rgb"] = red << 16 | green << 8 | blue

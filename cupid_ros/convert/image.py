@@ -234,10 +234,9 @@ def _decoded(data: NDArray[np.uint8]) -> Pixels:
                     f"The picture has {picture.width} x {picture.height} pixels.",
                     cure=f"Send at most {MOST_PIXELS} pixels.",
                 )
-            if picture.mode not in _MODES:
-                picture = picture.convert("RGB")  # palettes and other colour spaces
-            values = np.asarray(picture)
-            encoding, kind = _MODES[picture.mode]
+            known: Image.Image = picture if picture.mode in _MODES else picture.convert("RGB")  # palettes and such
+            values = np.asarray(known)
+            encoding, kind = _MODES[known.mode]
     except _DECODING as error:
         raise InvalidMessageError(
             f"{data.size} bytes are no whole JPEG or PNG: {error}.", cure="Check the transport."

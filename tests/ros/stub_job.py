@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from conftest import box_record
+from box_objects import box_record
 
 from cupid_core.errors import CupidError
 from cupid_core.reconstruct.progress import Cancelled, OnProgress, Progress

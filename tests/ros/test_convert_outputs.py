@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from conftest import box_record
+from box_objects import box_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -42,9 +42,7 @@ def camera() -> Camera:
     return Camera.from_parameters(fx=80.0, fy=80.0, cx=31.5, cy=23.5, width=64, height=48)
 
 
-def frame(
-    *detections: Detection, at_s: float = 0.0, labels: np.ndarray | None = None, **changes: Any
-) -> CameraFrame:
+def frame(*detections: Detection, at_s: float = 0.0, **changes: Any) -> CameraFrame:
     values: dict[str, Any] = {
         "stamped": Stamped(100 * SECOND + round(at_s * SECOND), "camera"),
         "image": np.zeros((48, 64, 3), np.uint8),
@@ -157,7 +155,7 @@ def test_the_worker_gives_the_same_and_a_busy_one_the_newest() -> None:
 def test_ids_and_labels_belong_together() -> None:
     labels = np.zeros((48, 64), np.int32)
     labels[10:20, 5:15], labels[30:40, 40:50] = 7, 9
-    targets, refused = Identities().targets(frame(labels=labels))
+    targets, _ = Identities().targets(frame(labels=labels))
     assert [(target.number, target.id, target.box) for target in targets] == [(7, "7", None), (9, "9", None)]
     mixed = (
         replace(found("track_7", 5), box=None), found("mug", 40),
