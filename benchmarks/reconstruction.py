@@ -2,8 +2,8 @@
 
     python benchmarks/reconstruction.py [--checkpoint tabletop] [--objects 4] [--samples 1] [--threads 0]
 
-One generated view after the other, as `cupid evaluate tabletop` makes them, from image and mask to mesh and pose. The
-first one warms up and does not count. Imports and loading are named apart.
+One generated view after the other, as `cupid evaluate tabletop` makes them, from image and mask to mesh and pose.
+The first one warms up and does not count. Imports and loading are named apart.
 """
 
 from __future__ import annotations

@@ -63,9 +63,9 @@ def same(a: Hypothesis, b: Hypothesis) -> None:
 
 def test_a_result_is_complete_ranked_and_repeatable(cupid: Cupid) -> None:
     reports: list[Progress] = []
-    result = cupid.reconstruct(picture(), disc(70, 40, 20), camera=CAMERA, samples=3, on_progress=reports.append)
+    result = cupid.reconstruct(picture(), disc(70, 40, 20), camera=CAMERA, samples=2, on_progress=reports.append)
     scores = [hypothesis.score for hypothesis in result.hypotheses]
-    assert scores == sorted(scores, reverse=True) and len(scores) + len(result.lost) == 3
+    assert scores == sorted(scores, reverse=True) and len(scores) + len(result.lost) == 2
     for hypothesis in result.hypotheses:
         assert hypothesis.mesh is not None and hypothesis.mesh.colours is not None
         assert len(hypothesis.uv) == len(hypothesis.coords) and 0 <= hypothesis.quality.silhouette_iou <= 1
@@ -74,7 +74,7 @@ def test_a_result_is_complete_ranked_and_repeatable(cupid: Cupid) -> None:
     order = [report.stage for report in reports]
     assert [stage for stage in STAGES if stage in order] == list(dict.fromkeys(order))
     assert set(result.timings_s) == set(order) and all(value >= 0 for value in result.timings_s.values())
-    again = cupid.reconstruct(picture(), disc(70, 40, 20), camera=CAMERA, samples=3)
+    again = cupid.reconstruct(picture(), disc(70, 40, 20), camera=CAMERA, samples=2, pose_only=True)
     for number, hypothesis in by_number(again).items():
         same(hypothesis, by_number(result)[number])
 

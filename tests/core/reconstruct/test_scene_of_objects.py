@@ -105,10 +105,10 @@ def test_poses_and_metres_come_back(scene: TabletopScene, monkeypatch: pytest.Mo
     assert [placed.id for placed in result.objects] == [item.label for item in scene.objects]
     for placed, item in zip(result.objects, scene.objects, strict=True):
         assert placed.scale_source is ScaleSource.SENSOR and placed.label == item.family
-        # Boxes stand out by up to half a voxel, which depth takes for being nearer.
-        assert placed.scale == pytest.approx(item.scale_m, rel=0.04)
+        # The corners of boxes stand out by up to a voxel, a sixteenth of the cube, which depth takes for being nearer.
+        assert placed.scale == pytest.approx(item.scale_m, rel=0.07)
         distance = float(centre(item).norm())
-        assert float((placed.T_camera_object.translation - centre(item)).norm()) < 0.04 * distance
+        assert float((placed.T_camera_object.translation - centre(item)).norm()) < 0.07 * distance
         turned = placed.T_camera_object.rotation().T @ item.T_camera_object[:3, :3].double()
         assert float(torch.arccos(((turned.trace() - 1) / 2).clamp(-1, 1))) < np.radians(1.5)
         extent = placed.mesh.vertices.amax(dim=0) - placed.mesh.vertices.amin(dim=0)
