@@ -1,8 +1,8 @@
 """From messages to messages with a known object in the place of the networks: what is published lands on its mask.
 
 Everything but the networks is the real thing: conversion of a distorted image, the server, the job with its
-overlay, conversion back, the wire. The published mesh, drawn with the published transform and CameraInfo, must meet
-the labels.
+overlay, conversion back, the wire. The published mesh, drawn with the published transform and CameraInfo, must
+meet the labels.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class KnowsTheTruth:
     @staticmethod
     def _placed(number: int) -> PlacedObject:
         return PlacedObject(
-            number, "box", cast("Reconstruction", None), true_mesh(), True, pose_of(TRUTH), torch.eye(6), TRUTH.scale,
-            TRUTH.scale_source, TRUTH.scale_std, TRUTH.quality,
+            number, "box", cast("Reconstruction", None), true_mesh(), True, pose_of(TRUTH), torch.eye(6),
+            TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std, TRUTH.quality,
         )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def make_job() -> CupidJob:
 
 
 def seen_through(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and depth (mm) of the true object as the lens sees it: every pixel's ray in a finer pinhole drawing."""
+    """Labels and depth (mm) of the true object as the lens sees it: a pixel's ray in a finer pinhole drawing."""
     fine = replace(camera, distortion=None).resize(4 * camera.width, 4 * camera.height)
     drawn = render_mesh(true_mesh(), pose_of(TRUTH), fine)
     px = fine.project(camera.rays()).round().long().numpy()
