@@ -57,8 +57,8 @@ def main() -> None:
         f"{given.objects} objects, {given.samples} hypotheses each, {torch.get_num_threads()} threads, {lost} lost"
     )
     print(f"imports {imported - start:.1f} s, loading {loaded - imported:.1f} s")
-    for name, seconds in steps.items():
-        print(f"{name:12s} median {statistics.median(seconds):7.3f} s   largest {max(seconds):7.3f} s")
+    for name, taken in steps.items():
+        print(f"{name:12s} median {statistics.median(taken):7.3f} s   largest {max(taken):7.3f} s")
     print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.2f} GB")
 
 

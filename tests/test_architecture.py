@@ -58,7 +58,7 @@ ROOMS: dict[str, set[str] | None] = {
         "sampling",
         "scene",
         "stages",
-    },  # fmt: skip
+    },
     "report": {"geometry", "image", "mesh", "reconstruct", "render", "scene"},
     "cli": None,
 }

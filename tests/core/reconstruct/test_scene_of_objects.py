@@ -105,7 +105,7 @@ def test_poses_and_metres_come_back(scene: TabletopScene, monkeypatch: pytest.Mo
     assert [placed.id for placed in result.objects] == [item.label for item in scene.objects]
     for placed, item in zip(result.objects, scene.objects, strict=True):
         assert placed.scale_source is ScaleSource.SENSOR and placed.label == item.family
-        # The corners of boxes stand out by up to a voxel, a sixteenth of the cube, which depth takes for being nearer.
+        # Corners of boxes stand out by up to a voxel, a sixteenth of the cube: depth takes it for being nearer.
         assert placed.scale == pytest.approx(item.scale_m, rel=0.07)
         distance = float(centre(item).norm())
         assert float((placed.T_camera_object.translation - centre(item)).norm()) < 0.07 * distance
