@@ -15,6 +15,7 @@ from cupid_core.data.tabletop.frame_files import write_frame
 from cupid_core.data.tabletop.scene import SceneSettings, TabletopScene, draw_scene
 from cupid_core.evaluation.scenes import scene_figures, scene_truth
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
+from cupid_core.models.locate import locate
 from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.report.write import check_output
 
@@ -61,6 +62,7 @@ def demo(
     """
     console = Console()
     check_output(out / RESULT)
+    locate(checkpoint)
     settings = SceneSettings(width=width, height=height, least=3, most=5)
     console.print("make a frame", highlight=False)
     with torch.inference_mode():
