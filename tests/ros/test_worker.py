@@ -112,7 +112,7 @@ def test_a_hanging_job_is_answered_at_its_deadline_and_killed(worker: Worker) ->
     restarts, begun = worker.stats().restarts, time.monotonic()
     late = worker.submit({"do": "hang"}, NONE, deadline_s=0.3)
     assert code(late, 5.0) == "deadline_exceeded"
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 4.0
     assert isinstance(answer(worker.submit({"do": "pid"}, NONE)), int)
     assert worker.stats().restarts == restarts + 1
 

@@ -100,10 +100,10 @@ def test_generators_differ_between_numbers_and_seeds():
 def test_the_time_limit_stops_in_time_and_saves(root):
     run = run_settings(100_000, batch_size=4)
     before = time.monotonic()
-    result = train(vae_stage("uv", root, run), run, LoopOptions(root / "run", time_limit_s=3.5))
+    result = train(vae_stage("uv", root, run), run, LoopOptions(root / "run", time_limit_s=8.0))
     assert result.reason == "time"
     assert 0 < result.step < 100_000
-    assert time.monotonic() - before < 3.5
+    assert time.monotonic() - before < 8.0
     assert _state(root / "run", "uv-vae").step == result.step
 
 
@@ -204,7 +204,7 @@ def test_the_settings_of_today_move_the_weights_of_a_resumed_run(root):
 
 def test_the_time_limit_counts_from_the_beginning_of_the_command_and_spares_time_to_finish(root):
     run = run_settings(100_000, batch_size=4, spare_seconds=5.0)
-    options = LoopOptions(root / "run", time_limit_s=30.0, began=time.monotonic() - 24.9)
+    options = LoopOptions(root / "run", time_limit_s=30.0, began=time.monotonic() - 25.5)
     result = train(vae_stage("uv", root, run), run, options)
     assert (result.reason, result.step) == ("time", 1)
 
