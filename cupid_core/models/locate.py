@@ -18,7 +18,8 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "checkpoints"
 PUBLISHED = "hbb1/Cupid"
 LAYOUT = (
     "A checkpoint is a folder with pipeline.json and, for every network it names, NAME.json beside "
-    "NAME.safetensors; or give 'tabletop', or a hub id such as 'hbb1/Cupid' or 'hbb1/Cupid@<commit>'."
+    "NAME.safetensors; or give the name of one inside the package, or a hub id such as 'hbb1/Cupid' or "
+    "'hbb1/Cupid@<commit>'. docs/training.md says how to train one."
 )
 _HUB_ID = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _PATTERNS = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
@@ -48,7 +49,8 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
         return Path(source)
     match = _HUB_ID.match(name)
     if match is None or Path(source).exists():
-        raise CheckpointError(f"'{name}' is no checkpoint.", cure=LAYOUT)
+        inside = ", ".join(embedded()) or "none"
+        raise CheckpointError(f"'{name}' is no checkpoint (inside this package: {inside}).", cure=LAYOUT)
     try:
         return Path(_snapshot(match, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError) as error:
