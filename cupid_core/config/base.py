@@ -129,7 +129,12 @@ def _yaml_lines(settings: Settings, indent: str) -> Iterator[str]:
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         bounds = bounds_of(field)
         yield f"{indent}# {field.description} [{extra.get('unit', '')}{'; ' + bounds if bounds else ''}]"
-        yield f"{indent}{name}: {yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
+        yield f"{indent}{name}: {_one_line(value)}"
+
+
+def _one_line(value: Any) -> str:
+    """A value as YAML on one line; without a width, long lists would be broken over several."""
+    return str(yaml.safe_dump(value, default_flow_style=True, width=float("inf"))).splitlines()[0]
 
 
 def bounds_of(field: Any) -> str:

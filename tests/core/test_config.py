@@ -57,6 +57,15 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     assert "# Number of steps. [count; >= 1, <= 100]" in path.read_text()
 
 
+def test_long_lists_survive_yaml(tmp_path: Path) -> None:
+    class Long(Settings):
+        values: tuple[int, ...] = setting((), "count", "Many numbers.")
+
+    settings = Long(values=tuple(range(10_000, 10_200)))
+    config.save(settings, tmp_path / "long.yaml")
+    assert config.load(Long, tmp_path / "long.yaml") == settings
+
+
 def test_missing_keys_take_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("solver: {steps: 2}\n")
