@@ -8,7 +8,7 @@ Source: CUPID (arXiv 2510.20776), section 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -94,7 +94,11 @@ def reconstruct_views(
                 decoded.append(shape_of(networks, appearance))
         meshes = _spread(items, decoded)
     with run.stage("measure"):
-        return _collected(items, meshes, views, config, run)
+        results = _collected(items, meshes, views, config, run)
+    timings_s = dict(run.timings_s)
+    return [
+        result if isinstance(result, CupidError) else replace(result, timings_s=timings_s) for result in results
+    ]
 
 
 def _spread(
@@ -112,7 +116,7 @@ def _collected(
     config: CupidConfig,
     run: Run,
 ) -> list[Reconstruction | CupidError]:
-    """Items by view, judged and ranked."""
+    """Items by view, judged and ranked; without timings."""
     each = len(items) // len(views)
     results: list[Reconstruction | CupidError] = []
     for row, view in enumerate(views):
@@ -129,7 +133,7 @@ def _collected(
                 lost[number] = outcome
         found.sort(key=lambda hypothesis: -hypothesis.score)
         if found:
-            results.append(Reconstruction(tuple(found), view.crop.truncated, lost, run.timings_s))
+            results.append(Reconstruction(tuple(found), view.crop.truncated, lost, {}))
         else:
             results.append(lost[0])
     return results

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from cupid_core.errors import TrainingError
+from cupid_core.training.optimiser import StepReport
 
 
 class CsvLog:
@@ -87,3 +90,26 @@ def _event_writer(folder: Path, keep_to_step: int) -> Any:
     except ImportError:  # an optional package
         return None
     return SummaryWriter(str(folder), purge_step=keep_to_step + 1)
+
+
+class LogWindow:
+    """Sums since the last line of the log; numbers stay on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Tensor | float]] = {}
+        self._images, self._seconds = 0, 0.0
+
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        """Take in values of a batch."""
+        for name, value in values.items():
+            self._sums.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+
+    def finish_step(self, moved: StepReport, images: int, seconds: float) -> None:
+        """Take in what a step did, to how many images, and how long it took."""
+        self.add({"gradient": moved.norm, "clip": moved.bound, "skipped": float(moved.skipped)})
+        self._images, self._seconds = self._images + images, self._seconds + seconds
+
+    def mean(self) -> tuple[dict[str, float], float]:
+        """Mean of every value, and images per second."""
+        means = {name: sum(float(value) for value in values) / len(values) for name, values in self._sums.items()}
+        return means, self._images / max(self._seconds, 1e-9)

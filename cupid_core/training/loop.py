@@ -6,11 +6,8 @@ resumed makes the same numbers as one that was not, because batch and noise foll
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +20,16 @@ from cupid_core.errors import TrainingError
 from cupid_core.training.changed_settings import changed_settings
 from cupid_core.training.ema import WeightAverage
 from cupid_core.training.export import EXPORT, write_networks
+from cupid_core.training.feed import Feed
 from cupid_core.training.lock import exclusive
-from cupid_core.training.log import RunLog
-from cupid_core.training.optimiser import MasterOptimiser, StepReport
+from cupid_core.training.log import LogWindow, RunLog
+from cupid_core.training.optimiser import MasterOptimiser
 from cupid_core.training.parallel import Alone, Parallel
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.schedule import stable_then_decay
 from cupid_core.training.stage import Stage
 from cupid_core.training.state import STATE, TrainingState, load_state, save_state
+from cupid_core.training.stop_signal import stop_signal
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -152,13 +151,13 @@ class _Run:
         if options.resume:
             self._load()
         self.log = RunLog(options.folder, self.step) if parallel.rank == 0 else None
-        self.feed = _Feed(stage, run.prefetch)
-        self.window = _Window()
+        self.feed = Feed(stage, run.prefetch)
+        self.window = LogWindow()
 
     def until_stopped(self) -> RunResult:
         reason: Literal["finished", "time", "signal"] = "finished"
         longest, save_s, saved_at, first = 0.0, 0.0, time.monotonic(), self.step
-        with _stop_signal() as stopped:
+        with stop_signal() as stopped:
             try:
                 while self.step < self.run.steps:
                     before = time.monotonic()
@@ -215,7 +214,7 @@ class _Run:
             times = {"images_per_s": speed, "images": float(self.images), "seconds": self.seconds}
             self.log.write("losses", self.step, {**values, "learning_rate": rate, **times})
             self.report(Progress(self.step, self.run.steps, speed, values))
-            self.window = _Window()
+            self.window = LogWindow()
         if _due(self.step, self.run.validate_every) or (last and self.run.validate_every):
             with self.averaged():
                 figures = dict(self.stage.validate())
@@ -327,69 +326,6 @@ def averaged_weights(stage: Stage[Any], optimiser: MasterOptimiser, average: Wei
         # Masters that are parameters themselves were overwritten, so all come back from the copy.
         optimiser.refresh(trained)
         stage.networks.train()
-
-
-class _Window:
-    """Sums since the last line of the log; numbers stay on the device until they are asked for."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, list[Tensor | float]] = {}
-        self._images, self._seconds = 0, 0.0
-
-    def add(self, values: Mapping[str, Tensor | float]) -> None:
-        for name, value in values.items():
-            self._sums.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
-
-    def finish_step(self, moved: StepReport, images: int, seconds: float) -> None:
-        self.add({"gradient": moved.norm, "clip": moved.bound, "skipped": float(moved.skipped)})
-        self._images, self._seconds = self._images + images, self._seconds + seconds
-
-    def mean(self) -> tuple[dict[str, float], float]:
-        """Mean of every value, and images per second."""
-        means = {name: sum(float(value) for value in values) / len(values) for name, values in self._sums.items()}
-        return means, self._images / max(self._seconds, 1e-9)
-
-
-class _Feed:
-    """Batches by number, the next ones made ahead by one thread."""
-
-    def __init__(self, stage: Stage[Any], ahead: int) -> None:
-        self._stage, self._ahead = stage, ahead
-        self._pool = ThreadPoolExecutor(1) if ahead else None
-        self._waiting: dict[int, Future[Any]] = {}
-
-    def get(self, number: int, following: int) -> Any:
-        if self._pool is None:
-            return self._stage.batch(number)
-        for later in range(number, number + self._ahead * (following - number) + 1, following - number):
-            if later not in self._waiting:
-                self._waiting[later] = self._pool.submit(self._stage.batch, later)
-        return self._waiting.pop(number).result()
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the second SIGINT interrupts at once, as usual."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def note(number: int, frame: object) -> None:
-        if stopped.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopped.set()
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _gradient(parameter: torch.nn.Parameter) -> Tensor:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 
-from cupid_core.errors import DatasetError
+from cupid_core.errors import DatasetError, OutputError
+from cupid_core.mesh.atomic_file import write_atomically
 
 
 def write_whole(path: Path, content: bytes) -> int:
-    """Write a file under a name of its own, then give it its name.
+    """Write a file in one step, and its folder where that is missing.
 
     Returns:
         Checksum (CRC-32) of the content.
@@ -18,15 +18,12 @@ def write_whole(path: Path, content: bytes) -> int:
     Raises:
         DatasetError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+        write_atomically(path, content)
+    except (OSError, OutputError) as error:
         raise DatasetError(
-            f"{path} cannot be written: {error.strerror}.", cure="Free space or choose another --out."
+            f"{path} cannot be written: {error}", cure="Free space or choose another --out."
         ) from error
     return zlib.crc32(content)
 
