@@ -22,6 +22,7 @@ from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
 from cupid_core.training.parallel import Accelerated, Alone
 from cupid_core.training.settings import TrainConfig
+from cupid_core.training.small_encoders import SMALL_ENCODERS
 from cupid_core.training.stage import StageContext
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -109,7 +110,7 @@ def _export(console: Console, settings: TrainConfig, root: Path, to: Path, *, an
         root,
         to,
         (settings.samplers.structure, settings.samplers.appearance),
-        image_encoder="" if look == "conv" else look,
+        image_encoder="" if look in SMALL_ENCODERS else look,
         limits=None if any_size else CheckpointLimits(),
     )
     for name, size in written.sizes.items():

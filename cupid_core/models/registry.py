@@ -14,6 +14,7 @@ from cupid_core.models.appearance_variants import (
     VisualLatentConditioningSLatFlowModel,
 )
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
+from cupid_core.models.conv_image_pyramid import ConvImagePyramid
 from cupid_core.models.decode_gaussians import SLatGaussianDecoder
 from cupid_core.models.decode_mesh import SLatMeshDecoder
 from cupid_core.models.decode_radiance_field import SLatRadianceFieldDecoder
@@ -29,6 +30,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     for kind in (
         DinoVisionTransformer,
         ConvImageTransformer,
+        ConvImagePyramid,
         SparseStructureFlowModel,
         SparseStructureEncoder,
         SparseStructureDecoder,

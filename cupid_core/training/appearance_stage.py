@@ -39,6 +39,7 @@ from cupid_core.training.flow import draw_kept_conditions, draw_noise, draw_time
 from cupid_core.training.mesh_field import FieldTruth, field_truth
 from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.settings import TrainConfig
+from cupid_core.training.small_encoders import SMALL_ENCODERS
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.voxel_truth import VoxelGrid, VoxelTruth
 
@@ -224,7 +225,7 @@ def build_appearance_stage(config: TrainConfig, context: StageContext) -> Appear
     look, device = config.structure.image_encoder, context.device
     images = (
         read_network(context.root / "structure" / EXPORT, "image_encoder", ImageEncoder, device)
-        if look.kind == "conv"
+        if look.kind in SMALL_ENCODERS
         else official_image_encoder(look.kind, look.file, device)
     )
     settings = config.appearance

@@ -23,6 +23,7 @@ class StructureBatch:
         flag: (B, 1, R, R, R) bool, voxels inside the image.
         xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells, or None.
         seen: (B, 1, g, g) bool, cells that show the object, or None.
+        surface_only: train nothing but the image encoder on the surface points.
     """
 
     image: Tensor
@@ -31,6 +32,7 @@ class StructureBatch:
     flag: Tensor
     xyz: Tensor | None = None
     seen: Tensor | None = None
+    surface_only: bool = False
 
     def to(self, device: torch.device) -> StructureBatch:
         """The same batch on another device."""
@@ -41,6 +43,7 @@ class StructureBatch:
             self.flag.to(device),
             None if self.xyz is None else self.xyz.to(device),
             None if self.seen is None else self.seen.to(device),
+            self.surface_only,
         )
 
 

@@ -41,17 +41,21 @@ class StructureVaeSettings(StageSettings):
 class ImageEncoderSettings(Settings):
     """The network that looks at the image."""
 
-    kind: Literal["conv", "dinov2_vits14_reg", "dinov2_vitb14_reg", "dinov2_vitl14_reg"] = setting(
-        "conv", "choice", "A small one trained along with the flow, or an official one, frozen."
+    kind: Literal["conv", "pyramid", "dinov2_vits14_reg", "dinov2_vitb14_reg", "dinov2_vitl14_reg"] = setting(
+        "conv", "choice", "A small one trained along with the flow (conv, pyramid), or an official one, frozen."
     )
     file: str = setting("", "name", "State dict of an official one.")
     image_size: int = setting(128, "pixel", "Edge of the images.", ge=16)
     in_channels: int = setting(4, "count", "3 for RGB, 4 with the mask; of the small one.", ge=3, le=4)
-    stem_channels: tuple[int, ...] = setting((32, 64, 128), "count", "Width of each halving of the stem.")
-    stem_residual: tuple[int, ...] = setting((2,), "count", "Levels of the stem with residual convolutions.")
+    stem_channels: tuple[int, ...] = setting((32, 64, 128), "count", "Width of each halving of the stem of conv.")
+    stem_residual: tuple[int, ...] = setting((2,), "count", "Levels of that stem with residual convolutions.")
+    pyramid_channels: tuple[int, ...] = setting(
+        (32, 48, 96, 192, 256), "count", "Width of each halving of pyramid, multiples of 8."
+    )
+    pyramid_pairs: int = setting(2, "count", "Residual pairs at each level of pyramid.", ge=1, le=8)
     embed_dim: int = setting(256, "count", "Width of the tokens of the small one.", ge=8)
-    depth: int = setting(4, "count", "Transformer blocks of the small one.", ge=0)
-    num_heads: int = setting(8, "count", "Attention heads of the small one.", ge=1)
+    depth: int = setting(4, "count", "Transformer blocks of conv.", ge=0)
+    num_heads: int = setting(8, "count", "Attention heads of conv.", ge=1)
 
 
 class StructureFlowSettings(Settings):
@@ -74,6 +78,9 @@ class StructureSettings(StageSettings):
     draws: int = setting(4, "count", "Noise draws per encoded image.", ge=1, le=64)
     surface_weight: float = setting(
         0.3, "1", "Weight of the surface points that the image tokens predict while training; 0 leaves them.", ge=0
+    )
+    encoder_first: int = setting(
+        0, "batches", "The image encoder first learns surface points alone, which costs a third of a step.", ge=0
     )
     surface_scale: float = setting(0.1, "canonical", "Error of a surface point that costs about 1.", gt=0.0)
     validation_views: int = setting(64, "count", "Unseen views in a validation.", ge=1)

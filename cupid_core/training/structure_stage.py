@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from cupid_core.config import SamplerConfig
 from cupid_core.evaluation.pose_metrics import uv_error_px
 from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
-from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
@@ -29,10 +29,11 @@ from cupid_core.training.export import EXPORT, read_network
 from cupid_core.training.flow import draw_noise, draw_times, flow_sample, velocity_loss_per_item
 from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.sheets import scatter, sheet
+from cupid_core.training.small_encoders import SMALL_ENCODERS, image_encoder_arguments
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centres
 from cupid_core.training.structure_figures import pose_errors_deg
-from cupid_core.training.structure_settings import ImageEncoderSettings, StructureSettings
+from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
 from cupid_core.training.surface_head import SurfaceHead, surface_loss
 
@@ -71,9 +72,9 @@ class StructureStage:
             decoder = read_network(folder, DECODER_KEYS[kind], SparseStructureDecoder, context.device)
             self._encoders[kind], self._decoders[kind] = encoder, decoder
         look = settings.image_encoder
-        trained = look.kind == "conv"
+        trained = look.kind in SMALL_ENCODERS
         self.image_encoder: ImageEncoder = (
-            ConvImageTransformer(**image_encoder_arguments(look))
+            SMALL_ENCODERS[look.kind](**image_encoder_arguments(look))
             if trained
             else official_image_encoder(look.kind, look.file, context.device)
         )
@@ -90,13 +91,16 @@ class StructureStage:
 
     def batch(self, number: int) -> StructureBatch:
         """Views of this number."""
-        return self._source.batch(number, self._settings.run.batch_size).to(self._device)
+        batch = self._source.batch(number, self._settings.run.batch_size).to(self._device)
+        return replace(batch, surface_only=self.head is not None and number < self._settings.encoder_first)
 
     def loss(self, batch: StructureBatch, generator: torch.Generator) -> StepLoss:
         """Velocity error of several noise draws per image, and the error of the surface points."""
         tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
-        velocity, logged = self._velocity_loss(self.latent(batch), tokens, generator)
-        total = velocity
+        total = tokens.new_zeros(())
+        logged: dict[str, Tensor | float] = {}
+        if not batch.surface_only:
+            total, logged = self._velocity_loss(self.latent(batch), tokens, generator)
         if self.head is not None and batch.xyz is not None and batch.seen is not None:
             cells = tokens[:, self.image_encoder.num_prefix_tokens :]
             points, visible = self.head(cells, self.image_encoder.native_grid)
@@ -211,7 +215,7 @@ class StructureStage:
                 flow,
             )
         ]
-        if self._settings.image_encoder.kind == "conv":
+        if self._settings.image_encoder.kind in SMALL_ENCODERS:
             encoder = copy.deepcopy(self.image_encoder).to_precision(torch.float32)
             arguments = {**image_encoder_arguments(self._settings.image_encoder), "use_fp16": True}
             found.append(ExportedNetwork("image_encoder", type(encoder).__name__, arguments, encoder))
@@ -247,16 +251,3 @@ class StructureStage:
             "share_mod": network.share_mod,
             "qk_rms_norm": True,
         }
-
-
-def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
-    """Constructor arguments of the small image encoder."""
-    return {
-        "img_size": settings.image_size,
-        "in_channels": settings.in_channels,
-        "stem_channels": list(settings.stem_channels),
-        "stem_residual": list(settings.stem_residual),
-        "embed_dim": settings.embed_dim,
-        "depth": settings.depth,
-        "num_heads": settings.num_heads,
-    }

@@ -25,6 +25,8 @@ class SurfaceHead(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, 4 * _PER_TOKEN**2)
+        nn.init.zeros_(self.out.weight)  # starts at the middle of the cube
+        nn.init.zeros_(self.out.bias)
 
     def to_precision(self, torso_dtype: torch.dtype) -> SurfaceHead:
         """Stays float32; returns the network."""

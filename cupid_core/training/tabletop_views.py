@@ -50,7 +50,7 @@ class TabletopViewRecipe:
 
     def describe(self) -> str:
         """What the shards depend on."""
-        return f"version: 1\nobjects: {self.objects}\nseed: {self.seed}\nsplit: {self.split}\n" + to_yaml(
+        return f"version: 2\nobjects: {self.objects}\nseed: {self.seed}\nsplit: {self.split}\n" + to_yaml(
             self.settings
         )
 

@@ -86,6 +86,8 @@ def build_surfaces(shapes: Sequence[Shape], device: torch.device | str) -> Surfa
         torch.from_numpy(stacked).to(device),
         torch.tensor(sheet_of, device=device),
         torch.tensor([s.symmetry.as_tuple() for s in shapes], device=device),
+        torch.tensor([(s.print_symmetry or s.symmetry).as_tuple() for s in shapes], device=device),
+        torch.tensor([s.print_turn for s in shapes], dtype=torch.float32, device=device),
         smooth_noise().to(device),
     )
 

@@ -89,10 +89,14 @@ class Shape:
     Attributes:
         parts: in the order they are joined, metres, z up in the family's canonical orientation.
         materials: rows that `Part.material` points to.
-        symmetry: what maps geometry *and* texture onto itself.
+        symmetry: what maps the geometry onto itself. Poses are defined up to it, so of all equal azimuths the one
+            nearest to the camera is the canonical one.
         rests: resting poses with weights; the canonical orientation itself is the identity.
         sheet: printed label atlas (2 T, 3 T, 4) uint8 RGBA, or None.
         family: name of the family, filled in by the registry.
+        print_symmetry: what maps the texture onto itself, a subgroup of `symmetry`; None: all of it.
+        print_turn: radians about z by which the texture is turned, an element of `symmetry`: a label may face any
+            way on a body that looks the same from there.
     """
 
     parts: tuple[Part, ...]
@@ -101,6 +105,8 @@ class Shape:
     rests: tuple[Rest, ...] = UPRIGHT
     sheet: NDArray[np.uint8] | None = field(default=None, compare=False)
     family: str = ""
+    print_symmetry: SymmetryGroup | None = None
+    print_turn: float = 0.0
 
 
 def about(axis: str, degrees: float) -> tuple[float, ...]:

@@ -73,6 +73,15 @@ def turn_to_domain(points: Tensor, groups: Tensor, *, with_mirror: bool) -> tupl
     return torch.stack([x, y * side, z]), matrix
 
 
+def turned_about_z(angle: Tensor) -> Tensor:
+    """Rotations (3, 3, N) by angles (N,) in radians about z."""
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack(
+        [torch.stack([cos, -sin, zero]), torch.stack([sin, cos, zero]), torch.stack([zero, zero, one])]
+    )
+
+
 def elements(group: SymmetryGroup, steps: int = 12) -> Tensor:
     """All rotations of the group as (M, 3, 3) matrices; a continuous group is sampled in `steps` angles.
 

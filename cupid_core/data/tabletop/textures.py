@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cupid_core.data.tabletop import material as m
 from cupid_core.data.tabletop.primitives import azimuth
-from cupid_core.data.tabletop.symmetry import turn_to_domain
+from cupid_core.data.tabletop.symmetry import turn_to_domain, turned_about_z
 
 NOISE_CELLS = 32
 # Atlas tiles (row, column) of the six faces +x -x +y -y +z -z in a sheet of 2 x 3 tiles; a wrap uses the upper
@@ -52,7 +52,9 @@ class Surfaces:
         materials: (O, M, COLUMNS) rows of `Material.row`, padded.
         sheets: (L, 2T, 3T, 4) uint8 RGBA label atlases.
         sheet_of: (O,) int64 row of `sheets`, -1 without a label.
-        groups: (O, 3) int64 symmetry rows (fold, mirror, flip).
+        groups: (O, 3) int64 symmetry rows (fold, mirror, flip) of the geometry.
+        print_groups: the same of the texture, whose groups may be smaller.
+        print_turn: (O,) radians about z by which the texture is turned.
         noise: (NOISE_CELLS,)*3 smooth periodic noise in [-1, 1].
     """
 
@@ -60,6 +62,8 @@ class Surfaces:
     sheets: Tensor
     sheet_of: Tensor
     groups: Tensor
+    print_groups: Tensor
+    print_turn: Tensor
     noise: Tensor
 
     def rows(self, points: SurfacePoints) -> Tensor:
@@ -69,7 +73,10 @@ class Surfaces:
     def albedo(self, points: SurfacePoints) -> Tensor:
         """Unlit colour (3, N), sRGB in [0, 1]."""
         rows = self.rows(points)
-        canonical, turn = turn_to_domain(points.canonical, self.groups[points.owner], with_mirror=True)
+        back = turned_about_z(-self.print_turn[points.owner])
+        groups = self.print_groups[points.owner]
+        canonical, fold = turn_to_domain(_rotate(back, points.canonical), groups, with_mirror=True)
+        turn = (fold[:, :, None] * back[None]).sum(dim=1)
         normal = _rotate(turn, points.normal)
         colour = solid_colour(rows, canonical, self.noise)
         sheet = self.sheet_of[points.owner]

@@ -1,5 +1,7 @@
 """Laws every family keeps: it is visible, fills the cube, its distances are safe, its claimed symmetry is true."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from cupid_core.data.tabletop import FAMILY_NAMES, TabletopSettings, elements, s
 from cupid_core.data.tabletop.bounds import LONGEST_SIDE
 from cupid_core.data.tabletop.sample import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
-from cupid_core.data.tabletop.symmetry import turn_to_domain
+from cupid_core.data.tabletop.symmetry import turn_to_domain, turned_about_z
 from cupid_core.data.tabletop.textures import SurfacePoints
 
 COUNT = 2
@@ -92,29 +94,52 @@ def test_distances_grow_no_faster_than_lengths(family, objects_of):
 def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
     objects = objects_of(family)
     for row, program in each(objects):
-        group = objects.shapes[row].symmetry
-        moves = list(elements(group, steps=5))
-        if group.mirror:
-            moves.append(torch.diag(torch.tensor([1.0, -1.0, 1.0])))
+        shape = objects.shapes[row]
         generator = torch.Generator().manual_seed(row)
         points = torch.rand(3, 1, 1500, generator=generator) - 0.5
         reference = program.distance(points)
         near = reference[0].abs() < 0.03
         points, reference = points[:, :, near], reference[:, near]
         colours = colour_at(objects, row, program, points)
-        for move in moves:
+        for move in moves_of(shape.symmetry):
             moved = (move @ points[:, 0])[:, None]
+            torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
+        turn = turned_about_z(torch.tensor([shape.print_turn]))[:, :, 0]
+        for move in moves_of(shape.print_symmetry or shape.symmetry):
+            moved = (turn @ move @ turn.T @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
             change = (colour_at(objects, row, program, moved) - colours).abs().amax(dim=0)
             # On the borders between sectors and faces rounding decides; they have no area.
             assert (change > 0.02).float().mean() < 0.02
 
 
-def colour_at(objects, row, program, points):
+def moves_of(group):
+    mirror = [torch.diag(torch.tensor([1.0, -1.0, 1.0]))] if group.mirror else []
+    return [*elements(group, steps=5), *mirror]
+
+
+def test_a_label_turns_with_its_print_and_the_shape_does_not():
+    plain = next(shape for index in range(40) if (shape := draw_shape(0, index, family="can")).sheet is not None)
+    turned = [replace(plain, print_turn=angle) for angle in (0.0, 1.0)]
+    objects = build_objects(turned, 16, "cpu")
+    program = objects.programs[0][1]
+    generator = torch.Generator().manual_seed(0)
+    points = (torch.rand(3, 1, 3000, generator=generator) - 0.5).expand(3, 2, 3000)
+    near = program.distance(points)[0].abs() < 0.03
+    points = points[:, :, near]
+    turn = turned_about_z(torch.tensor([1.0]))[:, :, 0]
+    straight = colour_at(objects, 0, program, points)
+    after = colour_at(objects, 1, program, torch.stack([points[:, 0], turn @ points[:, 1]], dim=1), column=1)
+    assert ((straight - after).abs().amax(dim=0) > 0.02).float().mean() < 0.02
+    assert (straight - colour_at(objects, 1, program, points, column=1)).abs().max() > 0.1
+
+
+def colour_at(objects, row, program, points, column=0):
     normal = program.normal(points, 0.004)
     _, slot = program.distance_and_slot(points)
     owner = torch.full((points.shape[2],), row)
-    found = SurfacePoints(points[:, 0], program.metric(points)[:, 0], normal[:, 0], owner, slot[0])
+    metric = program.metric(points)
+    found = SurfacePoints(points[:, column], metric[:, column], normal[:, column], owner, slot[column])
     return objects.surfaces.albedo(found)
 
 

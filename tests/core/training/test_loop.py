@@ -50,8 +50,11 @@ def _same(left, right):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precision, kind):
+@pytest.mark.parametrize(("kind", "encoder_first"), [("adamw", 0), ("muon", 0), ("muon", 12)])
+def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precision, kind, encoder_first):
+    def new_stage():
+        return structure_stage(root, run, fixed=False, encoder_first=encoder_first)
+
     run = run_settings(
         STEPS,
         precision=precision,
@@ -60,13 +63,13 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precis
         log_every=1,
         optimiser={"kind": kind, "clip_history": 4},
     )
-    train(structure_stage(root, run, fixed=False), run, LoopOptions(root / "whole", seed=3))
+    train(new_stage(), run, LoopOptions(root / "whole", seed=3))
     for stop in (5, 8):
-        stage = structure_stage(root, run, fixed=False)
+        stage = new_stage()
         result = train(stage, run, LoopOptions(root / "parts", seed=3, resume=stop > 5), _interrupt_at(stop))
         assert (result.reason, result.step) == ("signal", stop)
         assert stage._source.closed
-    result = train(structure_stage(root, run, fixed=False), run, LoopOptions(root / "parts", seed=3, resume=True))
+    result = train(new_stage(), run, LoopOptions(root / "parts", seed=3, resume=True))
     assert (result.reason, result.step, result.images) == ("finished", STEPS, STEPS * 4 * 2)
     whole, parts = _state(root / "whole", "structure"), _state(root / "parts", "structure")
     _same(dict(whole.masters), dict(parts.masters))

@@ -52,17 +52,27 @@ def vae_stage(kind: str, root: Path, run: RunSettings, *, fixed: bool = True) ->
     return StructureVaeStage(kind, settings, StageContext(root, torch.device("cpu")), BoxSource(fixed))
 
 
-def structure_stage(root: Path, run: RunSettings, *, fixed: bool = True) -> StructureStage:
-    for kind in ("occupancy", "uv"):
-        folder = root / f"{kind}-vae" / EXPORT
+def structure_stage(
+    root: Path, run: RunSettings, *, fixed: bool = True, kind: str = "conv", encoder_first: int = 0
+) -> StructureStage:
+    for volume in ("occupancy", "uv"):
+        folder = root / f"{volume}-vae" / EXPORT
         if not folder.exists():
             with torch.no_grad():
-                write_networks(folder, vae_stage(kind, root, run).exports())
+                write_networks(folder, vae_stage(volume, root, run).exports())
     torch.manual_seed(0)
     settings = StructureSettings(
         image_encoder=ImageEncoderSettings(
-            image_size=32, stem_channels=(16, 24, 32), stem_residual=(), embed_dim=64, depth=1, num_heads=4
+            kind=kind,
+            image_size=32,
+            stem_channels=(16, 24, 32),
+            stem_residual=(),
+            pyramid_channels=(16, 24, 32, 32),
+            embed_dim=64,
+            depth=1,
+            num_heads=4,
         ),
+        encoder_first=encoder_first,
         network=StructureFlowSettings(model_channels=96, num_blocks=2, num_heads=4, patch_size=2),
         draws=4,
         run=run,

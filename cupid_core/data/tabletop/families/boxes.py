@@ -5,6 +5,7 @@ Knows parts and materials; must not know how they are evaluated or seen. All len
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from cupid_core.data.tabletop import labels, palette
@@ -14,6 +15,7 @@ from cupid_core.data.tabletop.shape import Rest, Shape, about, box, cylinder, sl
 from cupid_core.data.tabletop.symmetry import SymmetryGroup
 
 # Labelled boxes are sometimes found lying on their back or side; the print still says what is up.
+TWOFOLD = SymmetryGroup(fold=2)
 BOX_RESTS = (Rest(0.86), Rest(0.08, about("y", -90)), Rest(0.06, about("x", 90)))
 
 
@@ -25,14 +27,22 @@ def printed(
     return replace(material, mapping=mapping, map_centre=(0.0, 0.0, height), map_half=half)
 
 
+def two_fronts(draws: Draws, shape: Shape, *, same_print: bool) -> Shape:
+    """A twofold body whose print is the same on both sides, or whose front print is on either of them."""
+    if same_print:
+        return shape
+    return replace(shape, print_symmetry=SymmetryGroup(), print_turn=draws.choice((0.0, math.pi)))
+
+
 def _package(draws: Draws, size: tuple[float, float, float]) -> Shape:
     base = draws.choice((palette.bright, palette.grey), (0.75, 0.25))(draws)
     board = printed(palette.cardboard(draws, base), size, 0.0)
     rounding = draws.uniform(0.0005, 0.004)
     parts = [box(size, rounding=rounding, material=0)]
-    # The second half of all packages shows the same print on front and back, and on both sides.
-    group = SymmetryGroup(fold=2) if draws.chance(0.5) else SymmetryGroup()
-    return Shape(tuple(parts), (board,), group, BOX_RESTS, labels.package(draws, base))
+    # Half of all packages show the same print on front and back, and on both sides.
+    same = draws.chance(0.5)
+    sheet = labels.package(draws, base)
+    return two_fronts(draws, Shape(tuple(parts), (board,), TWOFOLD, BOX_RESTS, sheet), same_print=same)
 
 
 def cracker_box(draws: Draws) -> Shape:

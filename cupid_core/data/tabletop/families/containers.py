@@ -5,11 +5,13 @@ Knows parts and materials; must not know how they are evaluated or seen. All len
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 from cupid_core.data.tabletop import labels, palette
 from cupid_core.data.tabletop.draws import Draws
+from cupid_core.data.tabletop.families.boxes import TWOFOLD, two_fronts
 from cupid_core.data.tabletop.material import Material
 from cupid_core.data.tabletop.print_marks import Picture
 from cupid_core.data.tabletop.shape import Rest, Shape, about, cone, cylinder, revolve, slab, smooth
@@ -28,13 +30,18 @@ def labelled(material: Material, radius: float, low: float, high: float, mapping
 def dressed(
     draws: Draws, body: Material, radius: float, low: float, high: float, *, chance: float = 0.65
 ) -> tuple[Material, SymmetryGroup, Picture | None]:
-    """Give a round body a label (no symmetry left, or twofold) or leave it plain (continuous)."""
+    """Give a round body a label or leave it plain; also says what symmetry the print has."""
     if not draws.chance(chance):
         return palette.patterned(draws, body, about_z=True), ROUND, None
     base = draws.choice((body.colour, palette.bright(draws), palette.grey(draws)), (0.3, 0.5, 0.2))
     sheet = labels.wrap(draws, base)
     group = SymmetryGroup(fold=2) if draws.chance(0.25) else SymmetryGroup()
     return labelled(body, radius, low, high), group, sheet
+
+
+def round_body(draws: Draws, shape: Shape) -> Shape:
+    """A round shape whose print faces any way."""
+    return replace(shape, print_turn=draws.uniform(-math.pi, math.pi))
 
 
 def can(draws: Draws) -> Shape:
@@ -62,7 +69,7 @@ def can(draws: Draws) -> Shape:
             cylinder(radius * 1.02, 3 * rim, (0, 0, -height / 2 + rim * 1.5), rounding=rim, material=1),
             cylinder(radius * 0.93, 2 * rim, (0, 0, height / 2), op="cut", material=1),
         ]
-    return Shape(tuple(parts), (paint, tin), group, STANDING, sheet)
+    return round_body(draws, Shape(tuple(parts), (paint, tin), ROUND, STANDING, sheet, print_symmetry=group))
 
 
 def bottle(draws: Draws) -> Shape:
@@ -97,7 +104,7 @@ def bottle(draws: Draws) -> Shape:
             material=1,
         ),
     )
-    return Shape(parts, (paint, cap), group, STANDING, sheet)
+    return round_body(draws, Shape(parts, (paint, cap), ROUND, STANDING, sheet, print_symmetry=group))
 
 
 def squeeze_bottle(draws: Draws) -> Shape:
@@ -151,13 +158,8 @@ def squeeze_bottle(draws: Draws) -> Shape:
         cone(neck * 0.95, tip, top * 0.45, (0, 0, collar + top * 0.5), rounding=tip * 0.2, material=1),
         cylinder(tip, top * 0.35, (0, 0, height - top * 0.175), rounding=tip * 0.3, material=1),
     )
-    return Shape(
-        parts,
-        (paint, cap),
-        SymmetryGroup(fold=2) if same else SymmetryGroup(),
-        STANDING,
-        labels.sticker(draws, None if draws.chance(0.4) else palette.bright(draws)),
-    )
+    sheet = labels.sticker(draws, None if draws.chance(0.4) else palette.bright(draws))
+    return two_fronts(draws, Shape(parts, (paint, cap), TWOFOLD, STANDING, sheet), same_print=same)
 
 
 def jar(draws: Draws) -> Shape:
@@ -177,7 +179,7 @@ def jar(draws: Draws) -> Shape:
             radius * draws.uniform(0.8, 1.02), lid, (0, 0, (height - lid) / 2), rounding=lid * 0.15, material=1
         ),
     )
-    return Shape(parts, (glass, cap), group, STANDING, sheet)
+    return round_body(draws, Shape(parts, (glass, cap), ROUND, STANDING, sheet, print_symmetry=group))
 
 
 def tube(draws: Draws) -> Shape:
@@ -215,5 +217,6 @@ def tube(draws: Draws) -> Shape:
         ),
     )
     rests = (Rest(0.25), Rest(0.75, about("y", 90)))
-    group = SymmetryGroup(fold=2) if draws.chance(0.4) else SymmetryGroup()
-    return Shape(parts, (skin, cap), group, rests, labels.sticker(draws, palette.any_colour(draws)))
+    same = draws.chance(0.4)
+    sheet = labels.sticker(draws, palette.any_colour(draws))
+    return two_fronts(draws, Shape(parts, (skin, cap), TWOFOLD, rests, sheet), same_print=same)

@@ -50,7 +50,7 @@ def apple(draws: Draws) -> Shape:
         parts.append(
             capsule((0, 0, body * 0.5), (0, 0, body * draws.uniform(1.15, 1.5)), 0.0022, 0.0028, material=1)
         )
-    return Shape(tuple(parts), materials, SECTORS, TUMBLED)
+    return Shape(tuple(parts), materials, ROUND, TUMBLED, print_symmetry=SECTORS)
 
 
 def pear(draws: Draws) -> Shape:
@@ -70,7 +70,7 @@ def pear(draws: Draws) -> Shape:
         capsule((0, 0, high), (0, 0, high + top * draws.uniform(1.3, 1.8)), 0.002, 0.003, material=1),
     )
     rests = (Rest(0.4), Rest(0.6, about("y", 80)))
-    return Shape(parts, materials, SECTORS, rests)
+    return Shape(parts, materials, ROUND, rests, print_symmetry=SECTORS)
 
 
 def lemon(draws: Draws) -> Shape:
@@ -86,7 +86,9 @@ def lemon(draws: Draws) -> Shape:
         ellipsoid((tip, tip, tip * 1.2), (0, 0, long * 0.95), blend=radius * 0.35),
     )
     rests = (Rest(0.2), Rest(0.8, about("y", 90)))
-    return Shape(parts, (skin(draws, colour, palette.near(draws, colour, 0.15)),), SECTORS, rests)
+    return Shape(
+        parts, (skin(draws, colour, palette.near(draws, colour, 0.15)),), ROUND, rests, print_symmetry=SECTORS
+    )
 
 
 def banana(draws: Draws) -> Shape:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from cupid_core.data.tabletop import labels, palette
 from cupid_core.data.tabletop.draws import Draws
-from cupid_core.data.tabletop.families.boxes import BOX_RESTS, printed
+from cupid_core.data.tabletop.families.boxes import BOX_RESTS, TWOFOLD, printed, two_fronts
 from cupid_core.data.tabletop.shape import (
     Rest,
     Shape,
@@ -53,10 +53,11 @@ def milk_carton(draws: Draws) -> Shape:
         slope = (ridge - wall_high, 0.0, deep / 2 - fin)
         start, end = middle, (middle[0] + slope[0] * 0.25, 0.0, middle[2] + slope[2] * 0.25)
         parts.append(capsule(start, end, cap, material=1))
-        group = SymmetryGroup()
-    else:
-        group = SymmetryGroup(fold=2) if draws.chance(0.5) else SymmetryGroup()
-    return Shape(tuple(parts), (board, palette.plastic(draws)), group, BOX_RESTS, labels.package(draws, base))
+        materials = (board, palette.plastic(draws))
+        return Shape(tuple(parts), materials, SymmetryGroup(), BOX_RESTS, labels.package(draws, base))
+    same = draws.chance(0.5)
+    shape = Shape(tuple(parts), (board, palette.plastic(draws)), TWOFOLD, BOX_RESTS, labels.package(draws, base))
+    return two_fronts(draws, shape, same_print=same)
 
 
 def pouch(draws: Draws) -> Shape:
@@ -86,7 +87,8 @@ def pouch(draws: Draws) -> Shape:
         )
     rests = (Rest(0.45), Rest(0.35, about("y", -90)), Rest(0.2, about("y", 90)))
     tiles = {"front": labels.front(draws, base), "back": labels.back(draws, base)}
-    return Shape(tuple(parts), (foil,), SymmetryGroup(), rests, labels.assemble(tiles))
+    shape = Shape(tuple(parts), (foil,), TWOFOLD, rests, labels.assemble(tiles))
+    return two_fronts(draws, shape, same_print=False)
 
 
 def spray_bottle(draws: Draws) -> Shape:

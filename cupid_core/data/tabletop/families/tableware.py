@@ -106,7 +106,7 @@ def bowl(draws: Draws) -> Shape:
     wall = max(draws.uniform(0.025, 0.04), WALL * 0.9) * 2 * radius
     colour = palette.any_colour(draws)
     glaze = palette.ceramic(draws, colour)
-    group = ROUND
+    print_symmetry = ROUND
     if draws.chance(0.35):  # speckled enamel: the specks repeat in sectors, so the claimed symmetry holds
         change: dict[str, Any] = {
             "pattern": "speckle",
@@ -114,7 +114,7 @@ def bowl(draws: Draws) -> Shape:
             "frequency": 5.0,
         }
         glaze = replace(glaze, **change, amount=draws.uniform(0.1, 0.3))
-        group = SymmetryGroup(fold=10)
+        print_symmetry = SymmetryGroup(fold=10)
     else:
         glaze = palette.patterned(draws, glaze, about_z=True)
     belly = draws.uniform(0.6, 0.9)
@@ -123,7 +123,7 @@ def bowl(draws: Draws) -> Shape:
         parts.append(cylinder(foot * 0.9, wall, (0, 0, -wall * 0.4), rounding=wall * 0.2))
     inside = replace(glaze, colour=palette.any_colour(draws)) if draws.chance(0.35) else glaze
     rests = (Rest(0.88), Rest(0.12, about("x", 180)))
-    return Shape(tuple(parts), (glaze, inside), group, rests)
+    return Shape(tuple(parts), (glaze, inside), ROUND, rests, print_symmetry=print_symmetry)
 
 
 def plate(draws: Draws) -> Shape:
