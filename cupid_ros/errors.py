@@ -95,6 +95,24 @@ class OutOfMemoryError(WorkerError):
     code = "out_of_memory"
 
 
+class MissingTransformError(InputError):
+    """TF does not say where the camera was in the fixed frame when the image was taken."""
+
+    code = "missing_transform"
+
+
+class NotActiveError(CupidError):
+    """Something is asked of the node that only an active one does."""
+
+    code = "not_active"
+
+
+class NodeFailedError(CupidError):
+    """A callback of the node raised an error that is none of ours."""
+
+    code = "node_failed"
+
+
 class BagError(InputError):
     """A bag cannot be read or written."""
 

@@ -17,11 +17,12 @@ from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.rectify import check_camera
 from cupid_core.types import DepthMap
+from cupid_ros.convert.bridge import decode_by_cv_bridge
 from cupid_ros.convert.camera import read_camera
 from cupid_ros.convert.depth import read_depth
 from cupid_ros.convert.detections import Detection, read_detections
 from cupid_ros.convert.header import Stamped, read_header
-from cupid_ros.convert.image import Pixels, read_compressed, read_image, read_label_values
+from cupid_ros.convert.image import Pixels, is_read_here, read_compressed, read_image, read_label_values
 from cupid_ros.errors import ImageSizeError, NoObjectsError, StampMismatchError
 
 _SECOND_NS = 1_000_000_000
@@ -83,7 +84,7 @@ def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) ->
     """
     config = config or RosInputConfig()
     stamped = read_header(messages.image)
-    image = read_pixels(messages.image).rgb()
+    image = _colours(messages.image)
     height, width = image.shape[:2]
     camera = None
     if messages.camera_info is not None:
@@ -102,6 +103,12 @@ def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) ->
 def read_pixels(message: Any) -> Pixels:
     """Pixels of an image, raw or compressed."""
     return read_image(message) if hasattr(message, "encoding") else read_compressed(message)
+
+
+def _colours(message: Any) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB; encodings that are not ours go to cv_bridge where it is installed."""
+    decoded = None if is_read_here(message) else decode_by_cv_bridge(message)
+    return read_pixels(message).rgb() if decoded is None else decoded
 
 
 def _depth(

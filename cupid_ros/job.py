@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -76,6 +76,7 @@ class SceneRequest:
         samples: hypotheses for each object.
         refine: move placed objects so that they meet depth and mask better.
         overlay: draw what was found on the image.
+        early_poses: tell the poses before there are meshes.
     """
 
     camera: CameraValues | None = None
@@ -87,6 +88,7 @@ class SceneRequest:
     samples: int = 1
     refine: bool = False
     overlay: bool = False
+    early_poses: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class MakeCupidJob:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         cupid = Cupid.from_pretrained(self.checkpoint, device=device, dtype=dtype, config=config)
-        return CupidJob(cupid, build_segmenter(config.perception.segmenter, device=device))
+        return CupidJob(cupid, build_segmenter(config.perception.segmenter, device=device), device)
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,12 @@ class CupidJob:
     Attributes:
         cupid: the networks.
         segmenter: makes masks of boxes.
+        device: of the networks.
     """
 
     cupid: Cupid
     segmenter: Segmenter
+    device: str = "cpu"
 
     def __call__(
         self, request: SceneRequest, pixels: Pixels, on_progress: OnProgress, cancelled: Cancelled
@@ -160,11 +164,13 @@ class CupidJob:
             seed=request.seed,
             samples=request.samples,
             refine=request.refine,
+            early_poses=request.early_poses,
             on_progress=on_progress,
             cancelled=cancelled,
         )
         record = SceneRecord.of(scene, self._overlay(scene) if request.overlay else None)
-        return SceneRecord(record.objects, {**lost, **record.failures}, record.overlay, record.timings_s)
+        failures = {**lost, **record.failures}
+        return replace(record, failures=failures, gpu_memory_mb=_gpu_memory_mb(torch.device(self.device)))
 
     def _masks(
         self, image: NDArray[np.uint8], labels: NDArray[Any] | None, request: SceneRequest
@@ -190,6 +196,15 @@ class CupidJob:
 
     def _overlay(self, scene: SceneReconstruction) -> NDArray[np.uint8]:
         return draw_overlay(view_scene(scene, self.cupid.config.report.longest_px), scene.objects)
+
+
+def _gpu_memory_mb(device: torch.device) -> float | None:
+    """The most that was allocated since the last call; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    most = torch.cuda.max_memory_allocated(device) / 2**20
+    torch.cuda.reset_peak_memory_stats(device)
+    return most
 
 
 def _apart(masks: dict[int, NDArray[Any]], lost: dict[int, CupidError]) -> dict[int, NDArray[Any]]:

@@ -44,8 +44,9 @@ _CODING = (
 class MessageTypes(Protocol):
     """Makes messages; one for rosbags, one for rclpy.
 
-    An implementation fills what is not given with zeros, and brings numpy arrays and lists into the form its
-    classes want (rosbags: numpy arrays; rclpy: `array.array` for sequences, numpy arrays for fixed sizes).
+    An implementation fills what is not given with the defaults of the type (zeros, mostly), and brings numpy
+    arrays and lists into the form its classes want (rosbags: numpy arrays; rclpy: `array.array` for sequences,
+    numpy arrays for fixed sizes).
     """
 
     def make(self, name: str, /, **fields: Any) -> Any:
@@ -111,6 +112,7 @@ class BagMessageTypes:
                 f"{name} has no field {sorted(unknown)}; it has {sorted(described)}.",
                 cure="Use message packages of the same version on both sides.",
             )
+        fields = {**_DEFAULTS.get(name, {}), **fields}
         values = {
             key: _as_declared(fields[key], kind) if key in fields else self._zero(kind)
             for key, kind in described.items()
@@ -181,6 +183,8 @@ class BagMessageTypes:
         return [self._zero((inner_form, inner)) for _ in range(count)]
 
 
+# Defaults that the definitions have and rosbags does not know.
+_DEFAULTS: dict[str, dict[str, Any]] = {"geometry_msgs/msg/Quaternion": {"w": 1.0}}
 _NUMBERS: dict[str, Any] = {
     "bool": np.bool_, "byte": np.uint8, "char": np.uint8, "octet": np.uint8,
     **{f"{sign}int{bits}": np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)},

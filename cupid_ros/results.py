@@ -94,12 +94,14 @@ class SceneRecord:
         failures: why others are missing, by number.
         overlay: (H, W, 3) uint8, the undistorted image with outlines, axes and names; None where not asked for.
         timings_s: seconds of each step.
+        gpu_memory_mb: the most that was allocated on the GPU; None on a CPU.
     """
 
     objects: tuple[ObjectRecord, ...]
     failures: Mapping[int, CupidError] = field(default_factory=dict)
     overlay: NDArray[np.uint8] | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    gpu_memory_mb: float | None = None
 
     @classmethod
     def of(cls, scene: SceneReconstruction, overlay: NDArray[np.uint8] | None = None) -> SceneRecord:
@@ -123,6 +125,7 @@ class Observation:
         failures: why others are missing, by id.
         overlay: as in `SceneRecord`.
         timings_s: seconds of each step.
+        gpu_memory_mb: as in `SceneRecord`.
     """
 
     stamp_ns: int
@@ -131,3 +134,4 @@ class Observation:
     failures: Mapping[str, CupidError] = field(default_factory=dict)
     overlay: NDArray[np.uint8] | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    gpu_memory_mb: float | None = None

@@ -9,10 +9,11 @@ Nothing here waits: the engine (`Worker`, or `InProcess`) does the work, `collec
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,80 +25,20 @@ from cupid_core.reconstruct.progress import OnProgress
 from cupid_ros.convert.camera import same_camera
 from cupid_ros.convert.detections import Detection
 from cupid_ros.convert.header import Stamped
-from cupid_ros.errors import NoObjectsError
+from cupid_ros.errors import InvalidMessageError, NoObjectsError
+from cupid_ros.feedback import OnFeedback, tells_feedback
 from cupid_ros.identity import Identities, Target
 from cupid_ros.intake import CameraFrame
 from cupid_ros.job import CameraValues, SceneRequest
-from cupid_ros.results import ObjectRecord, Observation, SceneRecord
-from cupid_ros.tickets import Engine, Ticket
+from cupid_ros.orders import Failed, Order
+from cupid_ros.results import ObjectRecord, Observation
+from cupid_ros.server_stats import ServerStats
+from cupid_ros.tickets import Engine
+
+__all__ = ["PRESETS", "Failed", "Order", "Server"]
 
 # Preset -> hypotheses for each object, and whether the pose is refined.
 PRESETS: dict[str, tuple[int, bool]] = {"fast": (1, False), "normal": (1, True), "best": (4, True)}
-
-
-@dataclass(frozen=True, eq=False)
-class Order:
-    """A request under way.
-
-    Attributes:
-        ticket: of the engine.
-        stamped: of the image.
-        targets: objects that were asked for, by number.
-        refused: why others were not, by id.
-    """
-
-    ticket: Ticket
-    stamped: Stamped
-    targets: Mapping[int, Target]
-    refused: Mapping[str, CupidError] = field(default_factory=dict)
-
-    def outcome(self) -> Observation | CupidError:
-        """What came of it, with the ids of the detections; the ticket is done."""
-        result = self.ticket.outcome()
-        if isinstance(result, CupidError):
-            return result
-        assert isinstance(result, SceneRecord)
-        return Observation(
-            stamp_ns=self.stamped.stamp_ns,
-            frame_id=self.stamped.frame_id,
-            objects=tuple(_named(item, self.targets[item.number]) for item in result.objects),
-            failures={
-                **self.refused,
-                **{self.targets[number].id: error for number, error in result.failures.items()},
-            },
-            overlay=result.overlay,
-            timings_s=result.timings_s,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Failed:
-    """A request that gave nothing.
-
-    Attributes:
-        order: what was asked for.
-        error: why.
-    """
-
-    order: Order
-    error: CupidError
-
-
-@dataclass
-class ServerStats:
-    """Counters since the start.
-
-    Attributes:
-        frames: offered.
-        problems: left out of frames, newest code.
-        camera_changes: times that CameraInfo became another one.
-        last_error: code and text of the newest error; empty where there was none.
-    """
-
-    frames: int = 0
-    problems: int = 0
-    camera_changes: int = 0
-    last_error: str = ""
 
 
 class Server:
@@ -105,13 +46,14 @@ class Server:
 
     Args:
         engine: does the work.
-        config: mode, preset, what is remembered.
+        config: mode, preset, what is remembered; may be replaced at any time.
+        stats: counters to go on with; new ones where None.
     """
 
-    def __init__(self, engine: Engine, config: RosConfig | None = None) -> None:
+    def __init__(self, engine: Engine, config: RosConfig | None = None, stats: ServerStats | None = None) -> None:
         self.engine = engine
         self.config = config or RosConfig()
-        self.stats = ServerStats()
+        self.stats = stats or ServerStats()
         self._identities = Identities(self.config.tracking)
         self._records: OrderedDict[str, tuple[Stamped, ObjectRecord]] = OrderedDict()
         self._tried: OrderedDict[str, None] = OrderedDict()
@@ -131,7 +73,8 @@ class Server:
         """
         with self._lock:
             self._look_at(frame)
-            if self.config.mode != "continuous":
+            asked = any(order.asked and order.ticket.started is None for order in self._orders)
+            if self.config.mode != "continuous" or asked:
                 return None
             # Objects of an order that waits are asked for again: the engine drops the older order.
             busy = {
@@ -145,7 +88,7 @@ class Server:
                 for target in self._targets
                 if target.id not in busy and (self.config.update_poses or target.id not in self._tried)
             ]
-            return self._order(wanted, preset="", deadline_s=None, on_progress=None) if wanted else None
+            return self._order(wanted, preset="", deadline_s=None) if wanted else None
 
     def request(
         self,
@@ -155,6 +98,7 @@ class Server:
         preset: str = "",
         deadline_s: float | None = None,
         on_progress: OnProgress | None = None,
+        on_feedback: OnFeedback | None = None,
     ) -> Order:
         """Reconstruct objects of the newest frame.
 
@@ -164,10 +108,16 @@ class Server:
             preset: "fast", "normal" or "best"; empty takes the settings'.
             deadline_s: seconds from now; None takes the settings'.
             on_progress: called from another thread.
+            on_feedback: the same in ids, with all poses known by now; called from another thread.
 
         Raises:
+            InvalidMessageError: there is no such preset, or the deadline is no time.
             NoObjectsError: there is no frame, or none of the objects is in it.
         """
+        if preset not in ("", *PRESETS):
+            raise InvalidMessageError(f"The preset is '{preset[:40]}'.", cure=f"Use one of {', '.join(PRESETS)}.")
+        if deadline_s is not None and not 0.0 < deadline_s < math.inf:
+            raise InvalidMessageError(f"The deadline is {deadline_s} s.", cure="Use more than 0 seconds.")
         with self._lock:
             if self._frame is None:
                 raise NoObjectsError("No image has come yet.", cure="Check the image topic and its QoS.")
@@ -181,7 +131,10 @@ class Server:
                     f"Objects {missing or 'of any id'} are not in the newest image; it has {seen}.",
                     cure="Ask for ids that the detector gives now.",
                 )
-            return self._order(wanted, preset=preset, deadline_s=deadline_s, on_progress=on_progress)
+            if on_feedback is not None:
+                ids_of = {target.number: target.id for target in wanted}
+                on_progress = tells_feedback(on_feedback, self._frame.stamped, ids_of, on_progress)
+            return self._order(wanted, preset=preset, deadline_s=deadline_s, on_progress=on_progress, asked=True)
 
     def collect(self) -> list[Observation | Failed]:
         """What is done since the last call, in the order in which it was ordered; never waits."""
@@ -227,6 +180,15 @@ class Server:
             self._identities.clear()
             return numbers
 
+    def drop(self) -> None:
+        """Cancel what is open, and let go of the newest frame and of all objects."""
+        with self._lock:
+            orders, self._orders = self._orders, []
+            self._frame, self._camera, self._targets, self._refused = None, None, [], {}
+            self.clear()
+        for order in orders:
+            self.engine.cancel(order.ticket)
+
     def close(self) -> None:
         """Close the engine."""
         self.engine.close()
@@ -245,7 +207,13 @@ class Server:
             self._note(problem)
 
     def _order(
-        self, wanted: Iterable[Target], *, preset: str, deadline_s: float | None, on_progress: OnProgress | None
+        self,
+        wanted: Iterable[Target],
+        *,
+        preset: str,
+        deadline_s: float | None,
+        on_progress: OnProgress | None = None,
+        asked: bool = False,
     ) -> Order:
         assert self._frame is not None
         targets = {target.number: target for target in wanted}
@@ -260,9 +228,10 @@ class Server:
             samples=samples,
             refine=refine,
             overlay=self.config.output.overlay,
+            early_poses=on_progress is not None,
         )
         ticket = self.engine.submit(request, _pixels(self._frame), deadline_s=deadline_s, on_progress=on_progress)
-        order = Order(ticket, self._frame.stamped, targets, dict(self._refused))
+        order = Order(ticket, self._frame.stamped, targets, dict(self._refused), asked)
         self._orders.append(order)
         return order
 
@@ -282,8 +251,7 @@ class Server:
             self._note(error)
 
     def _note(self, error: CupidError) -> None:
-        self.stats.problems += 1
-        self.stats.last_error = f"[{error.code}] {error}"
+        self.stats.note(error)
 
 
 def _pixels(frame: CameraFrame) -> dict[str, NDArray[Any]]:
@@ -293,7 +261,3 @@ def _pixels(frame: CameraFrame) -> dict[str, NDArray[Any]]:
     if frame.labels is not None:
         pixels["labels"] = frame.labels
     return pixels
-
-
-def _named(item: ObjectRecord, target: Target) -> ObjectRecord:
-    return replace(item, id=target.id, class_id=target.class_id, score=target.score)

@@ -50,6 +50,7 @@ class WorkerStats:
         ready: the process has its networks.
         pid: of the process; None where there is none.
         latencies_s: from submission to result, of the newest results.
+        start_error: why the last start of a process failed; None since one was ready.
     """
 
     submitted: int = 0
@@ -63,6 +64,7 @@ class WorkerStats:
     ready: bool = False
     pid: int | None = None
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    start_error: CupidError | None = None
 
 
 class Worker:
@@ -241,15 +243,25 @@ class Worker:
         word, *rest = message
         if word == "ready":
             child.ready, self._start_failed = True, False
+            with self._lock:
+                self._stats.start_error = None
         elif word == "broken":
             self._start_failed = True
             self._lose_child(rest[0], answer_waiting=True)
         elif rest[0] == self._number and self._running is not None:
             if word == "progress":
-                self._running.report(Progress(rest[1], rest[2]))
+                self._tell(self._running, rest[1])
             else:
                 self._answer(self._running, rest[1])
                 self._running = None
+
+    @staticmethod
+    def _tell(ticket: Ticket, progress: Progress) -> None:
+        try:
+            ticket.report(progress)
+        except Exception:  # noqa: BLE001 - logged
+            # Whoever listens must not cost the process its networks.
+            _log.exception("worker: who listens to progress raised an error")
 
     def _answer(self, ticket: Ticket, outcome: Any) -> None:
         failed = isinstance(outcome, CupidError)
@@ -302,6 +314,8 @@ class Worker:
         if child is not None:
             if not child.ready:
                 self._start_failed = True
+                with self._lock:
+                    self._stats.start_error = error
             child.kill()
         for ticket in (running, waiting):
             if ticket is not None:

@@ -94,9 +94,9 @@ def _answer(job: Job, connection: Connection[Any, Any], cancelled: Any, memory: 
     def on_progress(progress: Progress) -> None:
         nonlocal said
         now = time.monotonic()
-        # Ends of stages are always told; in between no more than anybody can read.
-        if progress.fraction in (0.0, 1.0) or now - said > _PROGRESS_PAUSE_S:
-            connection.send(("progress", number, progress.stage, progress.fraction))
+        # Ends of stages and poses are always told; in between no more than anybody can read.
+        if progress.poses or progress.fraction in (0.0, 1.0) or now - said > _PROGRESS_PAUSE_S:
+            connection.send(("progress", number, progress))
             said = now
 
     def is_cancelled() -> bool:

@@ -35,9 +35,25 @@ class RosWorkerConfig(Settings):
     )
 
 
+class RosTopicsConfig(Settings):
+    """Names of what the node subscribes to; relative ones follow its namespace, and all can be remapped.
+
+    An input that is named is waited for, so that no object loses its scale because depth came late.
+    """
+
+    image: str = setting("image", "name", "Colour image; names that end in /compressed carry CompressedImage.")
+    camera_info: str = setting("camera_info", "name", "CameraInfo of the image; - for none.")
+    depth: str = setting("-", "name", "Depth aligned to the image, raw or /compressedDepth; - for none.")
+    labels: str = setting("-", "name", "Label image; - for none.")
+    detections: str = setting("detections", "name", "Detection2DArray; - for none, then labels must be there.")
+
+
 class RosInputConfig(Settings):
     """What comes in, and how it is brought together (`cupid_ros.server`)."""
 
+    sync_queue: int = setting(
+        20, "count", "Messages of each topic that wait for those that belong to them.", ge=1, le=1000
+    )
     sync_slop_s: float = setting(
         0.02, "s", "Stamps of image, depth, labels and detections may differ by this.", ge=0.0, le=10.0
     )
@@ -111,6 +127,7 @@ class RosConfig(Settings):
     update_poses: bool = setting(
         False, "switch", "Continuous: reconstruct known objects again when they are seen again."
     )
+    topics: RosTopicsConfig = RosTopicsConfig()
     worker: RosWorkerConfig = RosWorkerConfig()
     input: RosInputConfig = RosInputConfig()
     tracking: RosTrackingConfig = RosTrackingConfig()

@@ -18,11 +18,13 @@ from cupid_core.image.masks import mask_from_alpha, mask_from_array
 from cupid_core.image.rectify import rectify
 from cupid_core.image.rgb import to_rgb8
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct.early import pose_up_to_scale
 from cupid_core.reconstruct.frame import Frame
 from cupid_core.reconstruct.method import Request, reconstruct_views
-from cupid_core.reconstruct.progress import Cancelled, OnProgress, Run
+from cupid_core.reconstruct.progress import Cancelled, ObjectPose, OnProgress, Run
 from cupid_core.reconstruct.results import Reconstruction, SceneReconstruction
 from cupid_core.reconstruct.several import reconstruct_frame
+from cupid_core.reconstruct.steps import Draw
 from cupid_core.reconstruct.view import ObjectView, look_at
 from cupid_core.types import DepthMap
 
@@ -93,7 +95,7 @@ class Cupid:
             seed: the same seed gives the same result.
             samples: hypotheses to draw; all are returned, best first.
             pose_only: stop after stage 1 and the pose; hypotheses then have no mesh.
-            on_progress: called with stage and fraction.
+            on_progress: called with stage and fraction, and once with the pose, up to scale, long before the mesh.
             cancelled: asked often; True stops.
 
         Returns:
@@ -110,7 +112,7 @@ class Cupid:
         with run.stage("crop"):
             view = self._view(image, mask, camera, occlusion, depth)
         request = Request(seed=seed, samples=samples, pose_only=pose_only)
-        (result,) = reconstruct_views(self.networks, [view], self.config, request, run)
+        (result,) = reconstruct_views(self.networks, [view], self.config, request, run, pose_of=_pose_of_view)
         if isinstance(result, CupidError):
             raise result
         return result
@@ -134,7 +136,8 @@ class Cupid:
             CancelledError: the caller wanted to stop.
         """
         request = Request(seed=seed, samples=samples, pose_only=pose_only)
-        return reconstruct_views(self.networks, views, self.config, request, Run(on_progress, cancelled))
+        run = Run(on_progress, cancelled)
+        return reconstruct_views(self.networks, views, self.config, request, run, pose_of=_pose_of_view)
 
     def reconstruct_scene(
         self,
@@ -148,6 +151,7 @@ class Cupid:
         seed: int = 0,
         samples: int = 1,
         refine: bool = False,
+        early_poses: bool = False,
         on_progress: OnProgress | None = None,
         cancelled: Cancelled | None = None,
     ) -> SceneReconstruction:
@@ -163,6 +167,8 @@ class Cupid:
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
             refine: move the placed objects so that they meet depth and mask better; never the shape.
+            early_poses: tell `on_progress` once for each object where it stands, long before there is a mesh; in
+                metres where depth or a known size gives them by then. Costs 0.1 to 0.3 s per object on a CPU.
             on_progress: called with stage and fraction.
             cancelled: asked often; True stops.
 
@@ -176,7 +182,7 @@ class Cupid:
         run = Run(on_progress, cancelled)
         with run.stage("crop"):
             frame = Frame.of(image, masks, names=names, camera=camera, depth=depth, sizes_m=longest_sides_m)
-        request = Request(seed=seed, samples=samples)
+        request = Request(seed=seed, samples=samples, early_poses=early_poses)
         return reconstruct_frame(self.networks, frame, self.config, request, run, refine=refine)
 
     def _view(
@@ -207,3 +213,7 @@ class Cupid:
             occlusion = None if occlusion is None else frame.labels == 2
             rgb, depth, camera = frame.image, frame.depth, frame.camera
         return look_at(rgb, visible, self.config, camera=camera, occlusion=occlusion, depth=depth)
+
+
+def _pose_of_view(draw: Draw) -> ObjectPose:
+    return pose_up_to_scale(draw, draw.view)

@@ -15,6 +15,7 @@ import torch
 from cupid_core.config import CupidConfig
 from cupid_core.errors import CupidError, InputError
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct.early import PoseOf, first_draws
 from cupid_core.reconstruct.judge import judge
 from cupid_core.reconstruct.progress import Run
 from cupid_core.reconstruct.results import Hypothesis, Reconstruction
@@ -40,11 +41,13 @@ class Request:
         seed: the same seed gives the same result for the same view, whatever else is in the batch.
         samples: hypotheses for each view.
         pose_only: stop when the pose is known; no mesh.
+        early_poses: of a scene: progress tells where each object stands before there are meshes.
     """
 
     seed: int = 0
     samples: int = 1
     pose_only: bool = False
+    early_poses: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -57,7 +60,13 @@ class Request:
 
 @torch.inference_mode()
 def reconstruct_views(
-    networks: NetworkBundle, views: Sequence[ObjectView], config: CupidConfig, request: Request, run: Run
+    networks: NetworkBundle,
+    views: Sequence[ObjectView],
+    config: CupidConfig,
+    request: Request,
+    run: Run,
+    *,
+    pose_of: PoseOf | None = None,
 ) -> list[Reconstruction | CupidError]:
     """Objects from their views, all through the networks together.
 
@@ -67,6 +76,7 @@ def reconstruct_views(
         config: of all steps.
         request: seed, number of hypotheses, how far to go.
         run: told about progress; collects timings.
+        pose_of: makes what progress tells of the poses before there are meshes; None tells none.
 
     Returns:
         For each view its hypotheses, best first, or the error of its first draw where no draw gave any.
@@ -82,6 +92,8 @@ def reconstruct_views(
         items = draw_structures(networks, condition, structure_sampler, seeds, on_step)
     with run.stage("pose"):
         items = solve_cameras(items, views, config)
+        if pose_of is not None and run.on_progress is not None:
+            run.report("pose", 1.0, tuple(pose_of(draw) for draw in first_draws(items, views, config)))
     meshes: list[TriangleMesh | CupidError | None] = [None] * len(items)
     posed = [item for item in items if isinstance(item, Draw)]
     if posed and not request.pose_only:

@@ -12,8 +12,35 @@ from cupid_core.errors import CancelledError
 
 if TYPE_CHECKING:  # this module is also read by processes that do without torch
     from cupid_core.sampling.solver import OnStep, Step
+    from cupid_core.types import ScaleSource
 
 STAGES = ("crop", "encode", "structure", "pose", "appearance", "decode", "measure", "place")
+
+
+@dataclass(frozen=True)
+class ObjectPose:
+    """Where an object stands, told before its mesh is there; plain numbers, which cross the border of a process.
+
+    It comes from the voxels of stage 1: the final pose, measured with the mesh and perhaps refined, differs
+    from it, and with several hypotheses may be that of another one.
+
+    Attributes:
+        id: of the object in the request; the row of the view where objects have no ids.
+        quat_xyzw: rotation of T_camera_object.
+        translation: of T_camera_object; metres, or canonical units where the source is UNKNOWN.
+        covariance: 36 numbers, row by row, of x, y, z, rx, ry, rz in the camera frame, in that unit and radians.
+        scale: metres per canonical unit; 1 where the source is UNKNOWN.
+        scale_source: where the scale comes from.
+        scale_std: its standard deviation, same unit; NaN where the source is UNKNOWN.
+    """
+
+    id: int
+    quat_xyzw: tuple[float, ...]
+    translation: tuple[float, ...]
+    covariance: tuple[float, ...]
+    scale: float
+    scale_source: ScaleSource
+    scale_std: float
 
 
 @dataclass(frozen=True)
@@ -23,10 +50,12 @@ class Progress:
     Attributes:
         stage: one of `STAGES`.
         fraction: finished share of the stage, 0 to 1.
+        poses: of the objects whose pose has become known with this report; each is told once.
     """
 
     stage: str
     fraction: float
+    poses: tuple[ObjectPose, ...] = ()
 
 
 OnProgress = Callable[[Progress], None]
@@ -49,8 +78,8 @@ class Run:
     cancelled: Cancelled | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
 
-    def report(self, stage: str, fraction: float) -> None:
-        """Tell how far a stage is.
+    def report(self, stage: str, fraction: float, poses: tuple[ObjectPose, ...] = ()) -> None:
+        """Tell how far a stage is, and which poses are known by it.
 
         Raises:
             CancelledError: the caller wants to stop.
@@ -58,7 +87,7 @@ class Run:
         if self.cancelled is not None and self.cancelled():
             raise CancelledError(f"Stopped during '{stage}' as asked.", cure="Start again.")
         if self.on_progress is not None:
-            self.on_progress(Progress(stage, fraction))
+            self.on_progress(Progress(stage, fraction, poses))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnStep]:

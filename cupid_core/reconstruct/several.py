@@ -5,8 +5,9 @@ Knows the order of the steps; every step lives in its own room.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from cupid_core.config import CupidConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct.early import pose_in_frame
 from cupid_core.reconstruct.frame import Frame
 from cupid_core.reconstruct.method import Request, reconstruct_views
 from cupid_core.reconstruct.placing import place_object
-from cupid_core.reconstruct.progress import Run
+from cupid_core.reconstruct.progress import ObjectPose, Run
 from cupid_core.reconstruct.results import PlacedObject, Reconstruction, SceneReconstruction
+from cupid_core.reconstruct.steps import Draw
 from cupid_core.reconstruct.view import guessed_camera, look_at
 from cupid_core.scene.occlusion import occlusion_masks
 
@@ -46,7 +49,8 @@ def reconstruct_frame(
     hidden = occlusion_masks(frame.labels, frame.depth, config.placement)
     known = frame.camera is not None
     camera = frame.camera or agreed_camera(networks, frame, hidden, config, request, run)
-    found = _reconstruct(networks, replace(frame, camera=camera), hidden, config, request, run)
+    told = frame if request.early_poses else None
+    found = _reconstruct(networks, replace(frame, camera=camera), hidden, config, request, run, told=told)
     placed: list[PlacedObject] = []
     failures: dict[int, CupidError] = {}
     with run.stage("place"):
@@ -105,8 +109,13 @@ def _reconstruct(
     config: CupidConfig,
     request: Request,
     run: Run,
+    *,
+    told: Frame | None = None,
 ) -> Found:
-    """All objects through the networks, as many at once as the settings allow."""
+    """All objects through the networks, as many at once as the settings allow.
+
+    Progress tells the poses as they are in the frame `told`; none where it is None.
+    """
     ids = frame.ids()
     views = [
         look_at(
@@ -122,8 +131,15 @@ def _reconstruct(
     each = max(1, config.reconstruct.batch // request.samples)
     results: list[Reconstruction | CupidError] = []
     for start in range(0, len(views), each):
-        results += reconstruct_views(networks, views[start : start + each], config, request, run)
+        pose_of = None if told is None else partial(_pose, told, ids[start:], config)
+        batch = views[start : start + each]
+        results += reconstruct_views(networks, batch, config, request, run, pose_of=pose_of)
     return dict(zip(ids, results, strict=True))
+
+
+def _pose(frame: Frame, ids: Sequence[int], config: CupidConfig, draw: Draw) -> ObjectPose:
+    """What progress tells of the draw of one of these objects."""
+    return pose_in_frame(frame, draw, ids[draw.view], config)
 
 
 def _placed(

@@ -1,13 +1,43 @@
-"""Message types of a distribution, and observations to publish; both made once."""
+"""Message types of a distribution, observations to publish, and a robot where there is a ROS 2."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 from box_objects import box_record
+from tiny_networks import sparse_checkpoint, tiny_checkpoint
 
 from cupid_ros.errors import WorkerDiedError
 from cupid_ros.messages import BagMessageTypes
 from cupid_ros.results import Observation
+
+if TYPE_CHECKING:
+    from robot import Robot
+
+
+__all__ = ["sparse_checkpoint", "tiny_checkpoint"]
+
+
+_figures = pytest.StashKey[list[str]]()
+Tell = Callable[[str], None]
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Keeps a figure for the end of the run."""
+    lines = request.config.stash.setdefault(_figures, [])
+    return lambda text: lines.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the tests of this folder have measured."""
+    if lines := config.stash.get(_figures, []):
+        terminalreporter.section("figures of the ROS layer")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +54,45 @@ def seen() -> Observation:
         objects=(box_record(3), box_record(4), box_record(5, metric=False)),
         failures={"6": WorkerDiedError("It died.", cure="Ask again.")},
     )
+
+
+@pytest.fixture(scope="session")
+def ros() -> Iterator[None]:
+    """ROS 2 with DDS on loopback only and a domain of its own; skips where it is not there."""
+    why = "there is no ROS 2 here with this package built: source its workspace (docs/ros.md, 'Build')"
+    for package in ("rclpy", "cupid_ros.msg", "message_filters", "tf2_ros", "vision_msgs"):
+        pytest.importorskip(package, reason=why)
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    before = dict(os.environ)
+    os.environ.update(loopback(os.getpid()))
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    yield
+    rclpy.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def robot(ros: None) -> Iterator[Robot]:
+    from robot import Robot
+
+    it = Robot()
+    yield it
+    it.close()
+
+
+def loopback(number: int) -> dict[str, str]:
+    """Environment in which DDS stays on this machine, for every vendor."""
+    return {
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOCALHOST_ONLY": "1" if os.environ.get("ROS_DISTRO") == "humble" else "0",
+        "ROS_DOMAIN_ID": str(1 + number % 100),
+        "CYCLONEDDS_URI": (
+            "<CycloneDDS><Domain Id='any'><General><Interfaces><NetworkInterface name='lo' multicast='false'/>"
+            "</Interfaces><AllowMulticast>false</AllowMulticast></General><Discovery>"
+            "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>"
+            "<Peers><Peer Address='127.0.0.1'/></Peers></Discovery></Domain></CycloneDDS>"
+        ),
+    }

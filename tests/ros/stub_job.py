@@ -8,7 +8,7 @@ import numpy as np
 from box_objects import box_record
 
 from cupid_core.errors import CupidError
-from cupid_core.reconstruct.progress import Cancelled, OnProgress, Progress
+from cupid_core.reconstruct.progress import Cancelled, ObjectPose, OnProgress, Progress
 from cupid_core.types import ScaleSource
 from cupid_ros.errors import NoObjectsError
 from cupid_ros.job import SceneRequest
@@ -34,9 +34,14 @@ def boxes(request: SceneRequest, pixels: Pixels, on_progress: OnProgress, cancel
         K = np.eye(3) if request.camera is None else np.array(request.camera.K).reshape(3, 3)
         place = np.linalg.solve(K, np.array([columns.mean(), rows.mean(), 1.0])) * z
         record = box_record(number, metric=metric)
-        objects.append(
-            replace(record, translation=place, scale_source=ScaleSource.SENSOR if metric else ScaleSource.UNKNOWN)
-        )
+        source = ScaleSource.SENSOR if metric else ScaleSource.UNKNOWN
+        pose = ObjectPose(
+            number, tuple(record.quat_xyzw), tuple(place), tuple(record.covariance.reshape(-1)),
+            record.scale, source, record.scale_std,
+        )  # fmt: skip
+        if request.early_poses:
+            on_progress(Progress("pose", 1.0, (pose,)))
+        objects.append(replace(record, translation=place, scale_source=source))
     overlay = np.array(pixels["image"]) if request.overlay else None
     return SceneRecord(tuple(objects), failures, overlay, {"structure": 0.0})
 

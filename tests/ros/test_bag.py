@@ -152,7 +152,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(tmp_path: Path, types:
         if topic == DEPTH and time_ns < START + STEP:
             message.step = 3  # the first depth image
         if topic == COLOUR and time_ns > START + 2 * STEP:
-            message.encoding = "bayer_rggb8"  # the last image
+            message.encoding = "rggb"  # the last image
     done = replay(write(tmp_path / "in", types, items), tmp_path / "out", types)
     assert dict(done.problems) == {"image_size": 1, "unsupported_encoding": 1}
     sources = [

@@ -73,6 +73,20 @@ def test_progress_reaches_the_caller(worker: Worker) -> None:
     assert heard == [Progress("structure", 0.0)]
 
 
+def test_every_pose_reaches_the_caller(worker: Worker) -> None:
+    heard: list[Progress] = []
+    answer(worker.submit({"do": "poses"}, NONE, on_progress=heard.append))
+    assert [pose.id for progress in heard for pose in progress.poses] == list(range(20))
+
+
+def test_who_listens_badly_costs_nobody_the_process(worker: Worker) -> None:
+    def broken(progress: Progress) -> None:
+        raise RuntimeError("the listener is broken")
+
+    pid = answer(worker.submit({"do": "pid"}, NONE))
+    assert answer(worker.submit({"do": "pid"}, NONE, on_progress=broken)) == pid
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cupid_core.errors import CancelledError, CheckpointError, CupidError
-from cupid_core.reconstruct.progress import Cancelled, OnProgress, Progress
+from cupid_core.reconstruct.progress import Cancelled, ObjectPose, OnProgress, Progress
+from cupid_core.types import ScaleSource
 from cupid_ros.tickets import Job, Pixels
 
 
@@ -32,6 +33,13 @@ def play(request: dict[str, Any], pixels: Pixels, on_progress: OnProgress, cance
     """Do what the request says."""
     word = request["do"]
     on_progress(Progress("structure", 0.0))
+    if word == "poses":  # many in a row: a pose is told however fast it follows
+        for number in range(20):
+            pose = ObjectPose(
+                number, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0,) * 36, 1.0, ScaleSource.SENSOR, 0.1
+            )
+            on_progress(Progress("pose", 0.5, (pose,)))
+        return word
     if word == "sum":
         return {
             name: (int(np.asarray(image).astype(np.int64).sum()), image.shape) for name, image in pixels.items()

@@ -1,0 +1,84 @@
+"""A known object in the place of the networks, and the image of it through a lens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from box_objects import box_record
+
+from cupid_core.config import CupidConfig
+from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.distortion import Distortion
+from cupid_core.image.rectify import rectify
+from cupid_core.perception.segmenters import build_segmenter
+from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.results import PlacedObject, Reconstruction, SceneReconstruction
+from cupid_core.render.raycast import render_mesh
+from cupid_core.types import TriangleMesh
+from cupid_ros.convert.transforms import pose_of
+from cupid_ros.job import CupidJob
+
+TRUTH = box_record(1)
+LENSES = {
+    "none": None,
+    "plumb_bob": Distortion("plumb_bob", (-0.25, 0.08, 0.002, -0.001, 0.0)),
+    "equidistant": Distortion("equidistant", (-0.02, 0.003, 0.0, 0.0)),
+}
+
+
+@dataclass(frozen=True)
+class KnowsTheTruth:
+    """Stands for the networks: sees the rectified image and answers with the object as it is."""
+
+    config: CupidConfig
+
+    def reconstruct_scene(self, image: Any, masks: Mapping[int, Any], **given: Any) -> SceneReconstruction:
+        labels = np.zeros(image.shape[:2], np.int32)
+        for number, mask in masks.items():
+            labels[np.asarray(mask)] = number
+        straight = rectify(image, given["camera"], labels=labels, depth=given["depth"])
+        assert straight.labels is not None and given["depth"] is not None
+        placed = tuple(self._placed(number) for number in masks)
+        return SceneReconstruction(placed, {}, straight.camera, True, straight.image, straight.labels, {})
+
+    @staticmethod
+    def _placed(number: int) -> PlacedObject:
+        return PlacedObject(
+            number, "box", cast("Reconstruction", None), true_mesh(), True, pose_of(TRUTH), torch.eye(6),
+            TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std, TRUTH.quality,
+        )  # fmt: skip
+
+
+def make_golden_job() -> CupidJob:
+    """Everything of the real job but its networks."""
+    config = CupidConfig()
+    return CupidJob(cast("Cupid", KnowsTheTruth(config)), build_segmenter(config.perception.segmenter))
+
+
+def seen_through(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and depth (mm) of the true object as the lens sees it: a pixel's ray in a finer pinhole drawing."""
+    fine = replace(camera, distortion=None).resize(4 * camera.width, 4 * camera.height)
+    drawn = render_mesh(true_mesh(), pose_of(TRUTH), fine)
+    px = fine.project(camera.rays()).round().long().numpy()
+    inside = ((px >= 0) & (px < [fine.width, fine.height])).all(axis=-1)
+    column, row = np.where(inside[..., None], px, 0)[..., 0], np.where(inside[..., None], px, 0)[..., 1]
+    labels = (drawn.mask[row, column] & inside).astype(np.uint8)
+    depth = np.where(labels == 1, np.nan_to_num(drawn.depth[row, column]) * 1000, 0).astype(np.uint16)
+    return labels, depth
+
+
+def true_mesh() -> TriangleMesh:
+    assert TRUTH.colours is not None
+    vertices, colours = torch.from_numpy(TRUTH.vertices).float(), torch.from_numpy(TRUTH.colours)
+    return TriangleMesh(vertices, torch.from_numpy(TRUTH.faces), colours)
+
+
+def camera_with(lens: str) -> Camera:
+    """A camera of 320 x 240 pixels with one of `LENSES`."""
+    return Camera.from_parameters(
+        fx=300.0, fy=303.0, cx=155.0, cy=123.0, width=320, height=240, distortion=LENSES[lens]
+    )
