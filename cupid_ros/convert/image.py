@@ -115,6 +115,11 @@ def read_compressed(message: Any) -> Pixels:
     return _decoded(data)
 
 
+def is_read_here(message: Any) -> bool:
+    """Whether `read_image` or `read_compressed` knows the encoding."""
+    return not hasattr(message, "encoding") or str(message.encoding) in _ENCODINGS
+
+
 def read_depth_values(pixels: Pixels) -> NDArray[Any]:
     """(H, W) uint16 millimetres or float32 metres of a depth image.
 

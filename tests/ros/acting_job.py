@@ -40,6 +40,21 @@ def make_actor() -> Job:
 
 
 @dataclass(frozen=True)
+class MakeActorLate:
+    """Takes its time to load.
+
+    Attributes:
+        seconds: of it.
+    """
+
+    seconds: float
+
+    def __call__(self) -> Job:
+        time.sleep(self.seconds)
+        return act
+
+
+@dataclass(frozen=True)
 class MakeActorWhenThere:
     """Fails to load until a file is there.
 

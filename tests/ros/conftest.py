@@ -85,9 +85,10 @@ def robot(ros: None) -> Iterator[Robot]:
 
 def loopback(number: int) -> dict[str, str]:
     """Environment in which DDS stays on this machine, for every vendor."""
+    humble = {"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {}
     return {
+        **humble,
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_LOCALHOST_ONLY": "1" if os.environ.get("ROS_DISTRO") == "humble" else "0",
         "ROS_DOMAIN_ID": str(1 + number % 100),
         "CYCLONEDDS_URI": (
             "<CycloneDDS><Domain Id='any'><General><Interfaces><NetworkInterface name='lo' multicast='false'/>"

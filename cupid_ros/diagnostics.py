@@ -1,0 +1,172 @@
+"""How the node is, as diagnostic_msgs/DiagnosticArray: rates, latencies, the queue, the worker, what went wrong.
+
+Knows counters and messages, no topics and no node; the clock is handed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cupid_ros.convert.header import Stamped, make_header
+from cupid_ros.messages import MessageTypes
+from cupid_ros.server_stats import ServerStats
+from cupid_ros.worker import WorkerStats
+
+OK, WARN, ERROR = 0, 1, 2
+# Normal when images come faster than objects are made.
+_HARMLESS = {"superseded", "cancelled"}
+_HOLD_S = 10.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """One diagnostic_msgs/DiagnosticStatus.
+
+    Attributes:
+        name: of the part.
+        level: 0 fine, 1 warning, 2 error.
+        message: one line.
+        values: figures and texts, by name.
+    """
+
+    name: str
+    level: int
+    message: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_diagnostics(types: MessageTypes, statuses: Sequence[Status], stamp_ns: int, *, node: str) -> Any:
+    """diagnostic_msgs/DiagnosticArray.
+
+    Args:
+        types: makes messages.
+        statuses: of the parts of the node.
+        stamp_ns: now, of the ROS clock.
+        node: name that stands before the parts.
+    """
+    return types.make(
+        "diagnostic_msgs/msg/DiagnosticArray",
+        header=make_header(types, Stamped(stamp_ns, "")),
+        status=[
+            types.make(
+                "diagnostic_msgs/msg/DiagnosticStatus",
+                level=item.level,
+                name=f"{node}: {item.name}",
+                message=item.message,
+                hardware_id="cupid",
+                values=[
+                    types.make("diagnostic_msgs/msg/KeyValue", key=key, value=value)
+                    for key, value in item.values.items()
+                ],
+            )
+            for item in statuses
+        ],
+    )
+
+
+class ProblemWatch:
+    """Which problems are new, from counters that only grow.
+
+    Args:
+        stats: with the counters.
+        clock: seconds.
+    """
+
+    def __init__(self, stats: ServerStats, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stats, self._clock = stats, clock
+        self._counts: Counter[str] = Counter()
+        self._seen: dict[str, float] = {}
+
+    def status(self, state: str) -> Status:
+        """What went wrong in the last ten seconds, and how often everything did since the start.
+
+        Args:
+            state: of the node's life.
+        """
+        now, counts = self._clock(), Counter(self._stats.codes)
+        for code in counts - self._counts:
+            self._seen[code] = now
+        self._counts = counts
+        recent = [code for code, at in self._seen.items() if now - at <= _HOLD_S and code not in _HARMLESS]
+        texts = dict(self._stats.texts)
+        return Status(
+            name="problems",
+            level=WARN if recent else OK,
+            message=f"[{recent[-1]}] {texts.get(recent[-1], '')}" if recent else state,
+            values={
+                "state": state,
+                "frames": str(self._stats.frames),
+                "camera changes": str(self._stats.camera_changes),
+                "last error": self._stats.last_error,
+                **{f"count of {code}": str(count) for code, count in sorted(counts.items())},
+            },
+        )
+
+
+class Rates:
+    """How often something happens, from counters that only grow.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._before: Mapping[str, int] = {}
+        self._at = clock()
+
+    def of(self, counts: Mapping[str, int]) -> dict[str, float]:
+        """Times per second since the last call, of each counter."""
+        now, before = self._clock(), self._before
+        seconds = max(now - self._at, 1e-9)
+        self._before, self._at = dict(counts), now
+        return {name: max(0, count - before.get(name, 0)) / seconds for name, count in counts.items()}
+
+
+def inputs_status(rates_hz: Mapping[str, float], missing: Mapping[str, str]) -> Status:
+    """Of what comes in.
+
+    Args:
+        rates_hz: messages per second of each input, and of whole frames.
+        missing: inputs that are waited for, with their topics.
+    """
+    waits = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
+    return Status(
+        name="inputs",
+        level=WARN if missing else OK,
+        message=f"waiting for {waits}" if missing else "receiving",
+        values={f"{name} [Hz]": f"{rate:.1f}" for name, rate in rates_hz.items()},
+    )
+
+
+def worker_status(stats: WorkerStats, gpu_memory_mb: float | None = None) -> Status:
+    """Of the process with the networks.
+
+    Args:
+        stats: its counters.
+        gpu_memory_mb: the most it has used for a request; None on a CPU.
+    """
+    latencies = np.array(stats.latencies_s)
+    p50, p99 = np.percentile(latencies, (50, 99)) if len(latencies) else (np.nan, np.nan)
+    failed = stats.start_error
+    level = OK if stats.ready else WARN if failed is None else ERROR
+    told = "ready" if stats.ready else "starting" if failed is None else f"[{failed.code}] {failed}"
+    counts = ("submitted", "done", "failed", "late", "cancelled", "superseded", "restarts", "waiting")
+    return Status(
+        name="worker",
+        level=level,
+        message=told,
+        values={
+            "pid": str(stats.pid),
+            **{name: str(getattr(stats, name)) for name in counts},
+            "latency p50 [s]": f"{p50:.3f}",
+            "latency p99 [s]": f"{p99:.3f}",
+            "GPU memory [MB]": "none" if gpu_memory_mb is None else f"{gpu_memory_mb:.0f}",
+        },
+    )

@@ -1,0 +1,193 @@
+"""Subscriptions, and the messages of one image brought together by their stamps; knows topics, no contents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import message_filters
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from cupid_core.config.ros import RosConfig, RosTopicsConfig
+from cupid_core.errors import ConfigError, CupidError
+from cupid_ros.convert.header import read_header
+from cupid_ros.errors import InvalidMessageError, StampMismatchError
+from cupid_ros.intake import FrameMessages
+from cupid_ros.rclpy_messages import message_class
+
+NONE = "-"
+_JUMP_NS = 1_000_000_000
+_SILENT_S = 5.0
+_DEPTH = 5
+_FIXED_TYPES = {
+    "camera_info": "sensor_msgs/msg/CameraInfo",
+    "detections": "vision_msgs/msg/Detection2DArray",
+}
+_COMPRESSED = ("/compressed", "/compressedDepth")
+
+OnFrame = Callable[[FrameMessages], None]
+OnProblem = Callable[[CupidError], None]
+
+
+def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
+    """Role -> name, of the inputs that are used.
+
+    Raises:
+        ConfigError: no image, or nothing that says where the objects are.
+    """
+    wanted = {role: name for role, name in topics.model_dump().items() if name not in ("", NONE)}
+    if "image" not in wanted:
+        raise ConfigError("ros.topics.image is empty.", cure="Name the topic of the colour image.")
+    if "detections" not in wanted and "labels" not in wanted:
+        raise ConfigError(
+            "Neither ros.topics.detections nor ros.topics.labels names a topic.",
+            cure="Name one of them: something must say where the objects are.",
+        )
+    return wanted
+
+
+class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
+    """A subscription as a filter that lets only messages with a usable stamp through.
+
+    A message with a broken stamp would raise inside the synchroniser.
+
+    Args:
+        node: an rclpy node.
+        topic: name, perhaps relative; one that ends in /compressed carries CompressedImage.
+        role: image, camera_info, depth, labels or detections.
+        on_problem: told what is wrong with a stamp.
+        group: callback group.
+
+    Attributes:
+        topic: with its namespace.
+        count: messages so far.
+        newest_ns: stamp of the newest; None before the first.
+        heard: `time.monotonic` of the newest; None before the first.
+        on_jump_back: called before a message whose stamp is older than that of the one before it.
+    """
+
+    def __init__(self, node: Any, topic: str, role: str, on_problem: OnProblem, group: Any) -> None:
+        super().__init__()
+        self.topic = str(node.resolve_topic_name(topic))
+        self.count = 0
+        self.newest_ns: int | None = None
+        self.heard: float | None = None
+        self.on_jump_back: Callable[[], None] = lambda: None
+        self._on_problem = on_problem
+        image = "CompressedImage" if self.topic.endswith(_COMPRESSED) else "Image"
+        kind = message_class(_FIXED_TYPES.get(role, f"sensor_msgs/msg/{image}"))
+        self.subscription = node.create_subscription(
+            kind,
+            topic,
+            self._take,
+            # That of sensor data, in a profile of its own: rclpy writes overrides into it.
+            QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
+            callback_group=group,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _take(self, message: Any) -> None:
+        self.count += 1
+        self.heard = time.monotonic()
+        try:
+            stamp_ns = read_header(message).stamp_ns
+            if stamp_ns < 0:
+                raise InvalidMessageError(f"The stamp on {self.topic} is negative.", cure="Set it to the time.")
+        except CupidError as error:
+            self._on_problem(error)
+            return
+        if self.newest_ns is not None and stamp_ns < self.newest_ns - _JUMP_NS:
+            self.on_jump_back()
+        self.newest_ns = stamp_ns
+        self.signalMessage(message)
+
+
+class Inputs:
+    """Everything that the node subscribes to.
+
+    Args:
+        node: an rclpy node.
+        config: topics, and how they are brought together.
+        on_frame: gets the messages of each image; must not raise, and return at once.
+        on_problem: told what cannot be used.
+        group: callback group in which one callback runs at a time.
+
+    Attributes:
+        inlets: by role.
+        frames: images with everything that belongs to them, so far.
+
+    Raises:
+        ConfigError: see `wanted_topics`.
+        UnknownMessageError: a message package is not installed.
+    """
+
+    def __init__(
+        self, node: Any, config: RosConfig, *, on_frame: OnFrame, on_problem: OnProblem, group: Any
+    ) -> None:
+        self._node, self._config = node, config
+        self._on_frame, self._on_problem = on_frame, on_problem
+        self.frames = 0
+        self._frames_before = 0
+        self._counts_at_frame: dict[str, int] = {}
+        self.inlets = {
+            role: Inlet(node, name, role, on_problem, group) for role, name in wanted_topics(config.topics).items()
+        }
+        self._gather()
+        for inlet in self.inlets.values():
+            inlet.on_jump_back = self._begin_again
+
+    def close(self) -> None:
+        """End the subscriptions, and let go of the messages that wait."""
+        for inlet in self.inlets.values():
+            inlet.callbacks.clear()
+            self._node.destroy_subscription(inlet.subscription)
+        self.inlets = {}
+
+    def counts(self) -> dict[str, int]:
+        """Messages of each input so far, and whole frames."""
+        return {**{role: inlet.count for role, inlet in self.inlets.items()}, "frames": self.frames}
+
+    def silent(self) -> dict[str, str]:
+        """Inputs that have said nothing for five seconds, or never, with their topics."""
+        late = time.monotonic() - _SILENT_S
+        return {
+            role: inlet.topic for role, inlet in self.inlets.items() if inlet.heard is None or inlet.heard < late
+        }
+
+    def check(self) -> None:
+        """Tell if all inputs come and do not belong together; to be called once a second."""
+        quiet, self._frames_before = self.frames == self._frames_before, self.frames
+        counts = self.counts()
+        if not quiet or any(counts[role] == self._counts_at_frame.get(role, 0) for role in self.inlets):
+            return
+        self._counts_at_frame = counts
+        stamps = ", ".join(f"{role} {inlet.newest_ns}" for role, inlet in self.inlets.items())
+        self._on_problem(
+            StampMismatchError(
+                f"No two inputs are within {self._config.input.sync_slop_s:g} s; newest stamps [ns]: {stamps}.",
+                cure="Copy the header of the image, or raise ros.input.sync_slop_s or sync_queue.",
+            )
+        )
+
+    def _gather(self) -> None:
+        """A new synchroniser, with nothing waiting in it."""
+        for inlet in self.inlets.values():
+            inlet.callbacks.clear()
+            inlet.newest_ns = None
+        # Stamps must differ by less than its slop, and equal ones are always meant.
+        synchroniser = message_filters.ApproximateTimeSynchronizer(
+            list(self.inlets.values()), self._config.input.sync_queue, self._config.input.sync_slop_s + 1e-6
+        )
+        synchroniser.registerCallback(self._take_all)
+
+    def _begin_again(self) -> None:
+        """A bag that starts again, or a clock that was set: what waits would keep everything newer out."""
+        self._node.get_logger().info("stamps jumped back: what waited for its image is dropped")
+        self._gather()
+
+    def _take_all(self, *messages: Any) -> None:
+        self.frames += 1
+        self._counts_at_frame = self.counts()
+        self._on_frame(FrameMessages(**dict(zip(self.inlets, messages, strict=True))))

@@ -1,0 +1,311 @@
+"""The lifecycle node: brings messages to `cupid_ros.server`, and what it answers to topics; a shell round it.
+
+Callbacks convert, ask the server, and return; a worker process computes, and a guard condition wakes the node when
+something is done. Configure loads the networks, activate subscribes, deactivate lets go of images and objects,
+cleanup of the process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import tf2_ros
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNodeMixin, TransitionCallbackReturn
+from rclpy.node import Node
+
+from cupid_core.errors import CupidError
+from cupid_core.geometry.se3 import SE3
+from cupid_ros.convert.header import Stamped
+from cupid_ros.diagnostics import ProblemWatch, Rates, inputs_status, make_diagnostics, worker_status
+from cupid_ros.errors import (
+    NodeFailedError,
+    NotActiveError,
+    SupersededError,
+    WorkerClosedError,
+    WorkerStartError,
+)
+from cupid_ros.fixed_frame import look_up_camera
+from cupid_ros.inputs import Inputs, wanted_topics
+from cupid_ros.intake import FrameMessages, read_frame
+from cupid_ros.job import MakeCupidJob
+from cupid_ros.node_parameters import NodeParameters
+from cupid_ros.object_services import ObjectServices
+from cupid_ros.outputs import Outputs
+from cupid_ros.rclpy_messages import RclpyMessageTypes
+from cupid_ros.reconstruct_action import ReconstructAction
+from cupid_ros.server import Failed, Server
+from cupid_ros.server_stats import ServerStats
+from cupid_ros.tickets import MakeJob
+from cupid_ros.worker import Worker
+
+NAME = "recon_node"
+_DIAGNOSTICS_S = 1.0
+_TF_MEMORY_S = 10.0
+
+
+class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
+    """See the module.
+
+    Args:
+        make_job: loads what the worker runs; the networks that the parameters name where None.
+        given: for `rclpy.node.Node`.
+    """
+
+    def __init__(self, *, make_job: MakeJob | None = None, **given: Any) -> None:
+        Node.__init__(self, NAME, **given)
+        # Reentrant, so that the state can be asked for while the networks are loaded.
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self.types = RclpyMessageTypes()
+        self.stats = ServerStats()
+        self._make_job = make_job
+        self._settings = NodeParameters(self)
+        self._worker: Worker | None = None
+        self._server: Server | None = None
+        self._inputs: Inputs | None = None
+        self._outputs: Outputs | None = None
+        self._tf: tuple[tf2_ros.Buffer, tf2_ros.TransformListener] | None = None
+        self._gpu_memory_mb: float | None = None
+        self._closing = threading.Event()
+        self._publishing, self._changing = threading.Lock(), threading.Lock()
+        self._watch, self._rates = ProblemWatch(self.stats), Rates()
+        self._input_group = MutuallyExclusiveCallbackGroup()
+        answers = ReentrantCallbackGroup()
+        self._done = self.create_guard_condition(
+            partial(self._guarded, self.publish_results), MutuallyExclusiveCallbackGroup()
+        )
+        self._action = ReconstructAction(
+            self, self.types, server=self._active_server, publish=self.publish_results, group=answers
+        )
+        ObjectServices(self, self.types, server=self._active_server, take_away=self._take_away, group=answers)
+        self._told = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # A steady clock: a simulation that stands still has news of its node all the same.
+        self.create_timer(
+            _DIAGNOSTICS_S,
+            partial(self._guarded, self._tell),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+        if hasattr(self, "add_pre_set_parameters_callback"):  # from Iron on; sees what the ranges refuse
+            self.add_pre_set_parameters_callback(self._look_at_changes)
+        self.add_on_set_parameters_callback(self._change)
+
+    def on_configure(self, state: Any) -> Any:
+        """Read the parameters, start the worker and wait for its networks; fails where they cannot be loaded."""
+        return self._transition("configure", self._configure, undo=self._release)
+
+    def on_activate(self, state: Any) -> Any:
+        """Publish and subscribe."""
+        return self._transition("activate", self._begin, undo=self._end)
+
+    def on_deactivate(self, state: Any) -> Any:
+        """Stop; images, requests and objects are dropped, the networks stay loaded."""
+        return self._transition("deactivate", self._end, undo=self._end)
+
+    def on_cleanup(self, state: Any) -> Any:
+        """End the worker, and with it what it holds of memory and GPU."""
+        return self._transition("clean up", self._release, undo=self._release)
+
+    def on_shutdown(self, state: Any) -> Any:
+        """As deactivate and cleanup."""
+        return self._transition("shut down", self._release, undo=self._release)
+
+    def on_error(self, state: Any) -> Any:
+        """After a defect of ours: everything is let go, and the node can be configured again."""
+        return self._transition("recover", self._release, undo=lambda: None)
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Let go of everything; goals are answered first, as long as the executor spins.
+
+        Args:
+            seconds: to wait for that at most.
+        """
+        self._closing.set()
+        with self._changing:  # a transition that is under way ends first
+            self._release()
+        end = time.monotonic() + seconds
+        while self._action.busy and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def destroy_node(self) -> None:
+        """End the action server too."""
+        self._action.destroy()
+        super().destroy_node()
+
+    def note_problem(self, error: CupidError) -> None:
+        """Count an error for the diagnostics, and log it."""
+        self.stats.note(error)
+        self.get_logger().warning(f"[{error.code}] {error}", throttle_duration_sec=1.0)
+
+    def publish_results(self) -> None:
+        """Publish what the server has ready; safe from any thread."""
+        with self._publishing:
+            server, outputs = self._server, self._outputs
+            if server is None:
+                return
+            for result in server.collect():
+                if isinstance(result, Failed):
+                    if not isinstance(result.error, SupersededError):
+                        self.get_logger().info(f"[{result.error.code}] {result.error}", throttle_duration_sec=1.0)
+                    continue
+                self._gpu_memory_mb = result.gpu_memory_mb
+                if outputs is not None:
+                    outputs.publish(result, server.config.output)
+
+    def _transition(self, name: str, work: Callable[[], None], *, undo: Callable[[], None]) -> Any:
+        """Carry out a transition: what goes wrong is told, undone, and can be tried again."""
+        with self._changing:
+            try:
+                work()
+            except CupidError as error:
+                undo()
+                self.stats.note(error)
+                self.get_logger().error(f"could not {name}: [{error.code}] {error}")
+                return TransitionCallbackReturn.FAILURE
+            except Exception as error:  # noqa: BLE001 - the outermost callback; rclpy would swallow it silently
+                self._note_defect(error)
+                return TransitionCallbackReturn.ERROR
+            return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        closed = WorkerClosedError("The node is being shut down.", cure="Start it again.")
+        config = self._settings.config()
+        wanted_topics(config.ros.topics)
+        if self._closing.is_set():
+            raise closed
+        worker = Worker(self._make_job or MakeCupidJob.of(config), config.ros.worker)
+        self._worker, self._server = worker, Server(worker, config.ros, self.stats)
+        late = time.monotonic() + config.ros.worker.startup_s
+        while not (stats := worker.stats()).ready:
+            if stats.start_error is not None:
+                raise stats.start_error
+            if self._closing.wait(0.02):
+                raise closed
+            if time.monotonic() > late:
+                raise WorkerStartError("The worker did not get ready.", cure="Raise ros.worker.startup_s.")
+
+    def _begin(self) -> None:
+        server = self._configured_server()
+        self._outputs = Outputs(
+            self,
+            self.types,
+            server.config.output,
+            look_up_camera=self._look_up_camera,
+            on_problem=self.note_problem,
+        )
+        if server.config.output.fixed_frame:
+            self._listen_to_tf()
+        self._inputs = Inputs(
+            self,
+            server.config,
+            on_frame=partial(self._guarded, self._take_frame),
+            on_problem=self.note_problem,
+            group=self._input_group,
+        )
+
+    def _end(self) -> None:
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            inputs.close()
+        if self._server is not None:
+            self._server.drop()
+        with self._publishing:
+            outputs, self._outputs = self._outputs, None
+        if outputs is not None:
+            outputs.close()
+        tf, self._tf = self._tf, None
+        if tf is not None:
+            tf[1].unregister()
+
+    def _release(self) -> None:
+        self._end()
+        with self._publishing:
+            server, self._server, self._worker = self._server, None, None
+        if server is not None:
+            server.close()
+
+    def _take_frame(self, messages: FrameMessages) -> None:
+        server = self._active_server()
+        order = server.offer(read_frame(messages, server.config.input))
+        if order is not None:
+            order.ticket.future.add_done_callback(lambda _: self._done.trigger())
+
+    def _configured_server(self) -> Server:
+        if self._server is None:
+            raise NotActiveError("The node is not configured.", cure="Configure and activate it.")
+        return self._server
+
+    def _active_server(self) -> Server:
+        if self._inputs is None:
+            raise NotActiveError("The node is not active.", cure="Configure and activate it.")
+        return self._configured_server()
+
+    def _take_away(self, numbers: Collection[int]) -> None:
+        with self._publishing:
+            if self._outputs is not None and self._server is not None:
+                now = Stamped(self.get_clock().now().nanoseconds, "")
+                self._outputs.take_away(numbers, now, self._server.config.output)
+
+    def _look_at_changes(self, changes: list[Any]) -> list[Any]:
+        try:
+            self._settings.changed(changes)
+        except CupidError as error:
+            self.note_problem(error)
+        return changes
+
+    def _change(self, changes: list[Any]) -> Any:
+        """What the server reads from its settings acts at once, the rest when the node is configured again."""
+        try:
+            config = self._settings.accept(changes)
+        except CupidError as error:
+            return SetParametersResult(successful=False, reason=f"[{error.code}] {error}")
+        if self._server is not None:
+            self._server.config = config.ros
+        return SetParametersResult(successful=True)
+
+    def _listen_to_tf(self) -> tf2_ros.Buffer:
+        if self._tf is None:
+            # As long as a request may take, TF must remember where the camera was.
+            memory_s = self._configured_server().config.worker.deadline_s + _TF_MEMORY_S
+            buffer = tf2_ros.Buffer(cache_time=Duration(seconds=memory_s))
+            self._tf = buffer, tf2_ros.TransformListener(buffer, self)
+        return self._tf[0]
+
+    def _look_up_camera(self, fixed_frame: str, stamped: Stamped) -> SE3:
+        return look_up_camera(self._listen_to_tf(), fixed_frame, stamped)
+
+    def _tell(self) -> None:
+        """Publish the diagnostics."""
+        statuses = [self._watch.status(str(self._state_machine.current_state[1]))]
+        worker, inputs = self._worker, self._inputs
+        if worker is not None:
+            statuses.append(worker_status(worker.stats(), self._gpu_memory_mb))
+        if inputs is not None:
+            inputs.check()
+            statuses.append(inputs_status(self._rates.of(inputs.counts()), inputs.silent()))
+        now_ns = self.get_clock().now().nanoseconds
+        name = self.get_fully_qualified_name().lstrip("/")
+        self._told.publish(make_diagnostics(self.types, statuses, now_ns, node=name))
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """The outermost callback: an error is told, and the node lives on."""
+        try:
+            work(*arguments)
+        except CupidError as error:
+            self.note_problem(error)
+        except Exception as error:  # noqa: BLE001 - rclpy would end the node
+            self._note_defect(error)
+
+    def _note_defect(self, error: Exception) -> None:
+        self.get_logger().error(traceback.format_exc())
+        text = f"{type(error).__name__}: {error}."
+        self.stats.note(NodeFailedError(text, cure="This is a defect: report it with the log of the node."))

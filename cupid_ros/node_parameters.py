@@ -1,0 +1,110 @@
+"""The settings as parameters of a node: declared with their ranges, checked as a whole at every change.
+
+Knows rclpy's parameters and the settings, not what they do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.parameter import Parameter as RosParameter
+
+from cupid_core.config import CupidConfig
+from cupid_core.config.ros_parameters import Parameter, from_parameters, parameters
+from cupid_core.errors import ConfigError
+
+_LARGEST_INTEGER = 2**63 - 1
+
+
+class NodeParameters:
+    """The settings of a node.
+
+    A value from a parameter file that is out of range does not end the node: the default stands in its place, and
+    `config` refuses until somebody sets a good one.
+
+    Args:
+        node: an rclpy node, on which nothing is declared yet.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+        self._refused: dict[str, str] = {}
+        # rclpy shows what a file or the command line gave only for parameters that are declared.
+        given: dict[str, Any] = {name: item.value for name, item in node._parameter_overrides.items()}
+        self._names = [item.name for item in parameters(CupidConfig())]
+        for item in parameters(CupidConfig()):
+            self._declare(item, given.get(item.name, item.value))
+        sections = set(CupidConfig.model_fields)
+        self._unknown = [name for name in given if name.split(".")[0] in sections and name not in set(self._names)]
+
+    def config(self) -> CupidConfig:
+        """The settings to work with.
+
+        Raises:
+            ConfigError: a file or the command line gave a value out of range that nobody has set right since, or a
+                name that is none.
+        """
+        if self._unknown:
+            return from_parameters(CupidConfig, {self._unknown[0]: 0})
+        if self._refused:
+            raise ConfigError(" ".join(self._refused.values()), cure="Set it right, then configure again.")
+        return self.changed()
+
+    def changed(self, changes: Iterable[Any] = ()) -> CupidConfig:
+        """The settings as they are, and as changes would make them.
+
+        Args:
+            changes: parameters of rclpy; those that are no settings are left alone.
+
+        Raises:
+            ConfigError: a value is out of range, or contradicts another one.
+        """
+        values = {name: self._node.get_parameter(name).value for name in self._names}
+        values.update({item.name: item.value for item in changes if item.name in values})
+        return from_parameters(CupidConfig, values)
+
+    def accept(self, changes: Iterable[Any]) -> CupidConfig:
+        """`changed`, for what is being set now: what a file got wrong is right from now on.
+
+        Raises:
+            ConfigError: as `changed`.
+        """
+        changes = list(changes)
+        config = self.changed(changes)
+        for item in changes:
+            self._refused.pop(item.name, None)
+        return config
+
+    def _declare(self, item: Parameter, value: Any) -> None:
+        self._node.declare_parameter(item.name, item.value, _descriptor(item), ignore_override=True)
+        # A YAML file says 60 where 60.0 is meant.
+        value = float(value) if isinstance(item.value, float) and type(value) is int else value
+        if value == item.value and type(value) is type(item.value):
+            return
+        try:
+            from_parameters(CupidConfig, {item.name: value})
+        except ConfigError as error:
+            self._refused[item.name] = str(error)
+            return
+        (done,) = self._node.set_parameters([RosParameter(item.name, value=value)])
+        if not done.successful:
+            self._refused[item.name] = f"{item.name} is {value!r}: {done.reason}"
+
+
+def _descriptor(item: Parameter) -> Any:
+    """Range and words of a parameter; bounds that are excluded stand in the words, and `config` keeps them."""
+    given: dict[str, Any] = {}
+    bounded = item.low is not None or item.high is not None
+    if bounded and type(item.value) is int:
+        low, high = item.low if item.low is not None else -_LARGEST_INTEGER, item.high or _LARGEST_INTEGER
+        given["integer_range"] = [IntegerRange(from_value=int(low), to_value=int(high))]
+    elif bounded:
+        low = -sys.float_info.max if item.low is None else item.low
+        high = sys.float_info.max if item.high is None else item.high
+        given["floating_point_range"] = [FloatingPointRange(from_value=low, to_value=high)]
+    return ParameterDescriptor(
+        name=item.name, description=item.description, additional_constraints=item.constraints, **given
+    )

@@ -1,0 +1,84 @@
+"""The process of the node: starts it, spins it, and ends it in order; knows signals and executors, no messages."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import rclpy
+import torch
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from cupid_ros.node import ReconNode
+from cupid_ros.tickets import MakeJob
+
+_THREADS = 4
+# The spinning thread looks this often whether it is to end.
+_LOOK_S = 0.2
+
+
+def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    Signals are handled here and not by rclpy, whose handlers end the context at once: an open goal would get no
+    answer.
+
+    Args:
+        arguments: of the command line; those of the process where None.
+        make_job: see `ReconNode`.
+
+    Returns:
+        0.
+    """
+    # Here torch only converts; waking threads for that costs more than it brings. The worker has its own.
+    torch.set_num_threads(1)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    node = ReconNode(make_job=make_job)
+    with spinning(node, ended.set):
+        ended.wait()
+        node.close()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+@contextmanager
+def spinning(node: ReconNode, on_end: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Spin a node in a thread of its own, which has ended afterwards.
+
+    Args:
+        node: on no other executor.
+        on_end: called when it ends, also by itself because somebody shut the context down.
+    """
+    executor = MultiThreadedExecutor(num_threads=_THREADS)
+    executor.add_node(node)
+    stop = threading.Event()
+    thread = threading.Thread(target=_spin, args=(executor, node, stop, on_end), name="cupid-spin")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        executor.wake()
+        thread.join()
+        executor.shutdown()
+
+
+def _spin(
+    executor: MultiThreadedExecutor, node: ReconNode, stop: threading.Event, on_end: Callable[[], None]
+) -> None:
+    """Spin until told to stop; what rclpy raises (a transition that is none, a client that is gone) is logged."""
+    while not stop.is_set() and rclpy.ok():
+        try:
+            executor.spin_once(timeout_sec=_LOOK_S)
+        except ExternalShutdownException:
+            break
+        except Exception as error:  # noqa: BLE001 - the outermost loop
+            node.get_logger().error(f"{type(error).__name__}: {error}")
+    on_end()

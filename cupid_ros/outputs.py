@@ -1,0 +1,213 @@
+"""Publishers: everything that is told about an observation; knows topics and QoS, no requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from cupid_core.config.ros import RosOutputConfig
+from cupid_core.errors import CupidError
+from cupid_core.geometry.se3 import SE3
+from cupid_ros.convert.cloud import make_point_cloud
+from cupid_ros.convert.header import Stamped
+from cupid_ros.convert.image import make_image
+from cupid_ros.convert.markers import make_markers
+from cupid_ros.convert.objects import make_detections_3d, make_object_array
+from cupid_ros.convert.planning import make_collision_object
+from cupid_ros.convert.transforms import make_transforms, object_frame
+from cupid_ros.errors import UnknownMessageError
+from cupid_ros.messages import MessageTypes
+from cupid_ros.rclpy_messages import message_class
+from cupid_ros.results import ObjectRecord, Observation
+
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+# One message for each object of an image.
+_MANY_LATCHED = QoSProfile(
+    depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+
+# Topic -> type and QoS.
+_TOPICS = {
+    "cupid/objects": ("cupid_ros/msg/ObjectArray", LATCHED),
+    "/tf": ("tf2_msgs/msg/TFMessage", _RELIABLE),
+    "/tf_static": ("tf2_msgs/msg/TFMessage", LATCHED),
+    "cupid/markers": ("visualization_msgs/msg/MarkerArray", LATCHED),
+    "cupid/detections": ("vision_msgs/msg/Detection3DArray", LATCHED),
+    "cupid/overlay": ("sensor_msgs/msg/Image", LATCHED),
+    "cupid/points": ("sensor_msgs/msg/PointCloud2", _MANY_LATCHED),
+    "collision_object": ("moveit_msgs/msg/CollisionObject", _RELIABLE),
+}
+
+LookUpCamera = Callable[[str, Stamped], SE3]
+"""(fixed frame, image) -> T_fixed_camera, or a MissingTransformError."""
+
+
+class Outputs:
+    """Publishes observations.
+
+    Publishers are made at once, so that subscribers have found them before the first object is there; one that a
+    change of the settings asks for is made with its first message. All end with `close`.
+
+    Args:
+        node: an rclpy node.
+        types: makes messages.
+        config: what will be published.
+        look_up_camera: asks TF, for objects in a fixed frame.
+        on_problem: told what could not be published.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        types: MessageTypes,
+        config: RosOutputConfig,
+        *,
+        look_up_camera: LookUpCamera,
+        on_problem: Callable[[CupidError], None],
+    ) -> None:
+        self._node, self._types = node, types
+        self._look_up_camera, self._on_problem = look_up_camera, on_problem
+        self._publishers: dict[str, Any] = {}
+        self._static: dict[str, Any] = {}
+        self._in_scene: dict[str, ObjectRecord] = {}
+        for topic in _wanted(config):
+            try:
+                self._publisher(topic)
+            except UnknownMessageError as error:
+                on_problem(error)
+
+    def publish(self, seen: Observation, config: RosOutputConfig) -> None:
+        """Publish everything about an image; what cannot be made is told, and the rest goes out."""
+        steps: list[tuple[bool, Callable[[Observation, RosOutputConfig], None]]] = [
+            (config.tf, self._publish_transforms),
+            (True, self._publish_objects),
+            (config.markers, self._publish_markers),
+            (config.detections, self._publish_detections),
+            (config.overlay and seen.overlay is not None, self._publish_overlay),
+            (config.points, self._publish_points),
+            (config.collision_objects, self._publish_collision_objects),
+        ]
+        for wanted, step in steps:
+            if not wanted:
+                continue
+            try:
+                step(seen, config)
+            except CupidError as error:
+                self._on_problem(error)
+
+    def take_away(self, numbers: Collection[int], stamped: Stamped, config: RosOutputConfig) -> None:
+        """Remove the markers of objects and everything from the planning scene and /tf_static.
+
+        Args:
+            numbers: of the objects, as markers carry them.
+            stamped: now, in any frame.
+            config: what is published.
+        """
+        nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
+        self._send("cupid/objects", make_object_array(self._types, nothing))
+        if config.markers:
+            self._send("cupid/markers", make_markers(self._types, nothing, gone=numbers))
+        if self._static:
+            self._static.clear()
+            self._send("/tf_static", self._types.make("tf2_msgs/msg/TFMessage"))
+        for name, item in self._in_scene.items():
+            self._send_collision_object(item, stamped, "remove", name)
+        self._in_scene.clear()
+
+    def close(self) -> None:
+        """End the publishers; who comes later gets nothing old."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
+        self._publishers.clear()
+        self._static.clear()
+        self._in_scene.clear()
+
+    def _publish_objects(self, seen: Observation, config: RosOutputConfig) -> None:
+        self._send("cupid/objects", make_object_array(self._types, seen))
+
+    def _publish_transforms(self, seen: Observation, config: RosOutputConfig) -> None:
+        T_fixed_camera = None
+        if config.fixed_frame:
+            T_fixed_camera = self._look_up_camera(config.fixed_frame, Stamped(seen.stamp_ns, seen.frame_id))
+        message = make_transforms(
+            self._types,
+            seen,
+            prefix=config.tf_prefix,
+            fixed_frame=config.fixed_frame,
+            T_fixed_camera=T_fixed_camera,
+        )
+        if not message.transforms:
+            return
+        if not config.tf_static:
+            self._send("/tf", message)
+            return
+        # Late listeners get the newest message only, so it holds the frames of all objects.
+        self._static.update({item.child_frame_id: item for item in message.transforms})
+        everything = self._types.make("tf2_msgs/msg/TFMessage", transforms=list(self._static.values()))
+        self._send("/tf_static", everything)
+
+    def _publish_markers(self, seen: Observation, config: RosOutputConfig) -> None:
+        markers = make_markers(self._types, seen, lifetime_s=config.marker_lifetime_s)
+        self._send("cupid/markers", markers)
+
+    def _publish_detections(self, seen: Observation, config: RosOutputConfig) -> None:
+        self._send("cupid/detections", make_detections_3d(self._types, seen))
+
+    def _publish_overlay(self, seen: Observation, config: RosOutputConfig) -> None:
+        assert seen.overlay is not None
+        stamped = Stamped(seen.stamp_ns, seen.frame_id)
+        self._send("cupid/overlay", make_image(self._types, seen.overlay, "rgb8", stamped))
+
+    def _publish_points(self, seen: Observation, config: RosOutputConfig) -> None:
+        for item in (item for item in seen.objects if item.is_metric):
+            stamped = Stamped(seen.stamp_ns, object_frame(config.tf_prefix, item.id))
+            cloud = make_point_cloud(self._types, item, stamped, count=config.point_count)
+            self._send("cupid/points", cloud)
+
+    def _publish_collision_objects(self, seen: Observation, config: RosOutputConfig) -> None:
+        stamped = Stamped(seen.stamp_ns, seen.frame_id)
+        for item in (item for item in seen.objects if item.is_metric):
+            name = object_frame(config.tf_prefix, item.id)
+            known = self._in_scene.get(name)
+            moved = known is not None and same_mesh(known, item)
+            self._send_collision_object(item, stamped, "move" if moved else "add", name)
+            self._in_scene[name] = item
+
+    def _send_collision_object(
+        self, item: ObjectRecord, stamped: Stamped, operation: Literal["add", "remove", "move"], name: str
+    ) -> None:
+        message = make_collision_object(self._types, item, stamped, operation=operation, name=name)
+        self._send("collision_object", message)
+
+    def _send(self, topic: str, message: Any) -> None:
+        self._publisher(topic).publish(message)
+
+    def _publisher(self, topic: str) -> Any:
+        if topic not in self._publishers:
+            name, qos = _TOPICS[topic]
+            self._publishers[topic] = self._node.create_publisher(message_class(name), topic, qos)
+        return self._publishers[topic]
+
+
+def _wanted(config: RosOutputConfig) -> list[str]:
+    """Topics that settings ask for."""
+    wanted = {
+        "cupid/objects": True,
+        "/tf": config.tf and not config.tf_static,
+        "/tf_static": config.tf and config.tf_static,
+        "cupid/markers": config.markers,
+        "cupid/detections": config.detections,
+        "cupid/overlay": config.overlay,
+        "cupid/points": config.points,
+        "collision_object": config.collision_objects,
+    }
+    return [topic for topic, is_wanted in wanted.items() if is_wanted]
+
+
+def same_mesh(first: ObjectRecord, second: ObjectRecord) -> bool:
+    """Whether two records of an object differ in its pose only."""
+    return np.array_equal(first.vertices, second.vertices) and np.array_equal(first.faces, second.faces)

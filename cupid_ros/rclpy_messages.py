@@ -1,0 +1,119 @@
+"""Messages as rclpy wants them: the classes that rosidl generates; knows types of fields, not what messages mean.
+
+Takes the place of `BagMessageTypes` where there is a ROS installation. Imports message packages by name, when the
+first message of a type is made, and nothing of rclpy.
+"""
+
+from __future__ import annotations
+
+import array
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from cupid_ros.errors import UnknownMessageError
+
+# Element type of an array, as rosidl writes it -> type code of `array.array` and type of numpy.
+_NUMBERS = {
+    "int8": ("b", "i1"), "uint8": ("B", "u1"), "int16": ("h", "i2"), "uint16": ("H", "u2"),
+    "int32": ("i", "i4"), "uint32": ("I", "u4"), "int64": ("q", "i8"), "uint64": ("Q", "u8"),
+    "float": ("f", "f4"), "double": ("d", "f8"),
+}  # fmt: skip
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "boolean": bool,
+    "float": float,
+    "double": float,
+    # The field of a DiagnosticStatus or CollisionObject that .msg files call byte.
+    "octet": lambda value: bytes([value]),
+    **{name: int for name in _NUMBERS if "int" in name},
+}
+_Field = Callable[[Any], Any]
+
+
+class RclpyMessageTypes:
+    """See `cupid_ros.messages.MessageTypes`.
+
+    Sequences of numbers become `array.array` through their bytes and arrays of fixed size become numpy arrays:
+    rclpy copies both as a whole instead of number by number.
+    """
+
+    def make(self, name: str, /, **fields: Any) -> Any:
+        """See `MessageTypes.make`."""
+        kind, described = _described(name)
+        unknown = fields.keys() - described.keys()
+        if unknown:
+            raise UnknownMessageError(
+                f"{name} has no field {sorted(unknown)}; it has {sorted(described)}.",
+                cure="Use message packages of the same version on both sides.",
+            )
+        return kind(**{key: described[key](value) for key, value in fields.items()})
+
+    def make_rows(self, name: str, /, **columns: Sequence[Any]) -> list[Any]:
+        """See `MessageTypes.make_rows`."""
+        kind, described = _described(name)
+        if described.keys() != columns.keys():
+            raise UnknownMessageError(
+                f"{name} has the fields {list(described)}, not {sorted(columns)}.", cure="Give all of them."
+            )
+        keys = list(columns)
+        return [kind(**dict(zip(keys, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def message_class(name: str) -> Any:
+    """The generated class of a message type, "sensor_msgs/msg/Image".
+
+    Raises:
+        UnknownMessageError: its package is not installed, or has no such message.
+    """
+    package, folder, kind = name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.{folder}"), kind)
+    except (ImportError, AttributeError) as error:
+        raise UnknownMessageError(
+            f"Message type {name} is unknown: {error}.",
+            cure=f"Install the ROS package {package}, and source its workspace.",
+        ) from error
+
+
+@cache
+def _described(name: str) -> tuple[Any, dict[str, _Field]]:
+    """Class of a message, and what brings a value into the form of each field."""
+    kind = message_class(name)
+    return kind, {key: _form(text) for key, text in kind.get_fields_and_field_types().items()}
+
+
+def _form(text: str) -> _Field:
+    """What brings a value into the form of a field that rosidl describes by `text`."""
+    if found := re.fullmatch(r"sequence<(\w+)(, \d+)?>", text):
+        if found[1] in _NUMBERS:
+            return _sequence_of(*_NUMBERS[found[1]])
+        return list if found[1] not in _SCALARS else _each(_SCALARS[found[1]])
+    if found := re.fullmatch(r"(\w+)\[\d+\]", text):
+        if found[1] in _NUMBERS:
+            number = _NUMBERS[found[1]][1]
+            return lambda value: np.ascontiguousarray(value, dtype=number).reshape(-1)
+        return list if found[1] not in _SCALARS else _each(_SCALARS[found[1]])
+    return _SCALARS.get(text, _as_it_is)
+
+
+def _sequence_of(code: str, number: str) -> _Field:
+    def convert(value: Any) -> Any:
+        if isinstance(value, array.array) and value.typecode == code:
+            return value
+        filled = array.array(code)
+        filled.frombytes(np.ascontiguousarray(value, dtype=number).tobytes())
+        return filled
+
+    return convert
+
+
+def _each(scalar: _Field) -> _Field:
+    return lambda value: [scalar(item) for item in value]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

@@ -1,0 +1,141 @@
+"""recon.launch.py as it is started by people, looked at through the command line of ROS 2.
+
+`launch_test launched.py config:=FILE` runs it; tests/ros/test_node_launch.py does that. FILE names a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from pathlib import Path
+from typing import Any
+
+import launch_testing
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_testing.actions import ReadyToTest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from robot import FRAME, TOPICS, Robot, found, wait_for
+
+
+def generate_test_description() -> LaunchDescription:
+    """The launch file with the topics of the test."""
+    file = Path(get_package_share_directory("cupid_ros")) / "launch" / "recon.launch.py"
+    given = {role: TOPICS[role] for role in ("image", "camera_info", "depth", "detections")}
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(file)),
+        launch_arguments={**given, "config": LaunchConfiguration("config")}.items(),
+    )
+    return LaunchDescription([DeclareLaunchArgument("config"), node, ReadyToTest()])
+
+
+def ros2(*words: str, seconds: float = 60.0) -> str:
+    """What a command of ROS 2 prints, within that time."""
+    done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=seconds, check=False)
+    return done.stdout + done.stderr
+
+
+class Listening:
+    """A command of ROS 2 that runs until it is stopped.
+
+    Args:
+        words: of the command.
+    """
+
+    def __init__(self, *words: str) -> None:
+        self._process = subprocess.Popen(
+            ["ros2", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line)
+
+    def stop(self) -> str:
+        """End it; everything that it has printed."""
+        self._process.terminate()
+        self._process.wait(20)
+        self._thread.join()
+        return "".join(self.lines)
+
+
+class TestRunning(unittest.TestCase):
+    """In the order of their names: the node is one for all of them."""
+
+    robot: Robot
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        rclpy.init(args=[])
+        cls.robot = Robot()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.robot.close()
+        rclpy.shutdown()
+
+    def test_1_it_becomes_active_by_itself(self) -> None:
+        wait_for(lambda: self.robot.state() == "active", 120.0)
+
+    def test_2_objects_come_out(self) -> None:
+        tf = Listening("topic", "echo", "--no-daemon", "/tf", "tf2_msgs/msg/TFMessage")
+        wait_for(lambda: self.robot.node.count_subscribers("/tf") >= 2)
+        self.robot.see(found("1"))
+        wait_for(lambda: self.robot.heard["/cupid/objects"], 120.0)
+        echoed = ros2("topic", "echo", "--no-daemon", "--once", "/cupid/objects", "cupid_ros/msg/ObjectArray",
+                      "--qos-durability", "transient_local", "--qos-reliability", "reliable")  # fmt: skip
+        self.assertIn(f"frame_id: {FRAME}", echoed)
+        (objects,) = self.robot.heard["/cupid/objects"]
+        ids = [item.id for item in objects.objects] + list(objects.failed_ids)
+        self.assertEqual(ids, ["1"])
+        time.sleep(1.0)
+        if objects.objects and objects.objects[0].scale_source:
+            self.assertIn("child_frame_id: cupid/1", tf.stop())
+        else:
+            self.assertNotIn("cupid/1", tf.stop())
+
+    def test_3_the_action_answers_with_feedback(self) -> None:
+        said = ros2("action", "send_goal", "--feedback", "/cupid/reconstruct", "cupid_ros/action/Reconstruct",
+                    "{preset: fast}", seconds=180.0)  # fmt: skip
+        self.assertIn("Goal accepted", said)
+        self.assertIn("stage: structure", said)
+        self.assertRegex(said, "Goal finished with status: (SUCCEEDED|ABORTED)")
+
+    def test_4_diagnostics_are_told(self) -> None:
+        kind = "diagnostic_msgs/msg/DiagnosticArray"
+        told = ros2("topic", "echo", "--no-daemon", "--once", "/diagnostics", kind)
+        self.assertIn("recon_node: worker", told)
+        self.assertRegex(told, r"key: latency p50 \[s\]")
+
+    def test_5_twice_through_all_states(self) -> None:
+        node = "/recon_node"
+        for word in ("deactivate", "cleanup", "configure", "activate") * 2:
+            self.assertIn("Transitioning successful", ros2("lifecycle", "set", node, word, seconds=120.0))
+        self.assertIn("active", ros2("lifecycle", "get", node))
+
+    def test_6_parameters_have_ranges(self) -> None:
+        told = ros2("param", "describe", "/recon_node", "ros.input.max_objects")
+        self.assertRegex(told, r"Min value: 1\s+Max value: 1000")
+        self.assertIn("failed", ros2("param", "set", "/recon_node", "ros.input.max_objects", "0"))
+
+
+@launch_testing.post_shutdown_test()
+class TestAfterwards(unittest.TestCase):
+    """How the processes ended."""
+
+    def test_it_ended_in_order(self, proc_info: Any) -> None:
+        launch_testing.asserts.assertExitCodes(proc_info)
