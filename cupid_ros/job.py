@@ -72,6 +72,8 @@ class SceneRequest:
         numbers: objects to take from the label image.
         boxes: of the objects that are to be segmented, by number.
         names: of objects, by number.
+        numbers_beside: objects of the label image that are not wanted, but may hide parts of those that are.
+        boxes_beside: the same, to be segmented.
         seed: of the networks.
         samples: hypotheses for each object.
         refine: move placed objects so that they meet depth and mask better.
@@ -84,6 +86,8 @@ class SceneRequest:
     numbers: tuple[int, ...] = ()
     boxes: Mapping[int, Box] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+    numbers_beside: tuple[int, ...] = ()
+    boxes_beside: Mapping[int, Box] = field(default_factory=dict)
     seed: int = 0
     samples: int = 1
     refine: bool = False
@@ -152,7 +156,9 @@ class CupidJob:
         """
         image = np.array(pixels["image"])  # a copy: what is lent is gone after the call
         masks, lost = self._masks(image, pixels.get("labels"), request)
-        if not masks:
+        wanted = {*request.numbers, *request.boxes}
+        lost = {number: error for number, error in lost.items() if number in wanted}
+        if not wanted & masks.keys():
             why = "; ".join(str(error) for error in lost.values()) or "no detection and no label"
             raise NoObjectsError(f"The image has no object: {why}.", cure="Check detections and label image.")
         scene = self.cupid.reconstruct_scene(
@@ -161,6 +167,7 @@ class CupidJob:
             names=request.names,
             camera=None if request.camera is None else request.camera.camera(),
             depth=_depth(pixels.get("depth"), request.depth_scale_std),
+            only=wanted & masks.keys(),
             seed=request.seed,
             samples=request.samples,
             refine=request.refine,
@@ -178,17 +185,19 @@ class CupidJob:
         """Masks of all objects by number, and why others have none."""
         masks: dict[int, NDArray[Any]] = {}
         lost: dict[int, CupidError] = {}
-        if labels is not None and request.numbers:
+        numbers = (*request.numbers, *request.numbers_beside)
+        if labels is not None and numbers:
             found = masks_from_labels(np.array(labels), *image.shape[:2])
-            for number in request.numbers:
+            for number in numbers:
                 if number in found:
                     masks[number] = found[number]
                 else:
                     lost[number] = NoObjectsError(
                         f"No pixel of the label image is {number}.", cure="Check that labels and detections agree."
                     )
-        if request.boxes:
-            prompts = {number: Prompt(box=box) for number, box in request.boxes.items()}
+        boxes = {**request.boxes, **request.boxes_beside}
+        if boxes:
+            prompts = {number: Prompt(box=box) for number, box in boxes.items()}
             segmented = self.segmenter.segment(image, prompts)
             masks.update(segmented.masks)
             lost.update(segmented.failures)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cupid_core.config.ros import RosConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
+from cupid_core.image.masks import Box
 from cupid_core.reconstruct.progress import OnProgress
 from cupid_ros.convert.camera import same_camera
 from cupid_ros.convert.detections import Detection
@@ -217,6 +218,7 @@ class Server:
     ) -> Order:
         assert self._frame is not None
         targets = {target.number: target for target in wanted}
+        beside = [target for target in self._targets if target.number not in targets]
         samples, refine = PRESETS[preset or self.config.preset]
         request = SceneRequest(
             camera=None if self._frame.camera is None else CameraValues.of(self._frame.camera),
@@ -224,6 +226,12 @@ class Server:
             numbers=tuple(number for number, target in targets.items() if target.box is None),
             boxes={number: target.box for number, target in targets.items() if target.box is not None},
             names={number: target.class_id for number, target in targets.items() if target.class_id},
+            numbers_beside=tuple(target.number for target in beside if target.box is None),
+            boxes_beside={
+                target.number: target.box
+                for target in beside
+                if target.box is not None and _near_any(target.box, targets.values())
+            },
             seed=self.config.seed,
             samples=samples,
             refine=refine,
@@ -252,6 +260,15 @@ class Server:
 
     def _note(self, error: CupidError) -> None:
         self.stats.note(error)
+
+
+def _near_any(box: Box, targets: Iterable[Target]) -> bool:
+    """Whether a box overlaps that of any target; an object that does not hides nothing of them."""
+    return any(
+        other.box is None
+        or (box[0] < other.box[2] and other.box[0] < box[2] and box[1] < other.box[3] and other.box[1] < box[3])
+        for other in targets
+    )
 
 
 def _pixels(frame: CameraFrame) -> dict[str, NDArray[Any]]:

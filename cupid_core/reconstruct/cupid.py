@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,7 @@ class Cupid:
         camera: Camera | None = None,
         depth: DepthMap | None = None,
         longest_sides_m: Mapping[int, float] | None = None,
+        only: Collection[int] | None = None,
         seed: int = 0,
         samples: int = 1,
         refine: bool = False,
@@ -164,6 +165,7 @@ class Cupid:
             camera: of the image, distortion included; None takes that of the depth model, or estimates one.
             depth: metric depth aligned to the image; None leaves objects without a known size up to scale.
             longest_sides_m: longest side of objects of known size, by id, metres; depth comes first.
+            only: ids to reconstruct; the masks of the others say what hides them. None takes all.
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
             refine: move the placed objects so that they meet depth and mask better; never the shape.
@@ -181,7 +183,9 @@ class Cupid:
         """
         run = Run(on_progress, cancelled)
         with run.stage("crop"):
-            frame = Frame.of(image, masks, names=names, camera=camera, depth=depth, sizes_m=longest_sides_m)
+            frame = Frame.of(
+                image, masks, names=names, camera=camera, depth=depth, sizes_m=longest_sides_m, only=only
+            )
         request = Request(seed=seed, samples=samples, early_poses=early_poses)
         return reconstruct_frame(self.networks, frame, self.config, request, run, refine=refine)
 

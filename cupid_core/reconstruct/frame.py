@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Frame:
         depth: aligned to `image`; None without.
         names: of objects, by id.
         sizes_m: longest side of objects of known size, by id.
+        only: ids of the objects that are wanted; the others only hide parts of them. None takes all.
     """
 
     image: NDArray[np.uint8]
@@ -36,6 +37,7 @@ class Frame:
     depth: DepthMap | None
     names: Mapping[int, str] = field(default_factory=dict)
     sizes_m: Mapping[int, float] = field(default_factory=dict)
+    only: frozenset[int] | None = None
 
     @classmethod
     def of(
@@ -47,6 +49,7 @@ class Frame:
         camera: Camera | None = None,
         depth: DepthMap | None = None,
         sizes_m: Mapping[int, float] | None = None,
+        only: Collection[int] | None = None,
     ) -> Frame:
         """Bring images of any kind together and take the lens out of all of them.
 
@@ -57,6 +60,7 @@ class Frame:
             camera: distortion included; None takes the camera that comes with the depth.
             depth: aligned to the image.
             sizes_m: by id; positive.
+            only: ids that are wanted; None takes all.
 
         Raises:
             InputError: something cannot be used, or does not fit the image.
@@ -82,11 +86,20 @@ class Frame:
             )
         if not labels.any():
             raise EmptyMaskError("No object is left in the image.", cure="Check the masks and the lens.")
-        return cls(rgb, labels, camera, depth, dict(names or {}), dict(sizes_m or {}))
+        wanted = None if only is None else frozenset(only)
+        frame = cls(rgb, labels, camera, depth, dict(names or {}), dict(sizes_m or {}), wanted)
+        if not frame.ids():
+            seen = [int(id_) for id_ in np.unique(labels) if id_ != 0]
+            raise EmptyMaskError(
+                f"None of the objects {sorted(wanted or ())} is in the image: it has {seen}.",
+                cure="Ask for ids that have a mask.",
+            )
+        return frame
 
     def ids(self) -> list[int]:
-        """Ids of the objects, ascending."""
-        return [int(id_) for id_ in np.unique(self.labels) if id_ != 0]
+        """Ids of the objects that are wanted, ascending."""
+        found = [int(id_) for id_ in np.unique(self.labels) if id_ != 0]
+        return [id_ for id_ in found if self.only is None or id_ in self.only]
 
     def mask(self, id_: int) -> NDArray[np.bool_]:
         """(H, W) visible pixels of an object."""

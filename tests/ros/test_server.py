@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from cupid_core.config.ros import RosInputConfig, RosTrackingConfig, RosWorkerCo
 from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
+from cupid_core.perception.segmenters import build_segmenter
 from cupid_core.scene.association import Region, associate, overlap, shift
 from cupid_core.types import DepthMap, ScaleSource
 from cupid_ros.convert.camera import make_camera_info, same_camera
@@ -28,7 +29,7 @@ from cupid_ros.convert.image import make_image
 from cupid_ros.errors import NoObjectsError
 from cupid_ros.identity import Identities
 from cupid_ros.intake import CameraFrame, FrameMessages, read_frame
-from cupid_ros.job import CameraValues, MakeCupidJob
+from cupid_ros.job import CameraValues, CupidJob, MakeCupidJob, SceneRequest
 from cupid_ros.messages import BagMessageTypes
 from cupid_ros.results import Observation
 from cupid_ros.server import Failed, Server
@@ -94,6 +95,41 @@ def test_on_request_only_what_is_asked_for() -> None:
         it.request(ids=["2", "9"])
     it.request(detections=[found("7", 30)])
     assert ids(it.collect()) == [["7"]]
+
+
+def test_what_is_not_asked_for_may_still_hide_it() -> None:
+    it = server(mode="on_request")
+    it.offer(frame(found("1", 5), found("2", 12), found("3", 40)))
+    request = it.request(ids=["2"]).ticket.request
+    assert list(request.boxes) == [2] and request.numbers == ()
+    assert list(request.boxes_beside) == [1], "3 is far away"
+    labels = np.zeros((48, 64), np.uint16)
+    labels[10:20, 5:15], labels[10:20, 15:30] = 1, 2
+    it.offer(frame(labels=labels, at_s=1.0))
+    request = it.request(ids=["1"]).ticket.request
+    assert (request.numbers, request.numbers_beside, request.boxes_beside) == ((1,), (2,), {})
+
+
+def test_the_networks_get_the_masks_of_all_and_are_asked_for_some() -> None:
+    class Listens:
+        def reconstruct_scene(self, image: Any, masks: Any, **given: Any) -> Any:
+            self.masks, self.only = sorted(masks), sorted(given["only"])
+            raise NoObjectsError("Enough.", cure="None.")
+
+    cupid, labels = Listens(), np.zeros((48, 64), np.int32)
+    labels[10:20, 5:15], labels[10:20, 15:30] = 1, 2
+    job = CupidJob(cast(Any, cupid), build_segmenter())
+    pixels = {"image": np.zeros((48, 64, 3), np.uint8), "labels": labels}
+
+    def run(**numbers: Any) -> None:
+        job(SceneRequest(**numbers), pixels, lambda progress: None, lambda: False)
+
+    with pytest.raises(NoObjectsError, match="Enough"):
+        run(numbers=(1,), numbers_beside=(2, 5))
+    assert (cupid.masks, cupid.only) == ([1, 2], [1])
+    with pytest.raises(NoObjectsError, match="No pixel of the label image is 5") as caught:
+        run(numbers=(5,), numbers_beside=(2, 6))
+    assert "6" not in str(caught.value)
 
 
 def test_an_object_that_fails_is_told_once() -> None:

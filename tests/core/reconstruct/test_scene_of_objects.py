@@ -15,7 +15,7 @@ from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.se3 import SE3
 from cupid_core.mesh.voxel_boxes import voxel_boxes
 from cupid_core.models.bundle import NetworkBundle
-from cupid_core.reconstruct import method
+from cupid_core.reconstruct import method, several
 from cupid_core.reconstruct.cupid import Cupid
 from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.reconstruct.steps import Draw, Item
@@ -115,6 +115,32 @@ def test_poses_and_metres_come_back(scene: TabletopScene, monkeypatch: pytest.Mo
         assert float(extent.max()) == pytest.approx(0.96 * item.scale_m, rel=0.1)
         assert placed.quality.silhouette_iou > 0.65  # boxes make the stem of a goblet thick
         assert placed.quality.depth_residual_m is not None and placed.quality.depth_residual_m < 0.02
+
+
+def test_only_what_is_wanted_is_reconstructed_and_the_rest_still_hides_it(
+    scene: TabletopScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden: dict[int, int] = {}
+    look_at = several.look_at
+
+    def look(image: object, mask: np.ndarray, *rest: object, **given: object) -> ObjectView:
+        occlusion = given["occlusion"]
+        label = int(np.bincount(scene.labels.numpy()[mask]).argmax())
+        hidden[label] = 0 if occlusion is None else int(np.sum(occlusion))  # type: ignore[arg-type]
+        return look_at(image, mask, *rest, **given)  # type: ignore[arg-type]
+
+    Oracle(scene).install(monkeypatch)
+    monkeypatch.setattr(several, "look_at", look)
+    given = {"camera": camera_of(scene), "depth": depth_of(scene)}
+    reconstruct(scene, **given)
+    whole, wanted = dict(hidden), max(hidden, key=lambda label: hidden[label])
+    assert whole[wanted] > 0
+    hidden.clear()
+    found = reconstruct(scene, only=[wanted], **given)
+    assert [item.id for item in found.objects] == [wanted]
+    assert hidden == {wanted: whole[wanted]}
+    with pytest.raises(EmptyMaskError, match="77"):
+        reconstruct(scene, only=[77], **given)
 
 
 def test_without_depth_the_scene_is_up_to_scale_and_says_so(
