@@ -41,7 +41,8 @@ def test_launched_with_networks_and_looked_at_from_the_command_line(
         index.get_package_share_directory("cupid_ros")
     except index.PackageNotFoundError:
         pytest.skip("the package is not built with colcon, or its workspace is not sourced")
-    settings = {**LOOSE, "ros": {"checkpoint": str(sparse_checkpoint), "device": "cpu", "preset": "fast"}}
+    networks = {"checkpoint": str(sparse_checkpoint), "device": "cpu", "preset": "fast"}
+    settings = {**LOOSE, "ros": {**networks, "topics": {"labels": "/labels"}}}
     file = tmp_path / "recon.yaml"
     file.write_text(to_ros_yaml(settings_of.from_mapping(CupidConfig, settings)))
     command = [sys.executable, "-m", "launch_testing.launch_test", str(HERE / "launch" / "launched.py")]
