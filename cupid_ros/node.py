@@ -204,6 +204,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         )
         if server.config.output.fixed_frame:
             self._listen_to_tf()
+        self._rates = Rates()  # the counters of new inputs begin again
         self._inputs = Inputs(
             self,
             server.config,

@@ -45,6 +45,10 @@ def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = N
         node.close()
     node.destroy_node()
     rclpy.try_shutdown()
+    # Python gives its handlers up before it ends. A terminal and `ros2 launch` both send the signal: the second
+    # one would kill.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return 0
 
 

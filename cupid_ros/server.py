@@ -26,7 +26,7 @@ from cupid_core.reconstruct.progress import OnProgress
 from cupid_ros.convert.camera import same_camera
 from cupid_ros.convert.detections import Detection
 from cupid_ros.convert.header import Stamped
-from cupid_ros.errors import InvalidMessageError, NoObjectsError
+from cupid_ros.errors import InvalidMessageError, NoObjectsError, WorkerDiedError
 from cupid_ros.feedback import OnFeedback, tells_feedback
 from cupid_ros.identity import Identities, Target
 from cupid_ros.intake import CameraFrame
@@ -77,11 +77,12 @@ class Server:
             asked = any(order.asked and order.ticket.started is None for order in self._orders)
             if self.config.mode != "continuous" or asked:
                 return None
-            # Objects of an order that waits are asked for again: the engine drops the older order.
+            # Objects of an order that waits are asked for again: the engine drops the older order. Those of one
+            # that is done but not collected are not: what came of it says whether they have been tried.
             busy = {
                 target.id
                 for order in self._orders
-                if not order.ticket.done and order.ticket.started is not None
+                if order.ticket.started is not None
                 for target in order.targets.values()
             }
             wanted = [
@@ -148,6 +149,8 @@ class Server:
                 if isinstance(outcome, CupidError):
                     results.append(Failed(order, outcome))
                     self._note(outcome)
+                    if isinstance(outcome, WorkerDiedError):
+                        self._count_as_tried(order)
                 else:
                     results.append(outcome)
                     self._remember(order, outcome)
@@ -247,7 +250,12 @@ class Server:
         for item in seen.objects:
             self._records[item.id] = (order.stamped, item)
             self._records.move_to_end(item.id)
-        # An object that could not be reconstructed is not tried again with every frame.
+        self._count_as_tried(order)
+        for error in seen.failures.values():
+            self._note(error)
+
+    def _count_as_tried(self, order: Order) -> None:
+        """An object that could not be reconstructed, or ended the worker, is not tried again with every frame."""
         for target in order.targets.values():
             self._tried[target.id] = None
             self._tried.move_to_end(target.id)
@@ -255,8 +263,6 @@ class Server:
         for memory in kept:
             while len(memory) > self.config.tracking.remember:
                 memory.popitem(last=False)
-        for error in seen.failures.values():
-            self._note(error)
 
     def _note(self, error: CupidError) -> None:
         self.stats.note(error)

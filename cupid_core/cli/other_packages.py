@@ -6,8 +6,8 @@ the exit code. It is imported only when it is called, or when all commands are l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Callable, Collection, Iterable, Sequence
+from importlib.metadata import EntryPoint, distributions
 
 from rich.console import Console
 
@@ -27,7 +27,7 @@ def other_commands(words: Sequence[str], own: Collection[str]) -> dict[str, Call
     if words and words[0] in own:
         return {}
     found: dict[str, Callable[..., int]] = {}
-    for announced in entry_points(group=GROUP):
+    for announced in _announced():
         if announced.name in own:
             continue
         try:
@@ -35,3 +35,17 @@ def other_commands(words: Sequence[str], own: Collection[str]) -> dict[str, Call
         except (ImportError, AttributeError) as error:
             Console(stderr=True).print(f"`cupid {announced.name}` cannot be loaded: {error}", markup=False)
     return found
+
+
+def _announced() -> Iterable[EntryPoint]:
+    """Announcements, the first of each name.
+
+    `importlib.metadata.entry_points` reads only the first of several distributions with one name, and a colcon
+    workspace puts one without announcements before that of pip.
+    """
+    first: dict[str, EntryPoint] = {}
+    for distribution in distributions():
+        for announced in distribution.entry_points:
+            if announced.group == GROUP:
+                first.setdefault(announced.name, announced)
+    return first.values()

@@ -9,6 +9,7 @@ import yaml
 
 from cupid_core import config
 from cupid_core.cli import main
+from cupid_core.cli.other_packages import other_commands
 from cupid_core.runtime.environment import inspect_environment
 
 
@@ -51,3 +52,23 @@ def test_bad_command_lines_are_refused(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["config", "check"]) == 2
     assert main(["config", "write", str(tmp_path / "no" / "folder.yaml")]) == 2
     assert "writable" in capsys.readouterr().err
+
+
+def test_commands_are_found_behind_metadata_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "beside_command.py").write_text("def run() -> int:\n    return 7\n")
+    for folder, announced in (("first", ""), ("second", "[cupid.commands]\nbeside = beside_command:run\n")):
+        metadata = tmp_path / folder / "beside-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: beside\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(announced)
+    for folder in ("second", "first", "."):
+        monkeypatch.syspath_prepend(tmp_path / folder)
+    assert other_commands(["beside"], own=())["beside"]() == 7
+    assert "beside" not in other_commands(["beside"], own=["beside"])
+    (tmp_path / "second" / "beside-1.0.dist-info" / "entry_points.txt").write_text(
+        "[cupid.commands]\ngone = no:run\n"
+    )
+    assert "gone" not in other_commands([], own=())
+    assert "`cupid gone` cannot be loaded" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from box_objects import box_record
+from loopback_dds import loopback
 from tiny_networks import sparse_checkpoint, tiny_checkpoint
 
 from cupid_ros.errors import WorkerDiedError
@@ -81,19 +82,3 @@ def robot(ros: None) -> Iterator[Robot]:
     it = Robot()
     yield it
     it.close()
-
-
-def loopback(number: int) -> dict[str, str]:
-    """Environment in which DDS stays on this machine, for every vendor."""
-    humble = {"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {}
-    return {
-        **humble,
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "ROS_DOMAIN_ID": str(1 + number % 100),
-        "CYCLONEDDS_URI": (
-            "<CycloneDDS><Domain Id='any'><General><Interfaces><NetworkInterface name='lo' multicast='false'/>"
-            "</Interfaces><AllowMulticast>false</AllowMulticast></General><Discovery>"
-            "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>"
-            "<Peers><Peer Address='127.0.0.1'/></Peers></Discovery></Domain></CycloneDDS>"
-        ),
-    }

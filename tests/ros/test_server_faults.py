@@ -123,6 +123,29 @@ def test_a_worker_that_exits(server: Server) -> None:
     failed(server, at_work(server, "die"), "worker_died")
 
 
+def test_an_object_that_ends_the_worker_is_tried_once(server: Server, worker: Worker) -> None:
+    answer(worker)
+    restarts = worker.stats().restarts
+    deadly = (found("beside", 30), Detection("1", "die", 0.5, (5.0, 10.0, 15.0, 20.0)))
+    order = server.offer(frame(*deadly))
+    assert order is not None
+    wait_for(lambda: order.ticket.done)
+    assert server.offer(frame(*deadly, at_s=0.1)) is None, "also before anybody has collected"
+    failed(server, order, "worker_died")
+    for number in range(2, 20):
+        assert server.offer(frame(*deadly, at_s=0.1 * number)) is None
+    new = server.offer(frame(*deadly, found("new", 45), at_s=2.0))
+    assert new is not None and [target.id for target in new.targets.values()] == ["new"]
+    results_of(server, new)
+    (seen,) = results_of(server, server.request(ids=["beside"]))
+    assert isinstance(seen, Observation) and [item.id for item in seen.objects] == ["beside"]
+    assert server.stats.codes["worker_died"] == 1 and worker.stats().restarts == restarts + 1
+    server.clear()
+    again = server.offer(frame(*deadly, at_s=3.0))
+    assert again is not None and len(again.targets) == 2
+    failed(server, again, "worker_died")
+
+
 def test_an_order_that_waits_is_superseded_and_nobody_is_alarmed(server: Server, worker: Worker) -> None:
     busy = at_work(server, "slow")
     orders = [server.offer(frame(found(f"new_{number}", 30), at_s=1.0 + number)) for number in range(3)]
