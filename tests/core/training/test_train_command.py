@@ -9,12 +9,11 @@ from cupid_core.cli import main
 from cupid_core.cli.train import seconds
 from cupid_core.config import load
 from cupid_core.errors import ConfigError
-from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from cupid_core.models.weights import read_checkpoint
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import image_encoder_arguments
+from cupid_core.training.small_encoders import SMALL_ENCODERS, image_encoder_arguments
 from cupid_core.training.structure_vae_stage import decoder_arguments, encoder_arguments
 
 CONFIGS = Path(__file__).resolve().parents[3] / "config" / "train"
@@ -109,9 +108,10 @@ def test_full_size_is_the_published_size():
     assert counts == [59_298_192, 73_671_201, 59_299_920, 73_672_931]
 
 
-def test_the_small_networks_fit_into_files_of_16_mib():
-    config = load(TrainConfig, CONFIGS / "tabletop.yaml").structure
-    encoder = ConvImageTransformer(**image_encoder_arguments(config.image_encoder))
+@pytest.mark.parametrize("name", ["tabletop", "tabletop_gpu"])
+def test_the_small_networks_fit_into_files_of_16_mib(name):
+    config = load(TrainConfig, CONFIGS / f"{name}.yaml").structure
+    encoder = SMALL_ENCODERS[config.image_encoder.kind](**image_encoder_arguments(config.image_encoder))
     size = config.network
     with torch.device("meta"):
         flow = SparseStructureFlowModel(
