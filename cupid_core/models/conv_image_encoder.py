@@ -125,13 +125,7 @@ class ConvImageTransformer(ImageEncoder):
         Raises:
             InvalidTensorError: another size or number of channels.
         """
-        expected = (self.in_channels, self.img_size, self.img_size)
-        if tuple(image.shape[1:]) != expected:
-            raise InvalidTensorError(
-                f"Images are {tuple(image.shape[1:])}, this encoder wants {expected}.",
-                cure=f"Resize to {self.img_size} pixels; channels are RGB on black, the mask fourth.",
-            )
-        x = ((image - 0.5) * 4).to(self.torso_dtype)  # to about zero mean and unit deviation
+        x = centred(image, self.in_channels, self.img_size).to(self.torso_dtype)
         for block in self.stem:
             x = block(x)
         cells = self.proj(x).flatten(2).transpose(1, 2)
@@ -141,6 +135,26 @@ class ConvImageTransformer(ImageEncoder):
         for block in self.blocks:
             x = block(x)
         return F.layer_norm(x.to(image.dtype), (self.embed_dim,))
+
+
+def centred(image: Tensor, in_channels: int, img_size: int) -> Tensor:
+    """What a small encoder is given, brought to about zero mean and unit deviation; same shape.
+
+    Args:
+        image: (B, in_channels, S, S) in [0, 1].
+        in_channels: that the encoder wants.
+        img_size: S that it wants, pixels.
+
+    Raises:
+        InvalidTensorError: another size or number of channels.
+    """
+    expected = (in_channels, img_size, img_size)
+    if tuple(image.shape[1:]) != expected:
+        raise InvalidTensorError(
+            f"Images are {tuple(image.shape[1:])}, this encoder wants {expected}.",
+            cure=f"Resize to {img_size} pixels; channels are RGB on black, the mask fourth.",
+        )
+    return (image - 0.5) * 4
 
 
 def with_hidden(image: Tensor, hidden: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cupid_core.errors import ConfigError, InvalidTensorError
+from cupid_core.errors import ConfigError
+from cupid_core.models.conv_image_encoder import centred
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.layers.norms import GroupNorm32
 from cupid_core.models.layers.precision import cast_torso
@@ -124,13 +125,7 @@ class ConvImagePyramid(ImageEncoder):
         Raises:
             InvalidTensorError: another size or number of channels.
         """
-        expected = (self.in_channels, self.img_size, self.img_size)
-        if tuple(image.shape[1:]) != expected:
-            raise InvalidTensorError(
-                f"Images are {tuple(image.shape[1:])}, this encoder wants {expected}.",
-                cure=f"Resize to {self.img_size} pixels; channels are RGB on black, the mask fourth.",
-            )
-        x = ((image - 0.5) * 4).to(self.torso_dtype)  # to about zero mean and unit deviation
+        x = centred(image, self.in_channels, self.img_size).to(self.torso_dtype)
         x = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
         levels = []
         for stage in self.down:
