@@ -42,7 +42,7 @@ def train_command(
     accept_changes: bool = False,
     checkpoint: str = "tabletop",
 ) -> int:
-    """Train a stage: occupancy-vae, uv-vae, structure, appearance-vae or appearance; or export all of them.
+    """Train a stage: occupancy-vae, uv-vae, image-encoder, structure, appearance-vae or appearance; or export.
 
     Args:
         stage: which one; later ones need the results of earlier ones in the same --out. "export" puts what is

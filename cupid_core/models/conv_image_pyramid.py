@@ -52,10 +52,12 @@ class ConvImagePyramid(ImageEncoder):
     """Halvings with residual pairs down to a few cells and one vector, then back up to the cells of the tokens.
 
     Args:
-        img_size: edge of the images in pixels, a multiple of 2^levels.
+        img_size: edge of the images in pixels; over `shrink`, a multiple of 2^levels.
         in_channels: 3 takes RGB on black; 4 takes the mask as well, so that black parts of an object are seen.
         channels: width at each halving, at least four, multiples of 8; tokens are those after the third.
         pairs: residual pairs at each level after the first.
+        shrink: squares of so many pixels are averaged before anything else. Which side of an object is seen shows
+            in a small picture too, and four times as many of those can be looked at.
         embed_dim: width of the tokens.
         use_fp16: the torso starts in float16.
 
@@ -70,17 +72,20 @@ class ConvImagePyramid(ImageEncoder):
         in_channels: int = 4,
         channels: Sequence[int] = (32, 48, 96, 192, 256),
         pairs: int = 2,
+        shrink: int = 1,
         embed_dim: int = 192,
         use_fp16: bool = False,
     ) -> None:
         super().__init__()
-        if img_size % 2 ** len(channels) or in_channels not in (3, 4) or len(channels) < _TOKEN_LEVEL + 1:
+        unfit = img_size % (shrink * 2 ** len(channels))
+        if unfit or in_channels not in (3, 4) or len(channels) < _TOKEN_LEVEL + 1:
             raise ConfigError(
-                f"An image of {img_size} pixels, {in_channels} channels, {len(channels)} levels.",
-                cure="Use 3 or 4 channels, at least 4 levels and a size that is a multiple of 2^levels.",
+                f"An image of {img_size} pixels over {shrink}, {in_channels} channels, {len(channels)} levels.",
+                cure="Use 3 or 4 channels, at least 4 levels and a size that is a multiple of shrink * 2^levels.",
             )
         self.img_size, self.in_channels, self.embed_dim = img_size, in_channels, embed_dim
-        self.patch_size = 2**_TOKEN_LEVEL
+        self.shrink = shrink
+        self.patch_size = shrink * 2**_TOKEN_LEVEL
         self.native_grid, self.num_prefix_tokens = img_size // self.patch_size, 1
         self.stem = nn.Conv2d(in_channels, channels[0], 5, 2, 2)
         self.down = nn.ModuleList(
@@ -90,7 +95,7 @@ class ConvImagePyramid(ImageEncoder):
             )
             for level in range(1, len(channels))
         )
-        coarsest = img_size // 2 ** len(channels)
+        coarsest = img_size // (shrink * 2 ** len(channels))
         self.whole = nn.Linear(channels[-1] * coarsest**2, channels[-1])
         widths = list(channels[_TOKEN_LEVEL - 1 :])  # from the level of the tokens to the coarsest
         self.up = nn.ModuleList()
@@ -126,6 +131,8 @@ class ConvImagePyramid(ImageEncoder):
             InvalidTensorError: another size or number of channels.
         """
         x = centred(image, self.in_channels, self.img_size).to(self.torso_dtype)
+        if self.shrink > 1:
+            x = F.avg_pool2d(x, self.shrink)
         x = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))
         levels = []
         for stage in self.down:
@@ -143,5 +150,5 @@ class ConvImagePyramid(ImageEncoder):
         return F.layer_norm(tokens, (self.embed_dim,))
 
 
-# Tokens are cells of 2^3 pixels, as those of the other small encoder.
+# Tokens are cells of 2^3 (shrunk) pixels, as those of the other small encoder.
 _TOKEN_LEVEL = 3

@@ -15,13 +15,14 @@ from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.asset_source import AssetSource
 from cupid_core.training.asset_voxels import AssetVoxels
 from cupid_core.training.fine_tune import start_from_checkpoint
+from cupid_core.training.image_encoder_stage import ImageEncoderStage
 from cupid_core.training.run_settings import StageSettings
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.stage import Stage, StageContext
 from cupid_core.training.structure_batch import StructureSource
 from cupid_core.training.structure_stage import StructureStage
 from cupid_core.training.structure_vae_stage import StructureVaeStage
-from cupid_core.training.tabletop_source import TabletopSource
+from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings
 
 
 def build_stage(name: str, config: TrainConfig, context: StageContext, *, resumed: bool = False) -> Stage[Any]:
@@ -61,9 +62,13 @@ def structure_source(config: TrainConfig, context: StageContext) -> StructureSou
     """Views with their structure, from the data the settings name."""
     if config.data == "assets":
         return AssetSource(config.assets, seed=context.seed)
+    return _tabletop_source(config.tabletop, context)
+
+
+def _tabletop_source(settings: TabletopSourceSettings, context: StageContext) -> TabletopSource:
     return TabletopSource(
         context.root / "shards",
-        config.tabletop,
+        settings,
         seed=context.seed,
         workers=context.workers,
         device=str(context.device),
@@ -76,6 +81,16 @@ def _occupancy_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:
 
 def _uv_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:
     return StructureVaeStage("uv", config.uv_vae, context, structure_source(config, context))
+
+
+def _image_encoder(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    if config.data == "assets":
+        raise TrainingError(
+            "Assets have no surface points for the stage 'image-encoder'.",
+            cure="Train it with data: tabletop, or go on with the stage structure and trained_encoder: false.",
+        )
+    source = _tabletop_source(config.image_encoder.views, context)
+    return ImageEncoderStage(config.image_encoder, config.structure.image_encoder, context, source)
 
 
 def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
@@ -98,6 +113,7 @@ def _appearance(config: TrainConfig, context: StageContext) -> Stage[Any]:
 STAGES: dict[str, Callable[[TrainConfig, StageContext], Stage[Any]]] = {
     "occupancy-vae": _occupancy_vae,
     "uv-vae": _uv_vae,
+    "image-encoder": _image_encoder,
     "structure": _structure,
     "appearance-vae": _appearance_vae,
     "appearance": _appearance,

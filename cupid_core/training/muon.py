@@ -5,7 +5,7 @@ Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers"; coefficien
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,6 +33,32 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return x.to(matrices.dtype)
 
 
+def orthogonalised_kernel(kernel: Tensor) -> Tensor:
+    """The same for the kernel of a convolution, as a map from all it sees to its outputs.
+
+    The iterations are polynomials of one Gram matrix, as small as the narrower side, so they are made there and
+    the kernel is multiplied once; in float32, which squaring needs.
+
+    Args:
+        kernel: (out, in, h, w).
+    """
+    matrix = kernel.flatten(1)
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = (matrix if wide else matrix.T).float()
+    x = x / (x.norm() + 1e-7)
+    a, b, c = _COEFFICIENTS
+    gram, turned = x @ x.T, None
+    one = torch.eye(len(gram), device=gram.device)
+    for _ in range(_ITERATIONS):
+        step = a * one + b * gram + c * (gram @ gram)
+        turned = step if turned is None else step @ turned
+        gram = step @ gram @ step
+    assert turned is not None
+    x = turned @ x
+    made: Tensor = (x if wide else x.T).reshape(kernel.shape).to(kernel.dtype)
+    return made
+
+
 def squares(matrix: Tensor) -> Tensor | None:
     """Cut a matrix whose longer edge is a multiple of the shorter into squares (N, n, n); None where it is not.
 
@@ -54,11 +80,16 @@ def _joined(parts: Tensor, rows: int, columns: int) -> Tensor:
     return parts.transpose(0, 1).reshape(rows, columns)
 
 
+def _move(parameter: Tensor, update: Tensor, group: Mapping[str, Any]) -> None:
+    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+    parameter.sub_(update, alpha=group["lr"])
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised in squares; all squares of one size go through one batched call.
 
     Args:
-        parameters: matrices that `squares` can cut.
+        parameters: matrices that `squares` can cut, and kernels of convolutions.
         lr: root mean square of the entries of an update.
         momentum: memory of the gradient.
         weight_decay: decoupled, times the learning rate.
@@ -75,7 +106,11 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             by_edge: dict[int, list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
-                if parameter.grad is not None:
+                if parameter.grad is not None and parameter.dim() == 4:
+                    update = orthogonalised_kernel(self._momentum(parameter, group["momentum"]))
+                    # Entries of root mean square (longer edge)^-1/2.
+                    _move(parameter, update * max(len(parameter), parameter[0].numel()) ** 0.5, group)
+                elif parameter.grad is not None:
                     parts = squares(self._momentum(parameter, group["momentum"]))
                     assert parts is not None, "the optimiser hands over only matrices that can be cut"
                     by_edge.setdefault(min(parameter.shape), []).append((parameter, parts))
@@ -85,8 +120,7 @@ class Muon(torch.optim.Optimizer):
                 for (parameter, _), update in zip(
                     members, turned.split([len(parts) for _, parts in members]), strict=True
                 ):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(_joined(update, *parameter.shape), alpha=group["lr"])
+                    _move(parameter, _joined(update, *parameter.shape), group)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         state = self.state[parameter]

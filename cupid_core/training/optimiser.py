@@ -55,7 +55,13 @@ class MasterOptimiser:
         self.clip = AdaptiveClip(settings.max_grad_norm, settings.clip_history, settings.clip_percentile)
         self._log2_scale: float | None = _SCALE_START if half else None
         turned = [
-            name for name in self.masters if settings.kind == "muon" and _is_hidden_matrix(name, self.masters)
+            name
+            for name in self.masters
+            if settings.kind == "muon"
+            and (
+                _is_hidden_matrix(name, self.masters)
+                or (settings.muon_convolutions and _is_hidden_convolution(self.masters[name]))
+            )
         ]
         rest = [name for name in self.masters if name not in turned]
         groups = [
@@ -159,3 +165,8 @@ def _is_hidden_matrix(name: str, masters: Mapping[str, Tensor]) -> bool:
         and min(value.shape) >= _SMALLEST_MUON_EDGE
         and squares(value) is not None
     )
+
+
+def _is_hidden_convolution(value: Tensor) -> bool:
+    """Kernels of convolutions of images between wide layers; those that read an image stay with AdamW."""
+    return value.dim() == 4 and min(value.shape[:2]) >= _SMALLEST_MUON_EDGE

@@ -15,6 +15,9 @@ class OptimiserSettings(Settings):
     kind: Literal["adamw", "muon"] = setting(
         "adamw", "choice", "Rule of the matrices inside blocks; muon leaves all other parameters to adamw."
     )
+    muon_convolutions: bool = setting(
+        False, "switch", "Muon moves the kernels of convolutions inside a network as well."
+    )
     learning_rate: float = setting(3e-4, "1", "Learning rate after the warm-up.", gt=0.0, le=1.0)
     muon_learning_rate: float = setting(
         0.001, "1", "The same for the matrices that muon moves: root mean square of its updates.", gt=0, le=1

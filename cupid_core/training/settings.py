@@ -6,7 +6,11 @@ from typing import Literal
 
 from cupid_core.config import AssetSampleConfig, SamplerConfig, Settings, setting
 from cupid_core.training.appearance_settings import AppearanceSettings, AppearanceVaeSettings
-from cupid_core.training.structure_settings import StructureSettings, StructureVaeSettings
+from cupid_core.training.structure_settings import (
+    ImageEncoderStageSettings,
+    StructureSettings,
+    StructureVaeSettings,
+)
 from cupid_core.training.tabletop_source import TabletopSourceSettings
 
 
@@ -43,6 +47,7 @@ class TrainConfig(Settings):
     assets: AssetSourceSettings = AssetSourceSettings()
     occupancy_vae: StructureVaeSettings = StructureVaeSettings()
     uv_vae: StructureVaeSettings = StructureVaeSettings()
+    image_encoder: ImageEncoderStageSettings = ImageEncoderStageSettings()
     structure: StructureSettings = StructureSettings()
     appearance_vae: AppearanceVaeSettings = AppearanceVaeSettings()
     appearance: AppearanceSettings = AppearanceSettings()

@@ -1,11 +1,16 @@
-"""The small image encoders that are trained along with the structure flow, by name. Knows classes only."""
+"""The small image encoders that this package trains, by name. Knows classes only, not how they learn."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
+
+import torch
 
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.conv_image_pyramid import ConvImagePyramid
+from cupid_core.models.image_encoder import ImageEncoder
+from cupid_core.training.stage import ExportedNetwork
 from cupid_core.training.structure_settings import ImageEncoderSettings
 
 SMALL_ENCODERS: dict[str, type[ConvImageTransformer] | type[ConvImagePyramid]] = {
@@ -22,6 +27,7 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
             **both,
             "channels": list(settings.pyramid_channels),
             "pairs": settings.pyramid_pairs,
+            "shrink": settings.pyramid_shrink,
             "embed_dim": settings.embed_dim,
         }
     return {
@@ -32,3 +38,10 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
         "depth": settings.depth,
         "num_heads": settings.num_heads,
     }
+
+
+def exported_encoder(settings: ImageEncoderSettings, encoder: ImageEncoder) -> ExportedNetwork:
+    """A small image encoder as it goes into a checkpoint."""
+    whole = copy.deepcopy(encoder).to_precision(torch.float32)
+    arguments = {**image_encoder_arguments(settings), "use_fp16": True}
+    return ExportedNetwork("image_encoder", type(whole).__name__, arguments, whole)

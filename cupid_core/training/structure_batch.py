@@ -23,7 +23,6 @@ class StructureBatch:
         flag: (B, 1, R, R, R) bool, voxels inside the image.
         xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells, or None.
         seen: (B, 1, g, g) bool, cells that show the object, or None.
-        surface_only: train nothing but the image encoder on the surface points.
     """
 
     image: Tensor
@@ -32,7 +31,6 @@ class StructureBatch:
     flag: Tensor
     xyz: Tensor | None = None
     seen: Tensor | None = None
-    surface_only: bool = False
 
     def to(self, device: torch.device) -> StructureBatch:
         """The same batch on another device."""
@@ -43,8 +41,26 @@ class StructureBatch:
             self.flag.to(device),
             None if self.xyz is None else self.xyz.to(device),
             None if self.seen is None else self.seen.to(device),
-            self.surface_only,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceBatch:
+    """B views with what is seen of the object, and no voxels.
+
+    Attributes:
+        image: (B, 4, S, S) as in `StructureBatch`.
+        xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells.
+        seen: (B, 1, g, g) bool, cells that show the object.
+    """
+
+    image: Tensor
+    xyz: Tensor
+    seen: Tensor
+
+    def to(self, device: torch.device) -> SurfaceBatch:
+        """The same batch on another device."""
+        return SurfaceBatch(self.image.to(device), self.xyz.to(device), self.seen.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +86,22 @@ class StructureSource(Protocol):
         ...
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
+        """Unseen views, unchanged, always the same; their truth on the CPU."""
+        ...
+
+    def close(self) -> None:
+        """Stop background work."""
+        ...
+
+
+class SurfaceSource(Protocol):
+    """Batches of views with their surface points, by number."""
+
+    def surfaces(self, number: int, size: int) -> SurfaceBatch:
+        """Training views, on whatever device; the same for the same number and size."""
+        ...
+
+    def unseen_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
         """Unseen views, unchanged, always the same; their truth on the CPU."""
         ...
 

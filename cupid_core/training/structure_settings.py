@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from cupid_core.config import FlowTrainingConfig, Settings, StructureVaeLossConfig, setting
+from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.training.run_settings import StageSettings
+from cupid_core.training.tabletop_source import TabletopSourceSettings
 
 
 class StructureVaeNetworkSettings(Settings):
@@ -53,6 +55,9 @@ class ImageEncoderSettings(Settings):
         (32, 48, 96, 192, 256), "count", "Width of each halving of pyramid, multiples of 8."
     )
     pyramid_pairs: int = setting(2, "count", "Residual pairs at each level of pyramid.", ge=1, le=8)
+    pyramid_shrink: int = setting(
+        1, "pixel", "Edge of the squares of pixels that pyramid averages before anything else.", ge=1, le=8
+    )
     embed_dim: int = setting(256, "count", "Width of the tokens of the small one.", ge=8)
     depth: int = setting(4, "count", "Transformer blocks of conv.", ge=0)
     num_heads: int = setting(8, "count", "Attention heads of conv.", ge=1)
@@ -69,6 +74,16 @@ class StructureFlowSettings(Settings):
     share_mod: bool = setting(True, "switch", "One time modulation for all blocks; saves a fifth of the weights.")
 
 
+class ImageEncoderStageSettings(StageSettings):
+    """Training of the small image encoder alone, before the flow: which canonical point does each part show."""
+
+    views: TabletopSourceSettings = TabletopSourceSettings(
+        objects=TabletopSettings(views_per_object=4, image_size=64, resolution=8)
+    )
+    surface_scale: float = setting(0.1, "canonical", "Error of a surface point that costs about 1.", gt=0.0)
+    validation_views: int = setting(128, "count", "Unseen views in a validation.", ge=1)
+
+
 class StructureSettings(StageSettings):
     """Training of stage 1 with its image encoder."""
 
@@ -79,8 +94,8 @@ class StructureSettings(StageSettings):
     surface_weight: float = setting(
         0.3, "1", "Weight of the surface points that the image tokens predict while training; 0 leaves them.", ge=0
     )
-    encoder_first: int = setting(
-        0, "batches", "The image encoder first learns surface points alone, which costs a third of a step.", ge=0
+    trained_encoder: bool = setting(
+        False, "switch", "Begin with the image encoder that the stage image-encoder has trained."
     )
     surface_scale: float = setting(0.1, "canonical", "Error of a surface point that costs about 1.", gt=0.0)
     validation_views: int = setting(64, "count", "Unseen views in a validation.", ge=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,24 +18,26 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from cupid_core.config import SamplerConfig
+from cupid_core.errors import CheckpointError, TrainingError
 from cupid_core.evaluation.pose_metrics import uv_error_px
 from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from cupid_core.models.weights import read_tensors
 from cupid_core.sampling.noise import NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.export import EXPORT, read_network
 from cupid_core.training.flow import draw_noise, draw_times, flow_sample, velocity_loss_per_item
 from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.sheets import scatter, sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, image_encoder_arguments
+from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centres
 from cupid_core.training.structure_figures import pose_errors_deg
 from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
-from cupid_core.training.surface_head import SurfaceHead, surface_loss
+from cupid_core.training.surface_head import SurfaceHead, exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 
@@ -87,20 +89,18 @@ class StructureStage:
         if trained and settings.surface_weight > 0:
             self.head = SurfaceHead(self.image_encoder.embed_dim)
             networks["surface_head"] = self.head
+        if trained and settings.trained_encoder and not settings.run.start_from:
+            _take_over(networks, context.root / "image-encoder" / EXPORT)
         self.networks = nn.ModuleDict(networks).to(context.device)
 
     def batch(self, number: int) -> StructureBatch:
         """Views of this number."""
-        batch = self._source.batch(number, self._settings.run.batch_size).to(self._device)
-        return replace(batch, surface_only=self.head is not None and number < self._settings.encoder_first)
+        return self._source.batch(number, self._settings.run.batch_size).to(self._device)
 
     def loss(self, batch: StructureBatch, generator: torch.Generator) -> StepLoss:
         """Velocity error of several noise draws per image, and the error of the surface points."""
         tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
-        total = tokens.new_zeros(())
-        logged: dict[str, Tensor | float] = {}
-        if not batch.surface_only:
-            total, logged = self._velocity_loss(self.latent(batch), tokens, generator)
+        total, logged = self._velocity_loss(self.latent(batch), tokens, generator)
         if self.head is not None and batch.xyz is not None and batch.seen is not None:
             cells = tokens[:, self.image_encoder.num_prefix_tokens :]
             points, visible = self.head(cells, self.image_encoder.native_grid)
@@ -216,12 +216,9 @@ class StructureStage:
             )
         ]
         if self._settings.image_encoder.kind in SMALL_ENCODERS:
-            encoder = copy.deepcopy(self.image_encoder).to_precision(torch.float32)
-            arguments = {**image_encoder_arguments(self._settings.image_encoder), "use_fp16": True}
-            found.append(ExportedNetwork("image_encoder", type(encoder).__name__, arguments, encoder))
+            found.append(exported_encoder(self._settings.image_encoder, self.image_encoder))
         if self.head is not None:
-            arguments = {"channels": self.image_encoder.embed_dim}
-            found.append(ExportedNetwork("surface_head", type(self.head).__name__, arguments, self.head))
+            found.append(exported_head(self.head))
         return found
 
     def close(self) -> None:
@@ -251,3 +248,22 @@ class StructureStage:
             "share_mod": network.share_mod,
             "qk_rms_norm": True,
         }
+
+
+def _take_over(networks: Mapping[str, nn.Module], folder: Path) -> None:
+    """Fill the image encoder and the surface head with those of the stage before, in place.
+
+    Raises:
+        TrainingError: they are not there, or of other sizes.
+    """
+    for key in ("image_encoder", "surface_head"):
+        if key not in networks:
+            continue
+        path = folder / "ckpts" / f"{key}.safetensors"
+        try:
+            networks[key].load_state_dict(read_tensors(path))
+        except (CheckpointError, RuntimeError) as error:
+            raise TrainingError(
+                f"'{key}' cannot be taken from {path}: {error}",
+                cure="Train image-encoder first, with these sizes, or set structure.trained_encoder: false.",
+            ) from error

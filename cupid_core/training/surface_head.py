@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cupid_core.training.stage import ExportedNetwork
+
 _PER_TOKEN = 2
 
 
@@ -85,3 +87,8 @@ def surface_loss(points: Tensor, logits: Tensor, xyz: Tensor, seen: Tensor, scal
     return SurfaceLoss(
         (distance * weight).sum() / count, F.binary_cross_entropy_with_logits(logits, weight), error
     )
+
+
+def exported_head(head: SurfaceHead) -> ExportedNetwork:
+    """The head as it goes beside a checkpoint, for a later training."""
+    return ExportedNetwork("surface_head", type(head).__name__, {"channels": head.hidden.in_features}, head)

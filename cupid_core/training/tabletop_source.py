@@ -18,6 +18,7 @@ from cupid_core.training.shards import ShardStore
 from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,
+    SurfaceBatch,
     project_normalised,
     voxel_centres,
 )
@@ -55,7 +56,7 @@ class TabletopSourceSettings(Settings):
 
 
 class TabletopSource:
-    """`StructureSource` of generated views.
+    """`StructureSource` and `SurfaceSource` of generated views.
 
     The pool of shards that a batch draws from grows with the number of the batch, never with the clock, so that
     batches are the same on a fast machine and on a slow one; a slow one waits.
@@ -95,6 +96,15 @@ class TabletopSource:
 
     def batch(self, number: int, size: int) -> StructureBatch:
         """Views drawn evenly from the pool, each changed afresh; on the device of the source."""
+        return self._made(*self._drawn(number, size))
+
+    def surfaces(self, number: int, size: int) -> SurfaceBatch:
+        """The same views with their surface points alone."""
+        return self._looked(*self._drawn(number, size))[0]
+
+    def _drawn(
+        self, number: int, size: int
+    ) -> tuple[dict[str, Tensor], ViewChangeSettings | None, torch.Generator]:
         generator = torch.Generator().manual_seed((self._seed << 40) + number)
         count = self.pool(number, size)
         self._store.request(min(count + 2, self._settings.most_shards))
@@ -102,10 +112,19 @@ class TabletopSource:
         views = torch.randint(self._views, (size,), generator=generator)
         good = [self._store.next_good(shard, count) for shard in shards]
         stored = self._rows.gather(good, row_numbers(views, self._settings.objects.views_per_object))
-        return self._made(stored, self._settings.change, generator)
+        return stored, self._settings.change, generator
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
         """The first `size` unseen views, unchanged."""
+        stored, truth = self._unchanged(size)
+        return self._made(stored, None, torch.Generator().manual_seed(0)), truth
+
+    def unseen_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
+        """The same views with their surface points alone."""
+        stored, truth = self._unchanged(size)
+        return self._looked(stored, None, torch.Generator().manual_seed(0))[0], truth
+
+    def _unchanged(self, size: int) -> tuple[dict[str, Tensor], StructureTruth]:
         size = min(size, self._settings.validation_objects)
         stored = self._unseen_rows.gather(
             [self._unseen.next_good(0, 1)] * size, row_numbers(torch.arange(size), 1)
@@ -113,7 +132,7 @@ class TabletopSource:
         truth = StructureTruth(
             stored["intrinsics"].cpu(), stored["T_camera_object"].cpu(), stored["symmetry"].cpu()
         )
-        return self._made(stored, None, torch.Generator().manual_seed(0)), truth
+        return stored, truth
 
     def close(self) -> None:
         """Stop the workers."""
@@ -123,32 +142,34 @@ class TabletopSource:
         self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
     ) -> StructureBatch:
         count, resolution = len(stored["image"]), self._settings.objects.resolution
-        size = stored["image"].shape[-1]
-        change = draw_change(count, settings, generator).to(self._device)
-        known = draw_hidden_known(count, settings, generator).to(self._device)
-        stored = {
-            **stored,
-            "occluder": unpack_bits(stored["occluder"], size * size),
-            "shell": unpack_bits(stored["shell"], resolution**3),
-        }
-        occluder = stored["occluder"].view(count, 1, size, size).float()
-        image, hidden = change_image(stored["image"].float() / 255, occluder, change)
-        if settings is not None:
-            image = change_colour(image, settings, generator)
-        shell = stored["shell"].view(count, 1, *(resolution,) * 3)
+        looked, change = self._looked(stored, settings, generator)
+        shell = unpack_bits(stored["shell"], resolution**3).view(count, 1, *(resolution,) * 3)
         occupancy = torch.where(change.mirrored.view(-1, 1, 1, 1, 1), shell.flip(3), shell)
         centres = change.flip_object(self._centres[None].expand(count, *self._centres.shape))
         uv = change.forwards(project_normalised(centres, stored["T_camera_object"], stored["intrinsics"]))
         inside = ((uv >= 0) & (uv <= 1)).all(dim=-1)
-        xyz, seen = self._surface(stored, change)
         return StructureBatch(
-            image=with_hidden(image, hidden * known.view(-1, 1, 1, 1)),
+            image=looked.image,
             occupancy=occupancy,
             uv=uv.clamp(0, 1).permute(0, 4, 1, 2, 3).contiguous(),
             flag=inside[:, None],
-            xyz=xyz,
-            seen=seen,
+            xyz=looked.xyz,
+            seen=looked.seen,
         )
+
+    def _looked(
+        self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
+    ) -> tuple[SurfaceBatch, ViewChange]:
+        """The changed picture, what is seen in it, and the change."""
+        count, size = len(stored["image"]), stored["image"].shape[-1]
+        change = draw_change(count, settings, generator).to(self._device)
+        known = draw_hidden_known(count, settings, generator).to(self._device)
+        occluder = unpack_bits(stored["occluder"], size * size).view(count, 1, size, size).float()
+        image, hidden = change_image(stored["image"].float() / 255, occluder, change)
+        if settings is not None:
+            image = change_colour(image, settings, generator)
+        image = with_hidden(image, hidden * known.view(-1, 1, 1, 1))
+        return SurfaceBatch(image, *self._surface(stored, change)), change
 
     def _surface(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
         """Surface points at the centres of the cells of the changed view: of the nearest pixel with depth."""

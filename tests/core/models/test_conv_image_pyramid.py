@@ -28,6 +28,18 @@ def test_tokens_are_those_of_an_image_encoder():
     assert token_visibility(image[:, :1], 8, encoder.num_prefix_tokens).shape == tokens.shape[:2]
 
 
+def test_a_shrunk_view_is_its_own_average():
+    encoder = tiny(channels=(8, 8, 16, 16), shrink=2)
+    assert encoder.native_grid == 4 and encoder.patch_size == 16
+    small = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    image = small.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    image[:, :, ::2] += 0.1
+    image[:, :, 1::2] -= 0.1
+    plain = tiny(img_size=32, channels=(8, 8, 16, 16))
+    plain.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(encoder(image), plain(small), atol=1e-4, rtol=0)
+
+
 def test_a_change_is_felt_most_where_it_is_and_a_little_everywhere():
     encoder = tiny().eval()
     image = torch.rand(1, 4, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -68,7 +80,7 @@ def test_gradients_reach_every_parameter():
 def test_wrong_input_is_refused():
     with pytest.raises(InvalidTensorError, match=r"\(4, 64, 64\)"):
         tiny()(torch.rand(1, 3, 64, 64))
-    for wrong in ({"img_size": 48}, {"in_channels": 2}, {"channels": (8, 8, 8)}):
+    for wrong in ({"img_size": 48}, {"shrink": 4}, {"in_channels": 2}, {"channels": (8, 8, 8)}):
         with pytest.raises(ConfigError):
             tiny(**wrong)
     assert network_class("ConvImagePyramid", origin="image_encoder") is ConvImagePyramid

@@ -7,6 +7,7 @@ import torch
 from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,
+    SurfaceBatch,
     project_normalised,
     voxel_centres,
 )
@@ -17,7 +18,7 @@ SIZE = 32
 
 
 class BoxSource:
-    """`StructureSource` of always the same eight samples, in an order that follows from the number."""
+    """`StructureSource` and `SurfaceSource` of eight samples, in an order that follows from the number."""
 
     def __init__(self, fixed: bool = True) -> None:
         self._fixed = fixed
@@ -37,6 +38,14 @@ class BoxSource:
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
         return boxes(seed=0)
+
+    def surfaces(self, number: int, size: int) -> SurfaceBatch:
+        batch = self.batch(number, size)
+        return SurfaceBatch(batch.image, batch.xyz, batch.seen)
+
+    def unseen_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
+        batch, truth = self.validation(size)
+        return SurfaceBatch(batch.image, batch.xyz, batch.seen), truth
 
     def close(self) -> None:
         self.closed = True

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from tiny_stages import run_settings, structure_stage, vae_stage
+from tiny_stages import encoder_stage, run_settings, structure_stage, vae_stage
 
 from cupid_core.config import to_yaml
 from cupid_core.errors import TrainingError
@@ -50,10 +50,12 @@ def _same(left, right):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("kind", "encoder_first"), [("adamw", 0), ("muon", 0), ("muon", 12)])
-def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precision, kind, encoder_first):
+@pytest.mark.parametrize(
+    ("name", "kind"), [("structure", "adamw"), ("structure", "muon"), ("image-encoder", "muon")]
+)
+def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precision, name, kind):
     def new_stage():
-        return structure_stage(root, run, fixed=False, encoder_first=encoder_first)
+        return {"structure": structure_stage, "image-encoder": encoder_stage}[name](root, run, fixed=False)
 
     run = run_settings(
         STEPS,
@@ -61,7 +63,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precis
         batch_size=4,
         accumulate=2,
         log_every=1,
-        optimiser={"kind": kind, "clip_history": 4},
+        optimiser={"kind": kind, "muon_convolutions": True, "clip_history": 4},
     )
     train(new_stage(), run, LoopOptions(root / "whole", seed=3))
     for stop in (5, 8):
@@ -71,16 +73,16 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precis
         assert stage._source.closed
     result = train(new_stage(), run, LoopOptions(root / "parts", seed=3, resume=True))
     assert (result.reason, result.step, result.images) == ("finished", STEPS, STEPS * 4 * 2)
-    whole, parts = _state(root / "whole", "structure"), _state(root / "parts", "structure")
+    whole, parts = _state(root / "whole", name), _state(root / "parts", name)
     _same(dict(whole.masters), dict(parts.masters))
     _same(dict(whole.average), dict(parts.average))
     _same(whole.optimiser, parts.optimiser)
     whole_rows, parts_rows = (
         [
-            {name: value for name, value in row.items() if name not in ("images_per_s", "seconds")}
-            for row in csv.DictReader((root / name / "losses.csv").open())
+            {column: value for column, value in row.items() if column not in ("images_per_s", "seconds")}
+            for row in csv.DictReader((root / folder / "losses.csv").open())
         ]
-        for name in ("whole", "parts")
+        for folder in ("whole", "parts")
     )
     assert whole_rows == parts_rows and len(whole_rows) == STEPS
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from cupid_core.training.clipping import AdaptiveClip
 from cupid_core.training.ema import WeightAverage
-from cupid_core.training.muon import Muon, orthogonalised, squares
+from cupid_core.training.muon import Muon, orthogonalised, orthogonalised_kernel, squares
 from cupid_core.training.optimiser import MasterOptimiser
 from cupid_core.training.run_settings import OptimiserSettings
 from cupid_core.training.schedule import stable_then_decay
@@ -81,7 +81,29 @@ def test_orthogonalised_matrices_are_nearly_so_whatever_their_scale():
     assert not orthogonalised(torch.zeros(1, 8, 8)).any()
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (96, 32), (32, 96)])
+@pytest.mark.parametrize("shape", [(16, 24, 3, 3), (48, 16, 1, 1), (64, 32, 1, 1)])
+def test_orthogonalised_kernels_are_those_of_the_matrix_they_are(shape):
+    kernel = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    made = orthogonalised_kernel(1e-4 * kernel)
+    values = torch.linalg.svdvals(made.flatten(1))
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.35
+    left, _, right = torch.linalg.svd(kernel.flatten(1), full_matrices=False)
+    turned = left.T @ made.flatten(1) @ right.T
+    torch.testing.assert_close(turned, torch.diag(turned.diagonal()), atol=1e-3, rtol=0)
+    assert not orthogonalised_kernel(torch.zeros(shape)).any()
+
+
+def test_muon_takes_kernels_where_it_is_told_to_but_not_those_that_read_an_image():
+    network = nn.ModuleDict({"net": nn.Sequential(nn.Conv2d(4, 16, 3), nn.Conv2d(16, 16, 3))})
+    for convolutions in (False, True):
+        settings = OptimiserSettings(kind="muon", muon_convolutions=convolutions)
+        state = MasterOptimiser(network, settings).state_dict()["muon"]
+        assert (state is not None) == convolutions
+        if state is not None:
+            assert len(state["param_groups"][0]["params"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (96, 32), (32, 96), (32, 24, 3, 3)])
 def test_an_update_of_muon_has_the_size_of_the_rate(shape):
     parameter = torch.zeros(shape)
     parameter.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))

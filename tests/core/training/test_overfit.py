@@ -1,10 +1,19 @@
 """Each stage of the structure learns eight samples by heart: losses and figures go to where they belong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from tiny_stages import run_settings, structure_stage, vae_stage
+import torch.nn.functional as F
+from boxes import BoxSource
+from tiny_stages import encoder_settings, encoder_stage, run_settings, structure_stage, vae_stage
 
+from cupid_core.errors import TrainingError
+from cupid_core.training.export import EXPORT, write_networks
+from cupid_core.training.image_encoder_stage import ImageEncoderStage
 from cupid_core.training.loop import LoopOptions, train
+from cupid_core.training.stage import StageContext
+from cupid_core.training.structure_settings import ImageEncoderSettings, ImageEncoderStageSettings
 
 
 def _trained(stage, run, folder):
@@ -38,17 +47,56 @@ def test_structure_and_its_surface_points(kind, root):
     assert figures["velocity"] < 0.1
 
 
-def test_the_image_encoder_may_learn_first(root):
-    run = run_settings(24, log_every=1)
-    stage = structure_stage(root, run, kind="pyramid", encoder_first=12)
-    flow = {name: value.clone() for name, value in stage.flow.state_dict().items()}
-    lines, unmoved = [], []
+@pytest.mark.parametrize("kind", ["conv", "pyramid"])
+def test_the_image_encoder_alone_and_the_structure_that_begins_with_it(kind, root):
+    run = run_settings(150, validate_every=150, optimiser={"kind": "muon", "muon_convolutions": True})
+    first, last, figures = _trained(encoder_stage(root, run, kind=kind), run, root / "image-encoder")
+    assert first["surface_error"] > 0.1
+    assert last["surface_error"] < 0.01 and figures["surface_error"] < 0.02
+    assert figures["rotation_deg"] < 3 and figures["rotation_within_30"] == 1
+    stage = structure_stage(root, run, kind=kind, trained_encoder=True)
+    with torch.no_grad():
+        figures = stage.validate()
+    assert figures["surface_error"] < 0.02, "the encoder is the trained one"
+    assert figures["velocity"] > 1.5, "the flow is not"
 
-    def look(progress):
-        lines.append(progress)
-        unmoved.append(all(torch.equal(value, flow[name]) for name, value in stage.flow.state_dict().items()))
 
-    train(stage, run, LoopOptions(root / "run"), look)
-    assert [line.step for line, still in zip(lines, unmoved, strict=True) if still] == list(range(1, 13))
-    assert all(("velocity" in line.values) == (line.step > 12) for line in lines)
-    assert lines[11].values["surface_error"] < lines[0].values["surface_error"]
+def test_an_encoder_of_other_sizes_or_none_is_refused(root):
+    run = run_settings(1)
+    structure_stage(root, run)
+    with pytest.raises(TrainingError, match="image_encoder"):
+        structure_stage(root, run, trained_encoder=True)
+    with torch.no_grad():
+        write_networks(root / "image-encoder" / EXPORT, encoder_stage(root, run).exports())
+    with pytest.raises(TrainingError, match="image_encoder"):
+        structure_stage(root, run, kind="conv", trained_encoder=True)
+    structure_stage(root, run, kind="pyramid", trained_encoder=True)
+
+
+def test_small_views_are_enlarged_to_what_the_encoder_wants(root):
+    class Small(BoxSource):
+        def surfaces(self, number, size):
+            batch = super().surfaces(number, size)
+            return replace(batch, image=F.avg_pool2d(batch.image, 2))
+
+    sizes = encoder_settings("pyramid", image_size=64, pyramid_shrink=2)
+    context = StageContext(root, torch.device("cpu"))
+    stage = ImageEncoderStage(ImageEncoderStageSettings(), sizes, context, Small())
+    torch.nn.init.normal_(stage.head.out.weight)
+    small, whole = stage.batch(0), BoxSource().surfaces(0, 8)
+    enlarged = replace(small, image=F.interpolate(small.image, size=64))
+    for batch in (small, enlarged):
+        assert stage.loss(batch, torch.Generator()).images == 8
+    with torch.no_grad():
+        losses = [float(stage.loss(batch, torch.Generator()).total) for batch in (small, enlarged, whole)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_official_encoder_is_not_trained(root):
+    with pytest.raises(TrainingError, match="official"):
+        ImageEncoderStage(
+            ImageEncoderStageSettings(),
+            ImageEncoderSettings(kind="dinov2_vits14_reg"),
+            StageContext(root, torch.device("cpu")),
+            BoxSource(),
+        )

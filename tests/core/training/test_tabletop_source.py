@@ -67,6 +67,14 @@ def test_voxels_project_onto_the_object(source):
         assert float((hit > 0.2).float().mean()) > 0.85
 
 
+def test_surfaces_are_those_of_the_same_views(source):
+    whole, surfaces = source.batch(4, 8), source.surfaces(4, 8)
+    unseen, more = source.validation(3)[0], source.unseen_surfaces(3)[0]
+    for batch, part in ((whole, surfaces), (unseen, more)):
+        assert torch.equal(batch.image, part.image)
+        assert torch.equal(batch.xyz, part.xyz) and torch.equal(batch.seen, part.seen)
+
+
 def test_batches_follow_from_their_number(source, tmp_path):
     again = TabletopSource(tmp_path, SETTINGS, seed=5)
     for number in (0, 4):

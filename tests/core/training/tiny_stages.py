@@ -9,10 +9,12 @@ from boxes import BoxSource
 
 from cupid_core.config import StructureVaeLossConfig
 from cupid_core.training.export import EXPORT, write_networks
+from cupid_core.training.image_encoder_stage import ImageEncoderStage
 from cupid_core.training.run_settings import OptimiserSettings, RunSettings
 from cupid_core.training.stage import StageContext
 from cupid_core.training.structure_settings import (
     ImageEncoderSettings,
+    ImageEncoderStageSettings,
     StructureFlowSettings,
     StructureSettings,
     StructureVaeNetworkSettings,
@@ -52,8 +54,29 @@ def vae_stage(kind: str, root: Path, run: RunSettings, *, fixed: bool = True) ->
     return StructureVaeStage(kind, settings, StageContext(root, torch.device("cpu")), BoxSource(fixed))
 
 
+def encoder_settings(kind: str, **changes: object) -> ImageEncoderSettings:
+    sizes = {
+        "image_size": 32,
+        "stem_channels": (16, 24, 32),
+        "stem_residual": (),
+        "pyramid_channels": (16, 24, 32, 32),
+        "embed_dim": 64,
+        "depth": 1,
+        "num_heads": 4,
+    }
+    return ImageEncoderSettings(kind=kind, **{**sizes, **changes})
+
+
+def encoder_stage(root: Path, run: RunSettings, *, fixed: bool = True, kind: str = "pyramid") -> ImageEncoderStage:
+    torch.manual_seed(0)
+    settings = ImageEncoderStageSettings(run=run, validation_views=8)
+    return ImageEncoderStage(
+        settings, encoder_settings(kind), StageContext(root, torch.device("cpu")), BoxSource(fixed)
+    )
+
+
 def structure_stage(
-    root: Path, run: RunSettings, *, fixed: bool = True, kind: str = "conv", encoder_first: int = 0
+    root: Path, run: RunSettings, *, fixed: bool = True, kind: str = "conv", trained_encoder: bool = False
 ) -> StructureStage:
     for volume in ("occupancy", "uv"):
         folder = root / f"{volume}-vae" / EXPORT
@@ -62,17 +85,8 @@ def structure_stage(
                 write_networks(folder, vae_stage(volume, root, run).exports())
     torch.manual_seed(0)
     settings = StructureSettings(
-        image_encoder=ImageEncoderSettings(
-            kind=kind,
-            image_size=32,
-            stem_channels=(16, 24, 32),
-            stem_residual=(),
-            pyramid_channels=(16, 24, 32, 32),
-            embed_dim=64,
-            depth=1,
-            num_heads=4,
-        ),
-        encoder_first=encoder_first,
+        image_encoder=encoder_settings(kind),
+        trained_encoder=trained_encoder,
         network=StructureFlowSettings(model_channels=96, num_blocks=2, num_heads=4, patch_size=2),
         draws=4,
         run=run,
