@@ -48,13 +48,12 @@ def orthogonalised_kernel(kernel: Tensor) -> Tensor:
     x = (matrix if wide else matrix.T).float()
     x = x / (x.norm() + 1e-7)
     a, b, c = _COEFFICIENTS
-    gram, turned = x @ x.T, None
-    one = torch.eye(len(gram), device=gram.device)
+    gram, one = x @ x.T, torch.eye(len(x), device=x.device)
+    turned = one
     for _ in range(_ITERATIONS):
         step = a * one + b * gram + c * (gram @ gram)
-        turned = step if turned is None else step @ turned
+        turned = step @ turned
         gram = step @ gram @ step
-    assert turned is not None
     x = turned @ x
     made: Tensor = (x if wide else x.T).reshape(kernel.shape).to(kernel.dtype)
     return made
