@@ -125,6 +125,7 @@ class ImageEncoder(nn.Module):
     Attributes:
         img_size: edge in pixels of the images it was made for.
         patch_size: edge of a patch in pixels.
+        shrink: squares of so many pixels are averaged before anything else.
         in_channels: 3 is RGB in [0, 1] on black; 4 has the mask as well.
         embed_dim: width of the tokens.
         native_grid: patches along an edge.
@@ -136,6 +137,7 @@ class ImageEncoder(nn.Module):
     img_size: int
     patch_size: int
     in_channels: int = 3
+    shrink: int = 1
     embed_dim: int
     native_grid: int
     num_prefix_tokens: int

@@ -18,7 +18,7 @@ from cupid_core.errors import AlignmentError, TrainingError
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.geometry.similarity import align
 from cupid_core.training.sheets import sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments
+from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureTruth, SurfaceBatch, SurfaceSource
 from cupid_core.training.structure_settings import ImageEncoderSettings, ImageEncoderStageSettings
@@ -105,10 +105,7 @@ class ImageEncoderStage:
         self._source.close()
 
     def _predicted(self, batch: SurfaceBatch) -> tuple[Tensor, Tensor]:
-        image = batch.image[:, : self.image_encoder.in_channels]
-        if image.shape[-1] < self.image_encoder.img_size:
-            image = F.interpolate(image, size=(self.image_encoder.img_size,) * 2)
-        cells = self.image_encoder(image)[:, self.image_encoder.num_prefix_tokens :]
+        cells = tokens_of(self.image_encoder, batch.image)[:, self.image_encoder.num_prefix_tokens :]
         points, visible = self.head(cells, self.image_encoder.native_grid)
         return points, visible
 

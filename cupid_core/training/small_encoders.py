@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.conv_image_pyramid import ConvImagePyramid
@@ -38,6 +40,19 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
         "depth": settings.depth,
         "num_heads": settings.num_heads,
     }
+
+
+def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
+    """Tokens (B, P, C) of views (B, 4, S, S).
+
+    Views may be as small as an encoder that averages squares of pixels makes them: they are repeated to the size it
+    wants, and it sees them as they were.
+    """
+    image = image[:, : encoder.in_channels]
+    if encoder.shrink > 1 and image.shape[-1] * encoder.shrink == encoder.img_size:
+        image = F.interpolate(image, scale_factor=encoder.shrink)
+    tokens: Tensor = encoder(image)
+    return tokens
 
 
 def exported_encoder(settings: ImageEncoderSettings, encoder: ImageEncoder) -> ExportedNetwork:

@@ -31,7 +31,7 @@ from cupid_core.training.export import EXPORT, read_network
 from cupid_core.training.flow import draw_noise, draw_times, flow_sample, velocity_loss_per_item
 from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.sheets import scatter, sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments
+from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centres
 from cupid_core.training.structure_figures import pose_errors_deg
@@ -99,7 +99,7 @@ class StructureStage:
 
     def loss(self, batch: StructureBatch, generator: torch.Generator) -> StepLoss:
         """Velocity error of several noise draws per image, and the error of the surface points."""
-        tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
+        tokens = tokens_of(self.image_encoder, batch.image)
         total, logged = self._velocity_loss(self.latent(batch), tokens, generator)
         if self.head is not None and batch.xyz is not None and batch.seen is not None:
             cells = tokens[:, self.image_encoder.num_prefix_tokens :]
@@ -172,7 +172,7 @@ class StructureStage:
             guidance_from_t=0.0,
             rescale_t=2.0,
         )
-        tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
+        tokens = tokens_of(self.image_encoder, batch.image)
         shape = (len(tokens), self.flow.in_channels, *(self.flow.resolution,) * 3)
         prepared = self.flow.condition(tokens, sampling_times(config))
         latent = sample(
@@ -189,7 +189,7 @@ class StructureStage:
         """Image, mask channel, predicted and true surface points, predicted and true voxels in the image."""
         batch = self._unseen()[0]
         occupied, uv = self._sampled(batch)
-        tokens = self.image_encoder(batch.image[:, : self.image_encoder.in_channels])
+        tokens = tokens_of(self.image_encoder, batch.image)
         colours = voxel_centres(occupied.shape[-1]) + 0.5
         rows: list[list[Tensor]] = []
         for item in range(min(_SHEET_ITEMS, len(uv))):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from boxes import BoxSource
 from tiny_stages import encoder_settings, encoder_stage, run_settings, structure_stage, vae_stage
 
-from cupid_core.errors import TrainingError
+from cupid_core.errors import InvalidTensorError, TrainingError
 from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.image_encoder_stage import ImageEncoderStage
 from cupid_core.training.loop import LoopOptions, train
@@ -73,23 +73,19 @@ def test_an_encoder_of_other_sizes_or_none_is_refused(root):
     structure_stage(root, run, kind="pyramid", trained_encoder=True)
 
 
-def test_small_views_are_enlarged_to_what_the_encoder_wants(root):
-    class Small(BoxSource):
-        def surfaces(self, number, size):
-            batch = super().surfaces(number, size)
-            return replace(batch, image=F.avg_pool2d(batch.image, 2))
-
+def test_an_encoder_that_shrinks_takes_views_that_are_small_already(root):
     sizes = encoder_settings("pyramid", image_size=64, pyramid_shrink=2)
     context = StageContext(root, torch.device("cpu"))
-    stage = ImageEncoderStage(ImageEncoderStageSettings(), sizes, context, Small())
+    stage = ImageEncoderStage(ImageEncoderStageSettings(), sizes, context, BoxSource())
     torch.nn.init.normal_(stage.head.out.weight)
-    small, whole = stage.batch(0), BoxSource().surfaces(0, 8)
-    enlarged = replace(small, image=F.interpolate(small.image, size=64))
-    for batch in (small, enlarged):
-        assert stage.loss(batch, torch.Generator()).images == 8
+    small = stage.batch(0)
+    assert small.image.shape[-1] == 32
+    whole = replace(small, image=F.interpolate(small.image, size=64))
     with torch.no_grad():
-        losses = [float(stage.loss(batch, torch.Generator()).total) for batch in (small, enlarged, whole)]
-    assert losses[0] == losses[1] != losses[2]
+        losses = [float(stage.loss(batch, torch.Generator()).total) for batch in (small, whole)]
+    assert losses[0] == losses[1]
+    with pytest.raises(InvalidTensorError):
+        stage.loss(replace(small, image=F.avg_pool2d(small.image, 2)), torch.Generator())
 
 
 def test_an_official_encoder_is_not_trained(root):
