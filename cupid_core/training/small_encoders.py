@@ -45,8 +45,8 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
 def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
     """Tokens (B, P, C) of views (B, 4, S, S).
 
-    Views may be as small as an encoder that averages squares of pixels makes them: they are repeated to the size it
-    wants, and it sees them as they were.
+    Views may be as small as an encoder that averages squares of pixels makes them: they are repeated to the size
+    it wants, and it sees them as they were.
     """
     image = image[:, : encoder.in_channels]
     if encoder.shrink > 1 and image.shape[-1] * encoder.shrink == encoder.img_size:
