@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor, nn
 
@@ -197,7 +198,8 @@ class StructureStage:
             if self.head is not None and batch.xyz is not None and batch.seen is not None:
                 cells = tokens[item : item + 1, self.image_encoder.num_prefix_tokens :]
                 points, _ = self.head(cells, self.image_encoder.native_grid)
-                row += [(field + 0.5) * batch.seen[item] for field in (points[0], batch.xyz[item])]
+                mine = F.interpolate(points, size=batch.xyz.shape[-2:])[0]
+                row += [(field + 0.5) * batch.seen[item] for field in (mine, batch.xyz[item])]
             truth = batch.occupancy[item, 0].cpu()
             for grid, field in ((occupied[item].cpu(), uv[item]), (truth, batch.uv[item])):
                 row.append(scatter(field.cpu().permute(1, 2, 3, 0)[grid], colours[grid]))

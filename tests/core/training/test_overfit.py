@@ -84,6 +84,7 @@ def test_an_encoder_that_shrinks_takes_views_that_are_small_already(root):
     with torch.no_grad():
         losses = [float(stage.loss(batch, torch.Generator()).total) for batch in (small, whole)]
     assert losses[0] == losses[1]
+    assert stage.sheet() is not None
     with pytest.raises(InvalidTensorError):
         stage.loss(replace(small, image=F.avg_pool2d(small.image, 2)), torch.Generator())
 
