@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 PUBLISHED_KEYS: Mapping[str, Mapping[str, str]] = {
     "occupancy-vae": {"encoder": "sparse_structure_encoder", "decoder": "sparse_structure_decoder"},
     "uv-vae": {"encoder": "sparse_structure_uv_encoder", "decoder": "sparse_structure_uv_decoder"},
-    "image-encoder": {},
+    "image-encoder": {"image_encoder": "image_encoder"},
     "structure": {"structure_flow": "sparse_structure_flow_model", "image_encoder": "image_encoder"},
     "appearance-vae": {"encoder": "appearance_encoder", "decoder": "slat_decoder_mesh"},
     "appearance": {"flow": "slat_flow_model", "slat_encoder": "slat_encoder"},
