@@ -1,4 +1,4 @@
-"""Structured-latent auto-encoder: the transformer shared by encoder and decoders, and the encoder.
+"""Structured-latent auto-encoder: the transformer shared by encoder and decoders, and the encoders.
 
 Knows rows of voxel features and a topology, not images or what the latent is used for. Source: TRELLIS (Xiang et
 al. 2024) section 3.1; windows without cyclic wrap, shifted by half a window in every second block.
@@ -19,6 +19,11 @@ from cupid_core.models.layers.precision import cast_torso
 from cupid_core.models.layers.sparse_blocks import SparseTransformerBlock
 from cupid_core.models.padded_groups import PaddedGroups
 from cupid_core.models.topology import VoxelTopology
+
+# Logarithm of the variance of a posterior that is a point.
+_CERTAIN = -30.0
+# Components with less variance than this share of the first are rounding errors.
+_LEAST_SHARE = 1e-8
 
 
 class Posterior(NamedTuple):
@@ -86,6 +91,11 @@ class SparseTransformerBase(nn.Module):
         )
         self._starts_half = use_fp16
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input rows."""
+        return self.input_layer.in_features
+
     def torso(self) -> list[nn.Module]:
         """Roots of the modules that go to half precision."""
         return [self.blocks]
@@ -152,3 +162,57 @@ class SLatEncoder(SparseTransformerBase):
     def forward(self, rows: Tensor, topology: VoxelTopology) -> Posterior:
         """Encode rows (N, in_channels) float32: mean and log variance, (N, latent_channels) float32 each."""
         return Posterior(*self.project(self.tokens(rows, topology)).chunk(2, dim=-1))
+
+
+class PrincipalEncoder(nn.Module):
+    """The principal components of the rows as their latent: an encoder in closed form, for small training budgets.
+
+    Linear, sees one voxel at a time, nothing to train; the same interface as `SLatEncoder`. Knows no row before
+    `fit`.
+
+    Args:
+        resolution: cells of the voxel grid along an edge.
+        in_channels: channels of the input rows.
+        latent_channels: components that are kept.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    window_size = None
+
+    def __init__(self, *, resolution: int, in_channels: int, latent_channels: int) -> None:
+        super().__init__()
+        self.resolution, self.in_channels = resolution, in_channels
+        self.register_buffer("weight", torch.full((latent_channels, in_channels), torch.nan))
+        self.register_buffer("bias", torch.full((latent_channels,), torch.nan))
+
+    def fit(self, rows: Tensor) -> PrincipalEncoder:
+        """Take mean, axes and deviations of rows (N, in_channels), in place; returns the encoder.
+
+        An axis points where its largest entry is positive, so the same rows always give the same latent. An axis
+        along which nothing varies gives zeros.
+        """
+        wide = rows.double()
+        mean = wide.mean(0)
+        variance, axes = torch.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))
+        variance, axes = variance.flip(0)[: len(self.bias)], axes.flip(1)[:, : len(self.bias)]
+        axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+        lively = variance > variance[0] * _LEAST_SHARE
+        weight = (axes * torch.where(lively, variance, torch.inf).rsqrt()).T
+        self.weight.copy_(weight)
+        self.bias.copy_(-weight @ mean)
+        return self
+
+    def to_precision(self, torso_dtype: torch.dtype) -> PrincipalEncoder:
+        """Has no torso: stays in float32; returns the encoder."""
+        return self
+
+    def rescale(self, mean: Tensor, std: Tensor) -> None:
+        """Shift and scale the latent, in place, so that latents of this mean and deviation become normal."""
+        self.weight.div_(std[:, None].to(self.weight))
+        self.bias.sub_(mean.to(self.bias)).div_(std.to(self.bias))
+
+    def forward(self, rows: Tensor, topology: VoxelTopology) -> Posterior:
+        """As `SLatEncoder`; the topology is not needed."""
+        mean = F.linear(rows, self.weight, self.bias)
+        return Posterior(mean, torch.full_like(mean, _CERTAIN))

@@ -6,7 +6,7 @@ from torch import nn
 
 from cupid_core.errors import CheckpointError
 from cupid_core.models.appearance_flow import SLatFlowModel
-from cupid_core.models.appearance_vae import SLatEncoder
+from cupid_core.models.appearance_vae import PrincipalEncoder, SLatEncoder
 from cupid_core.models.appearance_variants import (
     LatentConditioningSLatFlowModel,
     PositionalEmbeddingConditioningSLatFlowModel,
@@ -40,6 +40,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
         PositionalEmbeddingConditioningSLatFlowModel,
         SpatialConditioningSLatFlowModel,
         SLatEncoder,
+        PrincipalEncoder,
         SLatMeshDecoder,
         SLatGaussianDecoder,
         SLatRadianceFieldDecoder,

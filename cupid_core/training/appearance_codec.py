@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cupid_core.data.assets.samples import LatentScale
 from cupid_core.data.corner_truth import CornerTruth
 from cupid_core.errors import ConfigError, TrainingError
-from cupid_core.models.appearance_vae import Posterior, SLatEncoder
+from cupid_core.models.appearance_vae import Posterior, PrincipalEncoder, SLatEncoder
 from cupid_core.models.decode_mesh import SLatMeshDecoder
 from cupid_core.models.topology import VoxelTopology
 from cupid_core.training.appearance_settings import AppearanceVaeSettings
@@ -29,6 +29,7 @@ from cupid_core.training.export import network_hash, read_network
 from cupid_core.training.stage import ExportedNetwork
 from cupid_core.training.voxel_truth import VoxelGrid, VoxelTruth
 
+VoxelEncoder = SLatEncoder | PrincipalEncoder
 ENCODER_KEY, DECODER_KEY = "appearance_encoder", "slat_decoder_mesh"
 # Distances beyond this, in voxel edges, tell the encoder nothing.
 _FARTHEST = 2.0
@@ -49,7 +50,7 @@ class FrozenCodec:
         digest: of the encoder's weights; latents of other weights are other data.
     """
 
-    encoder: SLatEncoder
+    encoder: VoxelEncoder
     decoder: SLatMeshDecoder
     digest: str
 
@@ -66,11 +67,13 @@ class FrozenCodec:
 
 def encoder_arguments(settings: AppearanceVaeSettings) -> dict[str, Any]:
     """Constructor arguments of the encoder, plain json values."""
-    return {
+    channels = {
         "in_channels": settings.lattice**3 * _NUMBERS_PER_POINT,
         "latent_channels": settings.latent_channels,
-        **settings.encoder.arguments(settings.resolution),
     }
+    if settings.encoder_kind == "principal":
+        return {"resolution": settings.resolution, **channels}
+    return {**channels, **settings.encoder.arguments(settings.resolution)}
 
 
 def decoder_arguments(settings: AppearanceVaeSettings) -> dict[str, Any]:
@@ -82,8 +85,8 @@ def decoder_arguments(settings: AppearanceVaeSettings) -> dict[str, Any]:
     }
 
 
-def make_codec(settings: AppearanceVaeSettings) -> tuple[SLatEncoder, SLatMeshDecoder]:
-    """Fresh networks.
+def make_codec(settings: AppearanceVaeSettings) -> tuple[VoxelEncoder, SLatMeshDecoder]:
+    """Fresh networks; a principal encoder still has to be fitted.
 
     Raises:
         ConfigError: widths that do not divide, or encoder and decoder with windows of their own.
@@ -100,11 +103,14 @@ def make_codec(settings: AppearanceVaeSettings) -> tuple[SLatEncoder, SLatMeshDe
             f"Encoder and decoder have windows of {settings.encoder.window} and {settings.decoder.window} voxels.",
             cure="Give both the same `window`; they share the index of their voxels.",
         )
+    decoder = SLatMeshDecoder(**decoder_arguments(settings))
+    if settings.encoder_kind == "principal":
+        return PrincipalEncoder(**encoder_arguments(settings)), decoder
     encoder = SLatEncoder(**encoder_arguments(settings))
     # A flow starts silent; an encoder must speak from the first step, and louder than its own noise.
     nn.init.xavier_uniform_(encoder.out_layer.weight[: settings.latent_channels])
     nn.init.constant_(encoder.out_layer.bias[settings.latent_channels :], _FIRST_LOGVAR)
-    return encoder, SLatMeshDecoder(**decoder_arguments(settings))
+    return encoder, decoder
 
 
 def codec_grid(settings: AppearanceVaeSettings) -> VoxelGrid:
@@ -115,9 +121,9 @@ def codec_grid(settings: AppearanceVaeSettings) -> VoxelGrid:
     )
 
 
-def lattice_of(encoder: SLatEncoder) -> int:
+def lattice_of(encoder: VoxelEncoder) -> int:
     """Truth points per voxel edge that an encoder reads."""
-    return round(math.pow(encoder.input_layer.in_features / _NUMBERS_PER_POINT, 1 / 3))
+    return round(math.pow(encoder.in_channels / _NUMBERS_PER_POINT, 1 / 3))
 
 
 def encoder_rows(truth: CornerTruth, lattice: int) -> Tensor:
@@ -127,22 +133,31 @@ def encoder_rows(truth: CornerTruth, lattice: int) -> Tensor:
     return torch.cat([distance, (2 * truth.colour - 1)[place].flatten(1)], dim=1)
 
 
-def encode(encoder: SLatEncoder, truth: CornerTruth, topology: VoxelTopology) -> Posterior:
+def encode(encoder: VoxelEncoder, truth: CornerTruth, topology: VoxelTopology) -> Posterior:
     """Posterior of the latent of every voxel."""
     posterior: Posterior = encoder(encoder_rows(truth, lattice_of(encoder)), topology)
     return posterior
 
 
-def measured_scale(encoder: SLatEncoder, voxels: Iterable[VoxelTruth]) -> LatentScale:
+def measured_scale(encoder: VoxelEncoder, voxels: Iterable[VoxelTruth]) -> LatentScale:
     """Mean and deviation of the latent of some voxels; the same weights and voxels give the same numbers."""
     with torch.no_grad():
         latent = torch.cat([encode(encoder, some.truth, some.topology).mean for some in voxels])
     return LatentScale(latent.mean(0), latent.std(0).clamp(min=_LEAST_DEVIATION))
 
 
-def normalising_encoder(encoder: SLatEncoder, scale: LatentScale) -> SLatEncoder:
+def fitted_encoder(encoder: PrincipalEncoder, voxels: Iterable[VoxelTruth]) -> PrincipalEncoder:
+    """Fit the encoder to what it reads of some voxels, in place; the same voxels give the same encoder."""
+    lattice = lattice_of(encoder)
+    return encoder.fit(torch.cat([encoder_rows(some.truth, lattice) for some in voxels]))
+
+
+def normalising_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncoder:
     """A float32 copy of the encoder whose last layer normalises the latent."""
     folded = copy.deepcopy(encoder)
+    if isinstance(folded, PrincipalEncoder):
+        folded.rescale(scale.mean, scale.std)
+        return folded
     folded.to_precision(torch.float32)
     mean, std = scale.mean.to(folded.out_layer.weight), scale.std.to(folded.out_layer.weight)
     count = len(mean)
@@ -165,7 +180,7 @@ def denormalising_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatM
 
 
 def codec_exports(
-    encoder: SLatEncoder, decoder: SLatMeshDecoder, scale: LatentScale, settings: AppearanceVaeSettings
+    encoder: VoxelEncoder, decoder: SLatMeshDecoder, scale: LatentScale, settings: AppearanceVaeSettings
 ) -> Sequence[ExportedNetwork]:
     """Both networks as they are written, with a normalised latent between them."""
     half = {"use_fp16": True}
@@ -173,7 +188,7 @@ def codec_exports(
         ExportedNetwork(
             ENCODER_KEY,
             type(encoder).__name__,
-            {**encoder_arguments(settings), **half},
+            {**encoder_arguments(settings), **({} if isinstance(encoder, PrincipalEncoder) else half)},
             normalising_encoder(encoder, scale),
         ),
         ExportedNetwork(
@@ -191,8 +206,9 @@ def read_codec(folder: Path, device: torch.device) -> FrozenCodec:
     Raises:
         TrainingError: it is not there, or is something else.
     """
+    encoder = read_network(folder, ENCODER_KEY, (SLatEncoder, PrincipalEncoder), device)
     return FrozenCodec(
-        encoder=read_network(folder, ENCODER_KEY, SLatEncoder, device),
+        encoder=cast(VoxelEncoder, encoder),
         decoder=read_network(folder, DECODER_KEY, SLatMeshDecoder, device),
         digest=network_hash(folder, ENCODER_KEY),
     )

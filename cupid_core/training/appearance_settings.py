@@ -92,6 +92,11 @@ class AppearanceVaeSettings(StageSettings):
     lattice: Literal[2, 3, 5] = setting(
         3, "count", "Truth points per voxel edge that the encoder reads; 2 are the corners."
     )
+    encoder_kind: Literal["transformer", "principal"] = setting(
+        "transformer",
+        "choice",
+        "A trained encoder, or the principal components of what it reads, which need no training.",
+    )
     encoder: SparseTrunkSettings = SparseTrunkSettings(channels=192, heads=3)
     decoder: SparseTrunkSettings = SparseTrunkSettings()
     kl_weight: float = setting(1e-6, "1", "Weight of the KL divergence of the posterior.", ge=0.0, le=1e3)
@@ -107,7 +112,7 @@ class AppearanceVaeSettings(StageSettings):
     shell: ShellNoiseSettings = ShellNoiseSettings()
     validation_objects: int = setting(4, "count", "Unseen objects that figures are measured on.", ge=1, le=10_000)
     scale_objects: int = setting(
-        64, "count", "Objects that mean and deviation of the latent are measured on.", ge=1, le=100_000
+        64, "count", "Objects that mean and deviation (or axes) of the latent are measured on.", ge=1, le=100_000
     )
 
 

@@ -16,9 +16,17 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from cupid_core.data.assets.samples import LatentScale
-from cupid_core.models.appearance_vae import SLatEncoder
+from cupid_core.models.appearance_vae import PrincipalEncoder
 from cupid_core.models.decode_mesh import CubeFields, SLatMeshDecoder
-from cupid_core.training.appearance_codec import codec_exports, codec_grid, encode, make_codec, measured_scale
+from cupid_core.training.appearance_codec import (
+    VoxelEncoder,
+    codec_exports,
+    codec_grid,
+    encode,
+    fitted_encoder,
+    make_codec,
+    measured_scale,
+)
 from cupid_core.training.appearance_figures import field_figures, ideal_meshes, mesh_figures, meshes_of
 from cupid_core.training.appearance_pictures import mesh_sheet
 from cupid_core.training.appearance_settings import AppearanceVaeSettings
@@ -64,12 +72,14 @@ class AppearanceVaeStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             encoder, decoder = make_codec(settings)
+        if isinstance(encoder, PrincipalEncoder):
+            fitted_encoder(encoder, self._seen())
         self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder}).to(context.device)
 
     @property
-    def encoder(self) -> SLatEncoder:
-        """The training encoder."""
-        return cast(SLatEncoder, self.networks["encoder"])
+    def encoder(self) -> VoxelEncoder:
+        """The encoder, which serves training only."""
+        return cast(VoxelEncoder, self.networks["encoder"])
 
     @property
     def decoder(self) -> SLatMeshDecoder:
@@ -130,8 +140,7 @@ class AppearanceVaeStage:
 
     def scale(self) -> LatentScale:
         """Mean and deviation of the latent on training objects; the same weights give the same numbers."""
-        count, cubes = self.settings.scale_objects, self.settings.lattice - 1
-        return measured_scale(self.encoder, self.source.seen(count, _AT_ONCE, cubes))
+        return measured_scale(self.encoder, self._seen())
 
     def exports(self) -> Sequence[ExportedNetwork]:
         """Encoder and mesh decoder with a normalised latent between them; only the decoder is for users."""
@@ -139,6 +148,10 @@ class AppearanceVaeStage:
 
     def close(self) -> None:
         """Nothing runs in the background."""
+
+    def _seen(self) -> Iterator[VoxelTruth]:
+        """Whole training objects with what the encoder reads of them."""
+        return self.source.seen(self.settings.scale_objects, _AT_ONCE, self.settings.lattice - 1)
 
     def _figures(self, decoded: Decoded) -> dict[str, float]:
         figures = field_figures(decoded.fields.rows, decoded.truth, decoded.voxels)

@@ -55,13 +55,15 @@ def write_networks(folder: Path, networks: Sequence[ExportedNetwork]) -> list[Pa
     return written
 
 
-def read_network(folder: Path, key: str, kind: type[NetworkT], device: torch.device) -> NetworkT:
+def read_network(
+    folder: Path, key: str, kind: type[NetworkT] | tuple[type[NetworkT], ...], device: torch.device
+) -> NetworkT:
     """A network that an earlier stage exported: frozen, float32, in evaluation mode.
 
     Args:
         folder: what `write_networks` was given.
         key: its name.
-        kind: what it has to be.
+        kind: what it has to be, or may be.
         device: where it goes.
 
     Raises:

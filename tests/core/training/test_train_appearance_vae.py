@@ -10,8 +10,9 @@ from appearance_cases import CONTEXT, VAE
 from cupid_core.errors import ConfigError, TrainingError
 from cupid_core.evaluation.image_metrics import psnr
 from cupid_core.evaluation.shape_metrics import nearest_points
+from cupid_core.models.appearance_vae import PrincipalEncoder
 from cupid_core.models.decode_mesh import CubeFields
-from cupid_core.training.appearance_codec import codec_grid, encode, make_codec, read_codec
+from cupid_core.training.appearance_codec import codec_grid, encode, encoder_rows, make_codec, read_codec
 from cupid_core.training.appearance_figures import (
     field_figures,
     ideal_meshes,
@@ -47,8 +48,10 @@ def fields_of(rows, voxels):
     return CubeFields(rows, voxels.topology.subdivide().subdivide())
 
 
-def test_eight_samples_are_learnt_by_heart():
-    stage = AppearanceVaeStage(VAE.model_copy(update={"sample": VoxelSampleSettings(crop=3)}), CONTEXT)
+@pytest.mark.parametrize("kind", ["transformer", "principal"])
+def test_eight_samples_are_learnt_by_heart(kind):
+    settings = VAE.model_copy(update={"sample": VoxelSampleSettings(crop=3), "encoder_kind": kind})
+    stage = AppearanceVaeStage(settings, CONTEXT)
     batch = stage.batch(0)
     optimiser = torch.optim.AdamW(stage.networks.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
     losses, steps = [], 45
@@ -164,8 +167,9 @@ def test_perturbed_shells_stay_near_and_are_never_empty(whole):
     assert torch.equal(untouched, shell)
 
 
-def test_what_is_exported_has_a_normal_latent_and_decodes_as_before(whole, tmp_path):
-    stage = AppearanceVaeStage(VAE, CONTEXT)
+@pytest.mark.parametrize("kind", ["transformer", "principal"])
+def test_what_is_exported_has_a_normal_latent_and_decodes_as_before(whole, tmp_path, kind):
+    stage = AppearanceVaeStage(VAE.model_copy(update={"encoder_kind": kind}), CONTEXT)
     with torch.no_grad():
         for parameter in stage.networks.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
@@ -183,6 +187,29 @@ def test_what_is_exported_has_a_normal_latent_and_decodes_as_before(whole, tmp_p
     assert float((found - expected).abs().max() / expected.abs().max()) < 0.02  # float16 files
     with pytest.raises(TrainingError, match="appearance_encoder"):
         read_codec(tmp_path / "nowhere", torch.device("cpu"))
+
+
+def test_a_principal_encoder_keeps_what_a_linear_map_can_keep(whole):
+    rows = encoder_rows(whole.truth, 2)
+    encoder = PrincipalEncoder(resolution=VAE.resolution, in_channels=rows.shape[1], latent_channels=8).fit(rows)
+    latent = encoder(rows, whole.topology).mean
+    torch.testing.assert_close(latent.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latent.T @ latent / len(latent), torch.eye(8), atol=1e-3, rtol=0)
+    design = torch.cat([latent, torch.ones(len(latent), 1)], dim=1)
+    lost = rows - design @ torch.linalg.lstsq(design, rows).solution
+    left = torch.linalg.svdvals((rows - rows.mean(0)).double())[8:].square().sum()
+    assert float(lost.square().sum()) == pytest.approx(float(left), rel=1e-3)
+    again = PrincipalEncoder(resolution=VAE.resolution, in_channels=rows.shape[1], latent_channels=8)
+    torch.testing.assert_close(again.fit(rows.flip(0)).weight, encoder.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_a_principal_encoder_gives_nothing_where_nothing_varies(whole):
+    rows = torch.zeros(len(whole.truth.voxels), 5)
+    rows[:, 0] = torch.linspace(-1, 1, len(rows))
+    encoder = PrincipalEncoder(resolution=VAE.resolution, in_channels=5, latent_channels=3)
+    assert bool(encoder(rows, whole.topology).mean.isnan().all())  # before it is fitted
+    latent = encoder.fit(rows)(rows, whole.topology).mean
+    assert float(latent[:, 0].std()) == pytest.approx(1.0, abs=0.01) and not bool(latent[:, 1:].any())
 
 
 def test_figures_and_pictures_of_unseen_objects():
