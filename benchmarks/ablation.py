@@ -20,30 +20,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+from compared_training import FRESH, link_stages, train_stage
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig
-from cupid_core.errors import TrainingError
 from cupid_core.evaluation.report import summarise
 from cupid_core.evaluation.true_structure import run_true_structure
 from cupid_core.models.bundle import NetworkBundle
-from cupid_core.training.catalogue import build_stage
 from cupid_core.training.checkpoint import write_checkpoint
-from cupid_core.training.loop import LoopOptions, RunResult, train
-from cupid_core.training.loop import Progress as TrainingProgress
+from cupid_core.training.loop import RunResult
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.stage import StageContext
-from cupid_core.training.state import STATE
 
 STAGE = "appearance"
 # Letters and names of the paper's Table 4.
@@ -112,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(config.threads)
     for variant in options.variants:
         if not any(known.variant == variant and known.steps == plan.steps for known in read_results(plan.folder)):
-            run = train_variant(plan, variant, console)
+            run = train_variant(plan, variant)
             if run.step < plan.steps:
                 console.print(f"{variant}: stopped at step {run.step} of {plan.steps}; give the command again")
                 return 1
@@ -126,45 +114,27 @@ def variant_config(plan: Plan, variant: str) -> TrainConfig:
     appearance = plan.config.appearance
     changed = {
         "network": appearance.network.model_copy(update={"conditioning": variant}),
-        "run": appearance.run.model_copy(update={"steps": plan.steps, "validate_every": 0, "sheet_every": 0}),
+        "run": appearance.run.model_copy(update={"steps": plan.steps, **FRESH}),
     }
     return plan.config.model_copy(update={STAGE: appearance.model_copy(update=changed)})
 
 
-def train_variant(plan: Plan, variant: str, console: Console) -> RunResult:
+def train_variant(plan: Plan, variant: str) -> RunResult:
     """Train a variant to the end or the time limit, from where it was.
 
     Raises:
         TrainingError: the earlier stages have not been trained, or the state is of another run.
     """
     home = plan.folder / variant
-    home.mkdir(parents=True, exist_ok=True)
-    for name in SHARED:
-        link, target = home / name, (plan.root / name).resolve()
-        if name != "shards" and not target.is_dir():
-            raise TrainingError(f"{target} is missing.", cure="Train the earlier stages first, with this --root.")
-        target.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to(target, target_is_directory=True)
-    config = variant_config(plan, variant)
-    folder = home / STAGE
-    options = LoopOptions(
-        folder=folder,
-        seed=config.seed,
-        resume=(folder / STATE).is_file(),
+    link_stages(home, plan.root, SHARED)
+    return train_stage(
+        STAGE,
+        variant_config(plan, variant),
+        home,
+        device=plan.device,
         time_limit_s=plan.time_limit_s,
-        settings=settings_of.to_yaml(config),
+        title=variant,
     )
-    context = StageContext(home, torch.device(plan.device), config.seed, config.workers)
-    stage = build_stage(STAGE, config, context)
-    columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[loss]}"), console=console) as bar:
-        task = bar.add_task(variant, total=plan.steps, loss="")
-
-        def tell(news: TrainingProgress) -> None:
-            bar.update(task, completed=news.step, loss=f"loss {news.values.get('loss', float('nan')):.4f}")
-
-        return train(stage, config.appearance.run, options, tell)
 
 
 def measured(plan: Plan, variant: str, run: RunResult) -> Result:

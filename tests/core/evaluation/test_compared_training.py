@@ -1,12 +1,14 @@
-"""The ablation: variants differ in nothing but the conditioning, runs go on where they were, results are kept."""
+"""Comparisons of trainings: variants differ in one thing alone, runs go on where they were, results are kept."""
 
-import importlib.util
+import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cupid_core import config as settings_of
 from cupid_core.training.catalogue import build_stage
@@ -14,11 +16,11 @@ from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.stage import StageContext
 
-SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "ablation.py"
+SCRIPTS = Path(__file__).resolve().parents[3] / "benchmarks"
 TINY = """
 workers: 0
 threads: 1
-tabletop:
+tabletop: &views
   objects: {image_size: 32, resolution: 8, views_per_object: 1}
   objects_per_shard: 2
   first_shards: 1
@@ -28,7 +30,12 @@ tabletop:
 occupancy_vae: &vae
   network: {latent_channels: 4, encoder_channels: [8, 8], decoder_channels: [8, 8]}
 uv_vae: *vae
+image_encoder:
+  views: *views
+  validation_views: 1
+  run: {batch_size: 2, optimiser: {warmup_steps: 1}}
 structure:
+  run: {batch_size: 2, optimiser: {warmup_steps: 1}}
   image_encoder:
     {image_size: 32, stem_channels: [8, 8, 16], stem_residual: [], embed_dim: 32, depth: 1, num_heads: 2}
   network: {model_channels: 32, num_blocks: 1, num_heads: 2}
@@ -57,15 +64,26 @@ samplers:
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """The scripts of benchmarks/ can be imported, as they import each other."""
+    sys.path.insert(0, str(SCRIPTS))
+    yield
+    sys.path.remove(str(SCRIPTS))
+
+
 @pytest.fixture(scope="module")
-def ablation():
-    specification = importlib.util.spec_from_file_location("ablation", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    # Dataclasses look their module up.
-    sys.modules["ablation"] = module
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules["ablation"]
+def ablation(scripts):
+    import ablation
+
+    return ablation
+
+
+@pytest.fixture(scope="module")
+def realism(scripts):
+    import realism
+
+    return realism
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +94,7 @@ def prepared(tmp_path_factory):
     path.write_text(TINY)
     config, root = settings_of.load(TrainConfig, path), folder / "training"
     context = StageContext(root, torch.device("cpu"))
-    for name in ("occupancy-vae", "uv-vae", "structure", "appearance-vae"):
+    for name in ("occupancy-vae", "uv-vae", "structure", "appearance-vae", "appearance"):
         stage = build_stage(name, config, context)
         with torch.no_grad():
             write_networks(root / name / EXPORT, stage.exports())
@@ -124,3 +142,36 @@ def test_a_result_replaces_that_of_the_same_run(ablation, tmp_path):
         ("none", 15.5),
         ("latent", 16.0),
     ]
+
+
+def test_plain_and_realistic_training_differ_in_their_views_alone(realism, prepared):
+    config = settings_of.load(TrainConfig, prepared[0])
+    plan = realism.Plan(config, prepared[1], encoder_steps=5, steps=7, samples=1)
+    plain, realistic = (realism.variant_config(plan, variant) for variant in realism.VARIANTS)
+    assert realistic.tabletop == config.tabletop
+    assert plain.tabletop.objects.degradation == 0.0 and plain.tabletop.change.exposure_std == 0.0
+    assert plain.image_encoder.views == plain.tabletop != realistic.tabletop
+    back = {"views": realistic.image_encoder.views}
+    assert plain.image_encoder.model_copy(update=back) == realistic.image_encoder
+    assert plain.structure == realistic.structure and plain.structure.run.steps == 7
+
+
+def test_one_step_of_both_kinds_of_views_is_trained_and_measured(realism, prepared, tmp_path, capsys):
+    path, root = prepared
+    labels = np.zeros((48, 64), np.uint8)
+    labels[10:30, 8:28], labels[15:40, 36:60] = 1, 2
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    Image.fromarray(np.where(labels[..., None] > 0, np.uint8(200), np.uint8(90)).repeat(3, 2)).save(
+        tmp_path / "color.png"
+    )
+    arguments = ["--config", str(path), "--root", str(root), "--encoder-steps", "1", "--steps", "1"]
+    arguments += ["--samples", "1", "--camera", "80,80,32,24"]
+    arguments += ["--image", str(tmp_path / "color.png"), "--labels", str(tmp_path / "labels.png")]
+    assert realism.main(arguments) == 0
+    assert realism.main([*arguments, "--variants", "plain"]) == 0
+    with (root / "realism" / "realism.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["views"] for line in lines] == ["plain", "realistic"]
+    assert all(0 <= float(line[id_]) <= 1 and line["steps"] == "1" for line in lines for id_ in "12")
+    assert Image.open(root / "realism" / "plain.png").size == (64, 48)
+    assert "| plain | 1 | 1 |" in capsys.readouterr().out
