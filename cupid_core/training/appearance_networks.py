@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import nn
 
 from cupid_core.errors import ConfigError
 from cupid_core.models.appearance_flow import SLatFlowModel
 from cupid_core.models.appearance_vae import SLatEncoder
-from cupid_core.models.appearance_variants import PoseConditioning, appearance_flow
+from cupid_core.models.appearance_variants import (
+    PoseConditioning,
+    VisualLatentConditioningSLatFlowModel,
+    appearance_flow,
+)
 from cupid_core.models.decode_mesh import SLatMeshDecoder
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.training.appearance_settings import AppearanceFlowSettings
 from cupid_core.training.stage import ExportedNetwork
 
 _WITH_LATENT = (PoseConditioning.LATENT, PoseConditioning.LATENT_VISIBLE, PoseConditioning.LATENT_VISUAL)
+
+_COLOURS = 3
+# From values in [0, 1] to a deviation of about one.
+_COLOUR_GAIN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +100,44 @@ def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> A
             "latent_channels": settings.condition_channels,
             **settings.encoder.arguments(helpers.resolution),
         }
+    flow = appearance_flow(conditioning, **arguments)
+    if isinstance(flow, VisualLatentConditioningSLatFlowModel):
+        pass_colours_on(flow.visual_conv_blocks)
+    encoder = SLatEncoder(**encoder_arguments) if encoder_arguments else None
+    if encoder is not None:
+        # What starts at zero beside a noise of one is found late: the encoder speaks from the first step.
+        nn.init.xavier_uniform_(encoder.out_layer.weight[: settings.condition_channels])
     return AppearanceNetworks(
-        flow=appearance_flow(conditioning, **arguments),
+        flow=flow,
         flow_arguments={**arguments, **stated},
-        encoder=SLatEncoder(**encoder_arguments) if encoder_arguments else None,
+        encoder=encoder,
         encoder_arguments=encoder_arguments,
     )
+
+
+def pass_colours_on(convolutions: Iterable[nn.Module]) -> None:
+    """Let the first channels of a chain of convolutions begin as the colours, in place.
+
+    Fresh convolutions give colours with a deviation of a twentieth, beside the noise of one that the flow reads
+    them with. Here the first convolution begins with the colours themselves, spread to about one around zero, each
+    further one with the mean of its window of them. Channels beyond those of the image stay as they are.
+
+    Args:
+        convolutions: `torch.nn.Conv2d`, the first reading an image of values in [0, 1].
+    """
+    gain, offset = _COLOUR_GAIN, -_COLOUR_GAIN / 2
+    for convolution in convolutions:
+        assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+        with torch.no_grad():
+            for channel in range(min(_COLOURS, convolution.out_channels)):
+                convolution.weight[channel] = 0.0
+                window = convolution.weight[channel, channel]
+                if convolution.stride == (1, 1):
+                    window[window.shape[0] // 2, window.shape[1] // 2] = gain
+                else:
+                    window.fill_(gain / window.numel())
+                convolution.bias[channel] = offset
+        gain, offset = 1.0, 0.0
 
 
 def flow_arguments(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> dict[str, Any]:

@@ -143,6 +143,21 @@ def test_first_weights_and_losses_follow_from_the_seeds_alone():
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_colour_features_begin_as_the_colours_and_the_latent_speaks():
+    made = make_networks(STAGE.network.model_copy(update={"visual_channels": (8, 4, 2)}), helpers())
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    first, second, third = made.flow.visual_conv_blocks
+    colours = first(image)
+    torch.testing.assert_close(colours[:, :3], 4 * image - 2)
+    means = torch.nn.functional.avg_pool2d(colours[:, :3], 3, 2, padding=1)
+    torch.testing.assert_close(second(colours)[:, :3], means)
+    torch.testing.assert_close(
+        third(second(colours)), torch.nn.functional.avg_pool2d(means, 3, 2, padding=1)[:, :2]
+    )
+    assert made.encoder is not None
+    assert bool(made.encoder.out_layer.weight[: STAGE.network.condition_channels].any())
+
+
 def test_disturbed_poses():
     views = some_views(64)
     T = torch.stack([view.T_camera_object for view in views])
