@@ -39,7 +39,8 @@ def extract_solid_mesh(
 
     Returns:
         Mesh in the object frame with vertex normals, and colours if the channels hold them; watertight. Empty
-        space stays empty where the corners around it are outside, also if voxels wall it in.
+        space stays empty where the corners around it are outside, also if voxels wall it in. Where the surface
+        leaves the cubes, nothing was decoded, and it goes on in the colours beside it.
 
     Raises:
         InvalidTensorError: as `extract.extract_mesh`.
@@ -56,7 +57,9 @@ def extract_solid_mesh(
     keys = topology.vertex_keys
     means = channels.vertex_values(keys)
     sdf = torch.where(lookup(filled, keys)[1], -DEFAULT_SDF, means[:, 0])
-    values = torch.cat([channels.positions(keys, means[:, 1:4]), torch.sigmoid(means[:, 4:])], dim=1)
+    touched = lookup(channels.grid.vertices_of(channels.keys), keys)[1]
+    attributes = _spread(torch.sigmoid(means[:, 4:]), touched, keys, channels.grid)
+    values = torch.cat([channels.positions(keys, means[:, 1:4]), attributes], dim=1)
     weights = CubeWeights(channels.weights, channels.rows_of(topology.cube_keys))
     surface = inference_surface(topology, GridVertices(sdf, values), weights)
     if not bool(torch.isfinite(surface.vertices).all()):
@@ -88,6 +91,26 @@ def inside_voxels(shell: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     for _ in range(2 * len(shell)):
         side = empty * (_neighbour_sum(side) + pull) / weight
     return side > 0
+
+
+def _spread(values: Tensor, known: Tensor, keys: Tensor, grid: VertexGrid) -> Tensor:
+    """Values (V, C) of vertices, also where they were not `known`: layer by layer, the mean of the neighbours."""
+    values, known = values.clone(), known.clone()
+    while True:
+        missing = torch.nonzero(~known).squeeze(1)
+        total = values.new_zeros(len(missing), values.shape[1])
+        count = values.new_zeros(len(missing), 1)
+        for stride in grid.strides:
+            for neighbour in (keys[missing] - stride, keys[missing] + stride):
+                index, found = lookup(keys, neighbour)
+                beside = (found & known[index])[:, None]
+                total += values[index] * beside
+                count += beside
+        reached = count.squeeze(1) > 0
+        if not bool(reached.any()):
+            return values
+        values[missing[reached]] = total[reached] / count[reached]
+        known[missing[reached]] = True
 
 
 def _neighbour_sum(volume: Tensor) -> Tensor:

@@ -80,6 +80,20 @@ def test_missing_voxels_are_closed():
     assert is_closed(mesh) and volume(mesh) == pytest.approx(true_volume(), rel=0.04)
 
 
+def test_where_voxels_are_missing_the_colours_go_on():
+    voxels = shell_of(distance)
+    missing = torch.ones(len(voxels), dtype=torch.bool)
+    missing[torch.randperm(len(voxels), generator=torch.Generator().manual_seed(1))[:8]] = False
+    coords, rows = decoded(voxels[missing])
+    blue = (coords[:, 2] > SIDE // 2).float()
+    rows[:, 53:] = torch.stack([9 - 18 * blue, torch.full_like(blue, -9), 18 * blue - 9], dim=1).repeat(1, 16)
+    mesh = extract_solid_mesh(coords, rows, SIDE)
+    assert float(mesh.colours[:, 1].max()) < 1e-3
+    assert torch.allclose(mesh.colours.sum(dim=1), torch.ones(len(mesh.colours)), atol=1e-2)
+    above, below = mesh.vertices[:, 2] > 0.1, mesh.vertices[:, 2] < -0.1
+    assert float(mesh.colours[above, 2].min()) > 0.99 and float(mesh.colours[below, 0].min()) > 0.99
+
+
 def test_wrong_corners_spoil_only_their_neighbourhood():
     coords, rows = decoded(shell_of(distance))
     deep = (rows[:, :8] < -2).all(dim=1).nonzero()[::97, 0]
