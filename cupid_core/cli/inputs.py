@@ -25,7 +25,7 @@ from cupid_core.errors import (
     UnreadableFileError,
 )
 from cupid_core.geometry.camera import Camera
-from cupid_core.image.camera_files import parse_camera, read_camera_info
+from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
 from cupid_core.image.masks import Mask, mask_from_alpha, masks_from_labels
 from cupid_core.image.rectify import check_camera
@@ -45,7 +45,7 @@ class Given:
         mask: picture of the one object.
         labels: picture with the number of the object at every pixel.
         box: x0,y0,x1,y1 of the one object.
-        camera: fx,fy,cx,cy.
+        camera: fx,fy,cx,cy, or exif.
         camera_info: file with a camera.
         depth: aligned depth image.
         depth_unit_m: metres per count of a depth image of whole numbers.
@@ -176,6 +176,8 @@ def _one_of(names: str, values: list[Any]) -> None:
 def _camera(given: Given, height: int, width: int) -> Camera | None:
     if given.camera_info is not None:
         camera = read_camera_info(given.camera_info)
+    elif given.camera == "exif":
+        camera = camera_of_photo(given.image, width, height)
     elif given.camera:
         camera = parse_camera(given.camera, width, height)
     else:

@@ -80,7 +80,7 @@ def reconstruct(
         mask: picture of one object, bright or opaque where the object is.
         labels: picture with the number of the object at every pixel, 0 for none.
         box: x0,y0,x1,y1 in pixels around one object; its mask is found inside.
-        camera: fx,fy,cx,cy in pixels.
+        camera: fx,fy,cx,cy in pixels, or exif: the focal length that the photo itself states.
         camera_info: YAML or JSON with a sensor_msgs/CameraInfo or a calibration, lens distortion included.
         depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in metres.
         depth_unit_m: metres per count of a 16-bit depth image.

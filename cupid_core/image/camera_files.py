@@ -1,4 +1,4 @@
-"""Reads cameras from files and from text; knows the spellings of CameraInfo, not images."""
+"""Reads cameras from files, from text and from what a photograph says of its lens; knows no pixels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from PIL import ExifTags, Image
 
 from cupid_core.errors import CupidError, InvalidCameraError, UnreadableFileError
 from cupid_core.geometry import Camera, Distortion
 
+# Diagonal of the film that equivalent focal lengths refer to: 36 x 24 mm.
+_FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 _LAYOUT = (
     "Give a sensor_msgs/CameraInfo as YAML or JSON (width, height, k, distortion_model, d), a calibration file of "
     "camera_calibration, or a mapping with width, height and K."
@@ -32,6 +35,38 @@ def parse_camera(text: str, width: int, height: int) -> Camera:
             f"'{text}' is not fx,fy,cx,cy.", cure="Give four numbers in pixels, with commas between."
         ) from error
     return Camera.from_parameters(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
+
+
+def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
+    """The camera that the EXIF data of a photograph tell of, as telephones and cameras write them.
+
+    From the focal length equivalent to 35 mm film, by the diagonal (CIPA DCG-001), in whole millimetres: right to
+    a few percent. Square pixels, principal point in the middle, no distortion. A photograph that was cropped
+    afterwards has another camera than its EXIF data say, which cannot be seen from them.
+
+    Args:
+        path: the photograph.
+        width: of the image, pixels; it may have been scaled down.
+        height: of the image.
+
+    Raises:
+        UnreadableFileError: no picture.
+        InvalidCameraError: the file does not state the focal length.
+    """
+    try:
+        with Image.open(path) as photo:
+            stated = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", cure="Check the path.") from error
+    if not isinstance(stated, int | float) or not 0 < stated < math.inf:
+        raise InvalidCameraError(
+            f"{path} does not state the focal length equivalent to 35 mm film.",
+            cure="Give fx,fy,cx,cy in pixels, or leave the camera out and it is estimated.",
+        )
+    focal = float(stated) / _FILM_DIAGONAL_MM * math.hypot(width, height)
+    return Camera.from_parameters(
+        fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
+    )
 
 
 def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:

@@ -120,6 +120,7 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (camera_of_other_size, (*MASK, "--camera-info", "frame.json"), "invalid_camera"),
     (good, (*MASK, "--camera", "0,0,0,0"), "invalid_camera"),
     (good, (*MASK, "--camera", "80,80"), "invalid_camera"),
+    (good, (*MASK, "--camera", "exif"), "invalid_camera"),
     (good, (*MASK, "--camera", "8000000,80,31,31"), "invalid_camera"),
     (corrupt_image, MASK, "unreadable_file"),
     (corrupt_labels, LABELS, "unreadable_file"),

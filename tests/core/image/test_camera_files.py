@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from cupid_core.errors import InvalidCameraError, UnreadableFileError
-from cupid_core.image.camera_files import parse_camera, read_camera_info
+from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 
 K = [600.5, 0.0, 310.25, 0.0, 601.5, 241.75, 0.0, 0.0, 1.0]
 D = [0.1, -0.2, 0.001, -0.002, 0.05]
@@ -97,3 +99,35 @@ def test_missing_and_binary_files_are_refused(tmp_path):
     for name in ("absent.yaml", "binary.yaml"):
         with pytest.raises(UnreadableFileError, match=name):
             read_camera_info(tmp_path / name)
+
+
+def photo(tmp_path, focal_mm):
+    exif = Image.Exif()
+    exif[0x010F] = "a telephone"
+    if focal_mm is not None:
+        exif.get_ifd(0x8769)[0xA405] = focal_mm
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.jpg", exif=exif)
+    return tmp_path / "photo.jpg"
+
+
+def test_a_photo_states_its_focal_length(tmp_path):
+    """A full-frame lens of 50 mm sees 46.8 degrees of the diagonal, whatever the shape of the picture."""
+    camera = camera_of_photo(photo(tmp_path, 50), 4000, 3000)
+    assert (
+        float(camera.K[0, 0])
+        == float(camera.K[1, 1])
+        == pytest.approx(5000 / 2 / np.tan(np.radians(46.79) / 2), rel=1e-3)
+    )
+    assert (float(camera.K[0, 2]), float(camera.K[1, 2])) == (1999.5, 1499.5)
+    assert camera.distortion is None
+
+
+@pytest.mark.parametrize("focal_mm", [None, 0])  # 0 is how unknown is written
+def test_a_photo_that_does_not_state_it_is_refused(tmp_path, focal_mm):
+    with pytest.raises(InvalidCameraError, match="does not state the focal length"):
+        camera_of_photo(photo(tmp_path, focal_mm), 40, 30)
+
+
+def test_what_is_no_photo_is_named(tmp_path):
+    with pytest.raises(UnreadableFileError, match=r"camera\.yaml cannot be read"):
+        camera_of_photo(write(tmp_path, "no picture"), 40, 30)
