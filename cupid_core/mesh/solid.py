@@ -48,7 +48,8 @@ def extract_solid_mesh(
     """
     channels = CubeChannels.checked(coords, features, resolution, border=1)
     inside = channels.inside_vertices()
-    filled = _filled_vertices(channels, inside, cubes_per_voxel)
+    touched = channels.grid.vertices_of(channels.keys)
+    filled = _filled_vertices(channels, touched, inside, cubes_per_voxel)
     topology = dual_topology(torch.sort(torch.cat([inside, filled])).values, channels.grid)
     if topology.n_dual == 0:
         raise EmptyMeshError(
@@ -57,8 +58,7 @@ def extract_solid_mesh(
     keys = topology.vertex_keys
     means = channels.vertex_values(keys)
     sdf = torch.where(lookup(filled, keys)[1], -DEFAULT_SDF, means[:, 0])
-    touched = lookup(channels.grid.vertices_of(channels.keys), keys)[1]
-    attributes = _spread(torch.sigmoid(means[:, 4:]), touched, keys, channels.grid)
+    attributes = _spread(torch.sigmoid(means[:, 4:]), lookup(touched, keys)[1], keys, channels.grid)
     values = torch.cat([channels.positions(keys, means[:, 1:4]), attributes], dim=1)
     weights = CubeWeights(channels.weights, channels.rows_of(topology.cube_keys))
     surface = inference_surface(topology, GridVertices(sdf, values), weights)
@@ -96,21 +96,19 @@ def inside_voxels(shell: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
 def _spread(values: Tensor, known: Tensor, keys: Tensor, grid: VertexGrid) -> Tensor:
     """Values (V, C) of vertices, also where they were not `known`: layer by layer, the mean of the neighbours."""
     values, known = values.clone(), known.clone()
+    missing = torch.nonzero(~known).squeeze(1)
+    steps = torch.tensor([*grid.strides, *(-stride for stride in grid.strides)], device=keys.device)
+    beside, exists = lookup(keys, keys[missing, None] + steps)
     while True:
-        missing = torch.nonzero(~known).squeeze(1)
-        total = values.new_zeros(len(missing), values.shape[1])
-        count = values.new_zeros(len(missing), 1)
-        for stride in grid.strides:
-            for neighbour in (keys[missing] - stride, keys[missing] + stride):
-                index, found = lookup(keys, neighbour)
-                beside = (found & known[index])[:, None]
-                total += values[index] * beside
-                count += beside
-        reached = count.squeeze(1) > 0
+        usable = (exists & known[beside]).to(values.dtype)
+        count = usable.sum(dim=1)
+        reached = count > 0
         if not bool(reached.any()):
             return values
-        values[missing[reached]] = total[reached] / count[reached]
+        layer = (values[beside[reached]] * usable[reached][:, :, None]).sum(dim=1)
+        values[missing[reached]] = layer / count[reached][:, None]
         known[missing[reached]] = True
+        missing, beside, exists = missing[~reached], beside[~reached], exists[~reached]
 
 
 def _neighbour_sum(volume: Tensor) -> Tensor:
@@ -126,11 +124,10 @@ def _neighbour_sum(volume: Tensor) -> Tensor:
     )
 
 
-def _filled_vertices(channels: CubeChannels, inside: Tensor, cubes_per_voxel: int) -> Tensor:
-    """Sorted keys of the vertices that no cube touches and that lie in voxels inside the object."""
+def _filled_vertices(channels: CubeChannels, touched: Tensor, inside: Tensor, cubes_per_voxel: int) -> Tensor:
+    """Sorted keys of the vertices that lie in voxels inside the object and are not `touched` by a cube."""
     grid, border = channels.grid, channels.border
     resolution = channels.resolution // cubes_per_voxel
-    touched = grid.vertices_of(channels.keys)
     is_inside = lookup(inside, touched)[1]
     places = grid.coords(touched) - border
     shell = torch.zeros((resolution,) * 3, dtype=torch.bool, device=touched.device)
