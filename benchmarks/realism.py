@@ -8,10 +8,11 @@ renders them, "realistic" on views with everything that tells a photograph from 
 off: photographic and mask errors, occluders, cut objects, rolled and shifted crops, changed exposure and colour.
 Printed labels, gloss, lights and shadows belong to the objects and are in both. DIR holds the autoencoders of
 `cupid train`, and any stage 2. Then every object of the photograph goes through stage 1 and the pose solver, the
-camera known.
+camera known. With --start-from CHECKPOINT the structure continues from trained weights, image encoder included,
+which tells in a few hundred steps what it loses where the views become plain.
 
-Everything goes to DIR/realism: realism.csv, realism.md, one picture and one training folder per variant. A run
-that was stopped continues when the same command is given again.
+Everything goes to DIR/realism (DIR/realism-continued with --start-from): realism.csv, realism.md, one picture and
+one training folder per variant. A run that was stopped continues when the same command is given again.
 """
 
 from __future__ import annotations
@@ -46,12 +47,11 @@ from cupid_core.training.view_change import ViewChangeSettings
 VARIANTS = ("plain", "realistic")
 # Stage 2 has no part in this, but a checkpoint is only read whole.
 SHARED = ("shards", "occupancy-vae", "uv-vae", "appearance-vae", "appearance")
-STAGES = ("image-encoder", "structure")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: settings and folder of the training, steps of both stages, hypotheses, time to stop."""
+    """What to do: settings and folder of the training, steps of both stages, hypotheses, time to stop, start."""
 
     config: TrainConfig
     root: Path
@@ -60,11 +60,18 @@ class Plan:
     samples: int
     device: str = "cpu"
     time_limit_s: float | None = None
+    start_from: str = ""
 
     @property
     def folder(self) -> Path:
         """Where everything goes."""
-        return self.root / "realism"
+        return self.root / ("realism-continued" if self.start_from else "realism")
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Steps of every stage that is trained."""
+        encoder = {} if self.start_from else {"image-encoder": self.encoder_steps}
+        return encoder | {"structure": self.steps}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True, help="folder of the training, --out of `cupid train`")
     parser.add_argument("--encoder-steps", type=int, default=1200, help="of the stage image-encoder")
     parser.add_argument("--steps", type=int, default=300, help="of the stage structure")
+    parser.add_argument("--start-from", default="", help="checkpoint the structure continues from")
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True, help="number of the object at every pixel")
     parser.add_argument("--camera", required=True, help="fx,fy,cx,cy in pixels")
@@ -85,7 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     config = settings_of.load(TrainConfig, options.config)
     limit = None if options.minutes is None else 60 * options.minutes
-    plan = Plan(config, options.root, options.encoder_steps, options.steps, options.samples, options.device, limit)
+    plan = Plan(
+        config,
+        options.root,
+        options.encoder_steps,
+        options.steps,
+        options.samples,
+        options.device,
+        limit,
+        options.start_from,
+    )
     if config.threads:
         torch.set_num_threads(config.threads)
     given = Given(options.image, labels=options.labels, camera=options.camera, names=options.names)
@@ -111,8 +128,10 @@ def variant_config(plan: Plan, variant: str) -> TrainConfig:
         ),
         "structure": config.structure.model_copy(
             update={
-                "trained_encoder": True,
-                "run": config.structure.run.model_copy(update={"steps": plan.steps, **FRESH}),
+                "trained_encoder": not plan.start_from,
+                "run": config.structure.run.model_copy(
+                    update={"steps": plan.steps, **FRESH, "start_from": plan.start_from}
+                ),
             }
         ),
         "tabletop": _views(config.tabletop, variant),
@@ -121,10 +140,10 @@ def variant_config(plan: Plan, variant: str) -> TrainConfig:
 
 
 def trained(plan: Plan, variant: str) -> bool:
-    """Train both stages to the end or the time limit, from where they were; whether they are at the end."""
+    """Train the stages to the end or the time limit, from where they were; whether they are at the end."""
     home, config = plan.folder / variant, variant_config(plan, variant)
     link_stages(home, plan.root, SHARED)
-    for stage, steps in zip(STAGES, (plan.encoder_steps, plan.steps), strict=True):
+    for stage, steps in plan.stages.items():
         run = train_stage(
             stage, config, home, device=plan.device, time_limit_s=plan.time_limit_s, title=f"{variant} {stage}"
         )
@@ -174,7 +193,7 @@ def outlined(photo: Inputs, found: dict[int, Reconstruction | CupidError]) -> np
 def write_row(plan: Plan, variant: str, row: dict[str, str]) -> None:
     """Write realism.csv and realism.md with the line of a variant, in place of an older one."""
     path, first = plan.folder / "realism.csv", {"views": variant}
-    steps = {"encoder_steps": str(plan.encoder_steps), "steps": str(plan.steps)}
+    steps = {"encoder_steps": str(plan.stages.get("image-encoder", 0)), "steps": str(plan.steps)}
     lines: list[dict[str, str]] = []
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as stream:

@@ -175,3 +175,9 @@ def test_one_step_of_both_kinds_of_views_is_trained_and_measured(realism, prepar
     assert all(0 <= float(line[id_]) <= 1 and line["steps"] == "1" for line in lines for id_ in "12")
     assert Image.open(root / "realism" / "plain.png").size == (64, 48)
     assert "| plain | 1 | 1 |" in capsys.readouterr().out
+    # The structure alone, on from these weights.
+    start = str(root / "realism" / "realistic" / "checkpoint")
+    assert realism.main([*arguments, "--variants", "plain", "--start-from", start]) == 0
+    with (root / "realism-continued" / "realism.csv").open() as stream:
+        assert [(line["views"], line["encoder_steps"]) for line in csv.DictReader(stream)] == [("plain", "0")]
+    assert not (root / "realism-continued" / "plain" / "image-encoder").exists()
