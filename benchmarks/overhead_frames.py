@@ -64,9 +64,7 @@ class Moments:
         ]
         for number, (x0, y0, x1, y1) in enumerate(self._boxes, 1):
             self._labels[y0:y1, x0:x1] = number
-        self._camera = Camera.from_parameters(
-            fx=width, fy=width, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
-        )
+        self._camera = Camera.from_focal(width, width, height)
 
     def messages(self, stamp_ns: int) -> dict[str, Any]:
         """One message of each role, raw RGB8, 16UC1 and mono8 images, all with this stamp."""

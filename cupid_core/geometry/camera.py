@@ -69,6 +69,17 @@ class Camera:
         return cls(K, width, height, distortion)
 
     @classmethod
+    def from_focal(cls, focal: float, width: int, height: int) -> Camera:
+        """Square pixels, one focal length in pixels, principal point in the middle, no distortion.
+
+        Raises:
+            InvalidCameraError: as the constructor.
+        """
+        return cls.from_parameters(
+            fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
+        )
+
+    @classmethod
     def from_normalised(
         cls, K_normalised: Tensor, width: int, height: int, distortion: Distortion | None = None
     ) -> Camera:

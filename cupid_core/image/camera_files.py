@@ -64,9 +64,7 @@ def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
             cure="Give fx,fy,cx,cy in pixels, or leave the camera out and it is estimated.",
         )
     focal = float(stated) / _FILM_DIAGONAL_MM * math.hypot(width, height)
-    return Camera.from_parameters(
-        fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
-    )
+    return Camera.from_focal(focal, width, height)
 
 
 def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:

@@ -97,9 +97,7 @@ def agreed_camera(
     order = focals.argsort()
     middle = int((weights[order].cumsum(0) < weights.sum() / 2).sum())
     focal = float(focals[order[middle]].exp())
-    return Camera.from_parameters(
-        fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
-    )
+    return Camera.from_focal(focal, width, height)
 
 
 def _reconstruct(

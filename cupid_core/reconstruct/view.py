@@ -93,10 +93,7 @@ def look_at(
 
 def guessed_camera(width: int, height: int, config: PoseConfig) -> Camera:
     """Square pixels, principal point in the middle, the most likely focal length."""
-    focal = config.unknown_focal * max(width, height)
-    return Camera.from_parameters(
-        fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, width=width, height=height
-    )
+    return Camera.from_focal(config.unknown_focal * max(width, height), width, height)
 
 
 def pose_config(view: ObjectView, config: PoseConfig) -> PoseConfig:
