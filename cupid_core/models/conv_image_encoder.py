@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cupid_core.errors import ConfigError, InvalidTensorError
+from cupid_core.models.encoder_planes import channels_of, normalized_planes
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.layers.blocks import TransformerBlock
 from cupid_core.models.layers.norms import ChannelLayerNorm32
@@ -55,7 +56,7 @@ class ConvImageTransformer(ImageEncoder):
 
     Args:
         img_size: edge of the images in pixels.
-        in_channels: 3 takes RGB on black; 4 takes the mask as well, so that black parts of an object are seen.
+        planes: what the image consists of, names of `encoder_planes.PLANES`.
         stem_channels: width of each halving of the stem; a cell is 2^levels pixels wide.
         stem_residual: levels of the stem, from 0, that have a residual pair of convolutions.
         embed_dim: width of the tokens.
@@ -66,14 +67,14 @@ class ConvImageTransformer(ImageEncoder):
         use_fp16: the torso starts in float16.
 
     Raises:
-        ConfigError: an image that the stem does not divide, or neither 3 nor 4 channels.
+        ConfigError: an image that the stem does not divide, or unknown planes.
     """
 
     def __init__(
         self,
         *,
         img_size: int = 128,
-        in_channels: int = 4,
+        planes: Sequence[str] = ("rgb", "mask"),
         stem_channels: Sequence[int] = (32, 64, 128),
         stem_residual: Sequence[int] = (2,),
         embed_dim: int = 256,
@@ -85,15 +86,15 @@ class ConvImageTransformer(ImageEncoder):
     ) -> None:
         super().__init__()
         self.img_size, self.patch_size, self.embed_dim = img_size, 2 ** len(stem_channels), embed_dim
-        if img_size % self.patch_size or in_channels not in (3, 4):
+        if img_size % self.patch_size:
             raise ConfigError(
-                f"An image of {img_size} pixels, {in_channels} channels, cells of {self.patch_size} pixels.",
-                cure="Use 3 or 4 channels and a size that is a multiple of 2^levels of the stem.",
+                f"An image of {img_size} pixels, cells of {self.patch_size} pixels.",
+                cure="Use a size that is a multiple of 2^levels of the stem.",
             )
-        self.in_channels = in_channels
+        self.planes, self.in_channels = tuple(planes), channels_of(planes)
         self.native_grid = img_size // self.patch_size
         self.num_prefix_tokens = 1 + num_register_tokens
-        widths = (in_channels, *stem_channels)
+        widths = (self.in_channels, *stem_channels)
         self.stem = nn.ModuleList(
             StemBlock(widths[level], widths[level + 1], residual=level in stem_residual)
             for level in range(len(stem_channels))
@@ -117,7 +118,7 @@ class ConvImageTransformer(ImageEncoder):
         """Conditioning tokens.
 
         Args:
-            image: (B, in_channels, S, S): RGB in [0, 1] on black and, of 4 channels, the mask in [0, 1].
+            image: (B, in_channels, S, S), the planes of this encoder.
 
         Returns:
             (B, prefix + cells, embed_dim) float32: class token, registers, cells row by row.
@@ -125,7 +126,7 @@ class ConvImageTransformer(ImageEncoder):
         Raises:
             InvalidTensorError: another size or number of channels.
         """
-        x = centred(image, self.in_channels, self.img_size).to(self.torso_dtype)
+        x = normalized_planes(checked_image(image, self), self.planes).to(self.torso_dtype)
         for block in self.stem:
             x = block(x)
         cells = self.proj(x).flatten(2).transpose(1, 2)
@@ -137,24 +138,19 @@ class ConvImageTransformer(ImageEncoder):
         return F.layer_norm(x.to(image.dtype), (self.embed_dim,))
 
 
-def centred(image: Tensor, in_channels: int, img_size: int) -> Tensor:
-    """What a small encoder is given, brought to about zero mean and unit deviation; same shape.
-
-    Args:
-        image: (B, in_channels, S, S) in [0, 1].
-        in_channels: that the encoder wants.
-        img_size: S that it wants, pixels.
+def checked_image(image: Tensor, encoder: ImageEncoder) -> Tensor:
+    """The image (B, C, S, S) itself, if it is what the encoder wants.
 
     Raises:
         InvalidTensorError: another size or number of channels.
     """
-    expected = (in_channels, img_size, img_size)
+    expected = (encoder.in_channels, encoder.img_size, encoder.img_size)
     if tuple(image.shape[1:]) != expected:
         raise InvalidTensorError(
             f"Images are {tuple(image.shape[1:])}, this encoder wants {expected}.",
-            cure=f"Resize to {img_size} pixels; channels are RGB on black, the mask fourth.",
+            cure=f"Resize to {encoder.img_size} pixels; its planes are {', '.join(encoder.planes)}.",
         )
-    return (image - 0.5) * 4
+    return image
 
 
 def with_hidden(image: Tensor, hidden: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cupid_core.errors import ConfigError
-from cupid_core.models.conv_image_encoder import centred
+from cupid_core.models.conv_image_encoder import checked_image
+from cupid_core.models.encoder_planes import channels_of, normalized_planes
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.layers.norms import GroupNorm32
 from cupid_core.models.layers.precision import cast_torso
@@ -53,7 +54,7 @@ class ConvImagePyramid(ImageEncoder):
 
     Args:
         img_size: edge of the images in pixels; over `shrink`, a multiple of 2^levels.
-        in_channels: 3 takes RGB on black; 4 takes the mask as well, so that black parts of an object are seen.
+        planes: what the image consists of, names of `encoder_planes.PLANES`.
         channels: width at each halving, at least four, multiples of 8; tokens are those after the third.
         pairs: residual pairs at each level after the first.
         shrink: squares of so many pixels are averaged before anything else. Which side of an object is seen shows
@@ -62,14 +63,14 @@ class ConvImagePyramid(ImageEncoder):
         use_fp16: the torso starts in float16.
 
     Raises:
-        ConfigError: an image that the levels do not divide, too few levels, or neither 3 nor 4 channels.
+        ConfigError: an image that the levels do not divide, too few levels, or unknown planes.
     """
 
     def __init__(
         self,
         *,
         img_size: int = 128,
-        in_channels: int = 4,
+        planes: Sequence[str] = ("rgb", "mask"),
         channels: Sequence[int] = (32, 48, 96, 192, 256),
         pairs: int = 2,
         shrink: int = 1,
@@ -78,16 +79,17 @@ class ConvImagePyramid(ImageEncoder):
     ) -> None:
         super().__init__()
         unfit = img_size % (shrink * 2 ** len(channels))
-        if unfit or in_channels not in (3, 4) or len(channels) < _TOKEN_LEVEL + 1:
+        if unfit or len(channels) < _TOKEN_LEVEL + 1:
             raise ConfigError(
-                f"An image of {img_size} pixels over {shrink}, {in_channels} channels, {len(channels)} levels.",
-                cure="Use 3 or 4 channels, at least 4 levels and a size that is a multiple of shrink * 2^levels.",
+                f"An image of {img_size} pixels over {shrink}, {len(channels)} levels.",
+                cure="Use at least 4 levels and a size that is a multiple of shrink * 2^levels.",
             )
-        self.img_size, self.in_channels, self.embed_dim = img_size, in_channels, embed_dim
+        self.planes, self.in_channels = tuple(planes), channels_of(planes)
+        self.img_size, self.embed_dim = img_size, embed_dim
         self.shrink = shrink
         self.patch_size = shrink * 2**_TOKEN_LEVEL
         self.native_grid, self.num_prefix_tokens = img_size // self.patch_size, 1
-        self.stem = nn.Conv2d(in_channels, channels[0], 5, 2, 2)
+        self.stem = nn.Conv2d(self.in_channels, channels[0], 5, 2, 2)
         self.down = nn.ModuleList(
             nn.Sequential(
                 ResidualPair(channels[level - 1], channels[level], 2),
@@ -122,7 +124,7 @@ class ConvImagePyramid(ImageEncoder):
         """Conditioning tokens.
 
         Args:
-            image: (B, in_channels, S, S): RGB in [0, 1] on black and, of 4 channels, the mask in [0, 1].
+            image: (B, in_channels, S, S), the planes of this encoder.
 
         Returns:
             (B, 1 + cells, embed_dim) float32: class token, cells row by row.
@@ -130,7 +132,7 @@ class ConvImagePyramid(ImageEncoder):
         Raises:
             InvalidTensorError: another size or number of channels.
         """
-        x = centred(image, self.in_channels, self.img_size).to(self.torso_dtype)
+        x = normalized_planes(checked_image(image, self), self.planes).to(self.torso_dtype)
         if self.shrink > 1:
             x = F.avg_pool2d(x, self.shrink)
         x = F.relu(self.stem(x.contiguous(memory_format=torch.channels_last)))

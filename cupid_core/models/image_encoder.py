@@ -126,7 +126,8 @@ class ImageEncoder(nn.Module):
         img_size: edge in pixels of the images it was made for.
         patch_size: edge of a patch in pixels.
         shrink: squares of so many pixels are averaged before anything else.
-        in_channels: 3 is RGB in [0, 1] on black; 4 has the mask as well.
+        planes: what the image consists of, names of `encoder_planes.PLANES`.
+        in_channels: of these planes.
         embed_dim: width of the tokens.
         native_grid: patches along an edge.
         num_prefix_tokens: tokens before the patches.
@@ -136,6 +137,7 @@ class ImageEncoder(nn.Module):
 
     img_size: int
     patch_size: int
+    planes: tuple[str, ...] = ("rgb",)
     in_channels: int = 3
     shrink: int = 1
     embed_dim: int

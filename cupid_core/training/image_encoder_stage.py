@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from cupid_core.errors import AlignmentError, TrainingError
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
-from cupid_core.geometry.similarity import align
+from cupid_core.geometry.similarity import align_robust
+from cupid_core.models.encoder_planes import without_planes
+from cupid_core.models.surface_head import SurfaceHead, SurfacePrediction, bin_points
 from cupid_core.training.sheets import sheet
 from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureTruth, SurfaceBatch, SurfaceSource
 from cupid_core.training.structure_settings import ImageEncoderSettings, ImageEncoderStageSettings
-from cupid_core.training.surface_head import SurfaceHead, exported_head, surface_loss
+from cupid_core.training.surface_loss import exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 
@@ -56,7 +58,7 @@ class ImageEncoderStage:
             )
         self._settings, self._sizes, self._source, self._device = settings, encoder, source, context.device
         self.image_encoder = SMALL_ENCODERS[encoder.kind](**image_encoder_arguments(encoder))
-        self.head = SurfaceHead(self.image_encoder.embed_dim)
+        self.head = SurfaceHead(self.image_encoder.embed_dim, encoder.head_bins)
         networks = {"image_encoder": self.image_encoder, "surface_head": self.head}
         self.networks = nn.ModuleDict(networks).to(context.device)
 
@@ -65,31 +67,48 @@ class ImageEncoderStage:
         return self._source.surfaces(number, self._settings.run.batch_size).to(self._device)
 
     def loss(self, batch: SurfaceBatch, generator: torch.Generator) -> StepLoss:
-        """Error of the surface points and of the silhouette."""
-        surface = surface_loss(*self._predicted(batch), batch.xyz, batch.seen, self._settings.surface_scale)
-        logged = {"surface": surface.points, "surface_error": surface.error, "surface_mask": surface.mask}
-        return StepLoss(surface.points + surface.mask, logged, len(batch.image))
+        """Error of the surface points, of their bins and of the silhouette."""
+        surface = surface_loss(self._predicted(batch.image), batch.xyz, batch.seen, self._settings.surface_scale)
+        logged = {
+            "surface": surface.points,
+            "surface_error": surface.error,
+            "surface_mask": surface.mask,
+            "surface_bins": surface.bins,
+        }
+        return StepLoss(surface.total, logged, len(batch.image))
 
     def validate(self) -> Mapping[str, float]:
-        """Errors of unseen views, and the rotation between predicted and true surface points, degrees."""
+        """Errors on unseen views, with every group of planes that the encoder takes and without.
+
+        Of each: the distance of the points, and rotation and scale of the robust similarity between predicted and
+        true surface points.
+        """
         batch, truth = self._source.unseen_surfaces(self._settings.validation_views)
-        batch = batch.to(self._device)
-        logged = self.loss(batch, torch.Generator()).logged
-        points = F.interpolate(self._predicted(batch)[0], size=batch.xyz.shape[-2:], mode="bilinear")
-        turned = _rotation_errors_deg(points.cpu(), batch.to(torch.device("cpu")), truth)
-        return {name: float(value) for name, value in logged.items()} | {
-            "rotation_deg": float(turned.median()),
-            "rotation_within_30": float((turned < 30).float().mean()),
-        }
+        figures: dict[str, float] = {}
+        for name, absent in _VALIDATED.items():
+            if name and not set(absent) & set(self.image_encoder.planes):
+                continue
+            image = without_planes(batch.image, absent).to(self._device)
+            predicted = self._predicted(image)
+            loss = surface_loss(predicted, batch.xyz.to(self._device), batch.seen.to(self._device), 0.1)
+            turned, scaled = _alignment_errors(predicted, batch, truth)
+            figures |= {
+                f"{name}surface_error": float(loss.error),
+                f"{name}rotation_deg": float(turned.median()),
+                f"{name}rotation_within_15": float((turned < 15).float().mean()),
+                f"{name}rotation_within_30": float((turned < 30).float().mean()),
+                f"{name}scale_error": float(scaled.median()),
+            }
+        return figures
 
     def sheet(self) -> Image | None:
         """Image, mask channel, predicted and true surface points."""
         batch = self._source.unseen_surfaces(_SHEET_ITEMS)[0].to(self._device)
-        points, _ = self._predicted(batch)
+        points = self._predicted(batch.image).points
         rows = [
             [
                 image[:3],
-                image[-1:],
+                image[3:4],
                 *((field + 0.5) * seen for field in (F.interpolate(mine[None], xyz.shape[-2:])[0], xyz)),
             ]
             for image, mine, xyz, seen in zip(batch.image, points, batch.xyz, batch.seen, strict=True)
@@ -104,23 +123,42 @@ class ImageEncoderStage:
         """Stop background work."""
         self._source.close()
 
-    def _predicted(self, batch: SurfaceBatch) -> tuple[Tensor, Tensor]:
-        cells = tokens_of(self.image_encoder, batch.image)[:, self.image_encoder.num_prefix_tokens :]
-        points, visible = self.head(cells, self.image_encoder.native_grid)
-        return points, visible
+    def _predicted(self, image: Tensor) -> SurfacePrediction:
+        cells = tokens_of(self.image_encoder, image)[:, self.image_encoder.num_prefix_tokens :]
+        predicted: SurfacePrediction = self.head(cells, self.image_encoder.native_grid)
+        return predicted
 
 
-def _rotation_errors_deg(points: Tensor, batch: SurfaceBatch, truth: StructureTruth) -> Tensor:
-    """Angles (B,) between predicted and true surface points up to symmetry; 180 where they do not define one."""
-    errors = []
+# What validation leaves out, by the prefix of its figures.
+_VALIDATED = {"": (), "no_up_": ("gravity",), "color_": ("points", "gravity")}
+
+
+def _alignment_errors(
+    predicted: SurfacePrediction, batch: SurfaceBatch, truth: StructureTruth
+) -> tuple[Tensor, Tensor]:
+    """Angles (B,) between predicted and true surface points up to symmetry, and relative errors (B,) of scale.
+
+    180 and 1 where they do not define a similarity.
+    """
+    points, sure = predicted.points, None
+    if predicted.bins is not None:
+        points, sure = bin_points(predicted.bins)
+    points = F.interpolate(points, size=batch.xyz.shape[-2:], mode="nearest").cpu()
+    sure = None if sure is None else F.interpolate(sure, size=batch.xyz.shape[-2:], mode="nearest").cpu()
+    turned, scaled = [], []
     for item, seen in enumerate(batch.seen[:, 0]):
         T = truth.T_camera_object[item].double()
+        weights = None if sure is None else sure[item, 0][seen].double()
         try:
-            turn = align(points[item][:, seen].T.double(), batch.xyz[item][:, seen].T.double(), with_scale=False)
+            found = align_robust(
+                points[item][:, seen].T.double(), batch.xyz[item][:, seen].T.double(), weights
+            ).T_b_a
         except AlignmentError:
-            errors.append(180.0)
+            turned.append(180.0)
+            scaled.append(1.0)
             continue
         estimated = T.clone()
-        estimated[:3, :3] = T[:3, :3] @ turn.matrix()[:3, :3]
-        errors.append(rotation_error_deg(T, estimated, truth.symmetry[item]))
-    return torch.tensor(errors)
+        estimated[:3, :3] = T[:3, :3] @ found.rotation()
+        turned.append(rotation_error_deg(T, estimated, truth.symmetry[item]))
+        scaled.append(abs(float(found.scale) - 1.0))
+    return torch.tensor(turned), torch.tensor(scaled)

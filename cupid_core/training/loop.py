@@ -143,6 +143,8 @@ class _Run:
         for network in stage.networks.children():
             network.to_precision(PRECISIONS[run.precision])  # type: ignore[operator]  # see Stage.networks
             network.train()
+            if run.compiled:
+                network.compile()
         self.optimiser = MasterOptimiser(stage.networks, run.optimiser, half=run.precision == "float16")
         for name, master in self.optimiser.masters.items():
             master.copy_(exact[name])  # Weights of a checkpoint are not rounded to the precision of the run.
@@ -320,7 +322,8 @@ def averaged_weights(stage: Stage[Any], optimiser: MasterOptimiser, average: Wei
     optimiser.refresh(average.values)
     stage.networks.eval()
     try:
-        with torch.no_grad():
+        # Figures and pictures come at other sizes: compiling for them would take longer than they do.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         # Masters that are parameters themselves were overwritten, so all come back from the copy.

@@ -25,13 +25,20 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         (N, n, n) in the type of the input; singular values between about 0.7 and 1.2, those of exact zeros stay 0.
     """
     a, b, c = _COEFFICIENTS
-    # Few processors have units for bfloat16; without them it is several times slower than float32.
-    x: Tensor = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
+    x: Tensor = matrices.bfloat16() if multiplies_bfloat16(matrices.device) else matrices.float()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_ITERATIONS):
         gram = torch.bmm(x, x.mT)
         x = a * x + torch.bmm(torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x)
     return x.to(matrices.dtype)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has units for bfloat16; a CPU without them is several times slower than in float32."""
+    if device.type != "cpu":
+        return True
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
 
 
 def orthogonalised_kernel(kernel: Tensor) -> Tensor:

@@ -51,6 +51,9 @@ class RunSettings(Settings):
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "choice", "Precision of the blocks while they compute; weights are kept in float32."
     )
+    compiled: bool = setting(
+        False, "switch", "Compile the networks with torch.compile; takes a minute at the start of every run."
+    )
     optimiser: OptimiserSettings = OptimiserSettings()
     ema_decay: float = setting(0.9995, "1", "Memory of the averaged weights per step.", ge=0.0, lt=1.0)
     log_every: int = setting(20, "count", "Steps between lines of the log.", ge=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.conv_image_pyramid import ConvImagePyramid
+from cupid_core.models.encoder_planes import select_planes
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.training.stage import ExportedNetwork
 from cupid_core.training.structure_settings import ImageEncoderSettings
@@ -23,7 +24,7 @@ SMALL_ENCODERS: dict[str, type[ConvImageTransformer] | type[ConvImagePyramid]] =
 
 def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
     """Constructor arguments of a small image encoder."""
-    both = {"img_size": settings.image_size, "in_channels": settings.in_channels}
+    both = {"img_size": settings.image_size, "planes": list(settings.planes)}
     if settings.kind == "pyramid":
         return {
             **both,
@@ -43,12 +44,12 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
 
 
 def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
-    """Tokens (B, P, C) of views (B, 4, S, S).
+    """Tokens (B, P, C) of views (B, C, S, S), channels as in `encoder_planes.PLANES`.
 
     Views may be as small as an encoder that averages squares of pixels makes them: they are repeated to the size
     it wants, and it sees them as they were.
     """
-    image = image[:, : encoder.in_channels]
+    image = select_planes(image, encoder.planes)
     if encoder.shrink > 1 and image.shape[-1] * encoder.shrink == encoder.img_size:
         image = F.interpolate(image, scale_factor=encoder.shrink)
     tokens: Tensor = encoder(image)

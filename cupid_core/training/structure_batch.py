@@ -17,8 +17,8 @@ class StructureBatch:
     """B views.
 
     Attributes:
-        image: (B, 4, S, S) RGB on black and the mask channel: 1 object, 0 not object, 1/2 hidden (it may be
-        there). occupancy: (B, 1, R, R, R) bool.
+        image: (B, 10, S, S) the planes of `models.encoder_planes.PLANES`, all or the first groups of them.
+        occupancy: (B, 1, R, R, R) bool.
         uv: (B, 2, R, R, R) positions of the voxel centres in the image, clamped to [0, 1].
         flag: (B, 1, R, R, R) bool, voxels inside the image.
         xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells, or None.

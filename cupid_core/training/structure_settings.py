@@ -48,7 +48,11 @@ class ImageEncoderSettings(Settings):
     )
     file: str = setting("", "name", "State dict of an official one.")
     image_size: int = setting(128, "pixel", "Edge of the images.", ge=16)
-    in_channels: int = setting(4, "count", "3 for RGB, 4 with the mask; of the small one.", ge=3, le=4)
+    planes: tuple[Literal["rgb", "mask", "points", "gravity"], ...] = setting(
+        ("rgb", "mask"),
+        "choice",
+        "What the small one is given: color, mask, measured points, the direction of up.",
+    )
     stem_channels: tuple[int, ...] = setting((32, 64, 128), "count", "Width of each halving of the stem of conv.")
     stem_residual: tuple[int, ...] = setting((2,), "count", "Levels of that stem with residual convolutions.")
     pyramid_channels: tuple[int, ...] = setting(
@@ -59,6 +63,13 @@ class ImageEncoderSettings(Settings):
         1, "pixel", "Edge of the squares of pixels that pyramid averages before anything else.", ge=1, le=8
     )
     embed_dim: int = setting(256, "count", "Width of the tokens of the small one.", ge=8)
+    head_bins: int = setting(
+        0,
+        "count",
+        "Bins along each axis of the head that says which canonical point is seen; 0 for none.",
+        ge=0,
+        le=64,
+    )
     depth: int = setting(4, "count", "Transformer blocks of conv.", ge=0)
     num_heads: int = setting(8, "count", "Attention heads of conv.", ge=1)
 

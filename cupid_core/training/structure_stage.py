@@ -25,6 +25,7 @@ from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from cupid_core.models.surface_head import SurfaceHead
 from cupid_core.models.weights import read_tensors
 from cupid_core.sampling.noise import NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
@@ -38,7 +39,7 @@ from cupid_core.training.structure_batch import StructureBatch, StructureSource,
 from cupid_core.training.structure_figures import pose_errors_deg
 from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
-from cupid_core.training.surface_head import SurfaceHead, exported_head, surface_loss
+from cupid_core.training.surface_loss import exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 
@@ -88,7 +89,7 @@ class StructureStage:
             networks["image_encoder"] = self.image_encoder
         self.head: SurfaceHead | None = None
         if trained and settings.surface_weight > 0:
-            self.head = SurfaceHead(self.image_encoder.embed_dim)
+            self.head = SurfaceHead(self.image_encoder.embed_dim, look.head_bins)
             networks["surface_head"] = self.head
         if trained and settings.trained_encoder and not settings.run.start_from:
             _take_over(networks, context.root / "image-encoder" / EXPORT)
@@ -104,9 +105,9 @@ class StructureStage:
         total, logged = self._velocity_loss(self.latent(batch), tokens, generator)
         if self.head is not None and batch.xyz is not None and batch.seen is not None:
             cells = tokens[:, self.image_encoder.num_prefix_tokens :]
-            points, visible = self.head(cells, self.image_encoder.native_grid)
-            surface = surface_loss(points, visible, batch.xyz, batch.seen, self._settings.surface_scale)
-            total = total + self._settings.surface_weight * (surface.points + surface.mask)
+            predicted = self.head(cells, self.image_encoder.native_grid)
+            surface = surface_loss(predicted, batch.xyz, batch.seen, self._settings.surface_scale)
+            total = total + self._settings.surface_weight * surface.total
             logged |= {"surface": surface.points, "surface_error": surface.error, "surface_mask": surface.mask}
         return StepLoss(total, logged, len(batch.image))
 
@@ -194,11 +195,11 @@ class StructureStage:
         colours = voxel_centres(occupied.shape[-1]) + 0.5
         rows: list[list[Tensor]] = []
         for item in range(min(_SHEET_ITEMS, len(uv))):
-            row = [batch.image[item, :3], batch.image[item, -1:]]
+            row = [batch.image[item, :3], batch.image[item, 3:4]]
             if self.head is not None and batch.xyz is not None and batch.seen is not None:
                 cells = tokens[item : item + 1, self.image_encoder.num_prefix_tokens :]
-                points, _ = self.head(cells, self.image_encoder.native_grid)
-                mine = F.interpolate(points, size=batch.xyz.shape[-2:])[0]
+                predicted = self.head(cells, self.image_encoder.native_grid)
+                mine = F.interpolate(predicted.points, size=batch.xyz.shape[-2:])[0]
                 row += [(field + 0.5) * batch.seen[item] for field in (mine, batch.xyz[item])]
             truth = batch.occupancy[item, 0].cpu()
             for grid, field in ((occupied[item].cpu(), uv[item]), (truth, batch.uv[item])):

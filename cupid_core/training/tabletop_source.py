@@ -5,6 +5,7 @@ Knows shards and cameras; must not know networks or losses.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from cupid_core.config import Settings, setting
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.models.encoder_planes import central_frame, gravity_planes, point_planes
 from cupid_core.training.shard_rows import ShardRows
 from cupid_core.training.shards import ShardStore
 from cupid_core.training.structure_batch import (
@@ -22,19 +24,23 @@ from cupid_core.training.structure_batch import (
     project_normalised,
     voxel_centres,
 )
-from cupid_core.training.tabletop_views import DEPTH_STRIDE, TabletopViewRecipe, unpack_bits
+from cupid_core.training.tabletop_views import DEPTH_STRIDE, TabletopViewRecipe, absolute_depth, unpack_bits
 from cupid_core.training.view_change import (
     ViewChange,
     ViewChangeSettings,
     change_colour,
     change_image,
     draw_change,
+    draw_depth_known,
     draw_hidden_known,
 )
 
 # Tensors of a shard with a row per view, and those with a row per object.
-_OF_VIEWS = ("image", "occluder", "depth", "intrinsics", "T_camera_object")
+_OF_VIEWS = ("image", "occluder", "depth", "measured", "intrinsics", "T_camera_object", "up")
 _OF_OBJECTS = ("shell", "symmetry")
+# Views rolled by more are not turned upright, nor are those of a camera that looks along gravity.
+_MOST_TILT_DEG = 20.0
+_LEAST_UP = 0.05
 
 
 class TabletopSourceSettings(Settings):
@@ -162,14 +168,17 @@ class TabletopSource:
     ) -> tuple[SurfaceBatch, ViewChange]:
         """The changed picture, what is seen in it, and the change."""
         count, size = len(stored["image"]), stored["image"].shape[-1]
-        change = draw_change(count, settings, generator).to(self._device)
+        upright = _upright_turns(stored, settings, generator)
+        change = draw_change(count, settings, generator, upright=upright).to(self._device)
         known = draw_hidden_known(count, settings, generator).to(self._device)
         occluder = unpack_bits(stored["occluder"], size * size).view(count, 1, size, size).float()
         image, hidden = change_image(stored["image"].float() / 255, occluder, change)
         if settings is not None:
             image = change_colour(image, settings, generator)
         image = with_hidden(image, hidden * known.view(-1, 1, 1, 1))
-        return SurfaceBatch(image, *self._surface(stored, change)), change
+        depth_known = draw_depth_known(count, settings, generator).to(self._device)
+        measured = _measured_planes(stored, change, depth_known, ~upright.isnan().to(self._device))
+        return SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface(stored, change)), change
 
     def _surface(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
         """Surface points at the centres of the cells of the changed view: of the nearest pixel with depth."""
@@ -183,12 +192,56 @@ class TabletopSource:
         nearest = torch.round((old - first) / step).long()
         inside = ((nearest >= 0) & (nearest < edge)).all(dim=-1)
         column, row = nearest.clamp(0, edge - 1).unbind(-1)
-        depth = stored["depth"].float().flatten(1).gather(1, (row * edge + column).flatten(1)).view_as(row)
+        depth = (
+            absolute_depth(stored["depth"], stored["T_camera_object"][:, 2, 3])
+            .flatten(1)
+            .gather(1, (row * edge + column).flatten(1))
+            .view_as(row)
+        )
         pixel = torch.stack([column, row], dim=-1) * step + first
         rays = _homogeneous(pixel) @ stored["intrinsics"].inverse().mT[:, None]
         T = stored["T_camera_object"]
         points = (rays * depth[..., None] - T[:, None, None, :3, 3]) @ T[:, None, :3, :3]
         return change.flip_object(points).permute(0, 3, 1, 2), (inside & (depth > 0))[:, None]
+
+
+def _upright_turns(
+    stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
+) -> Tensor:
+    """Radians (B,) that turn views upright, on the CPU; NaN where up is not given to the network.
+
+    Views that are far from upright would lose their corners: their up stays unknown. Without settings every up is
+    known, and nothing is turned.
+    """
+    if settings is None:
+        return torch.zeros(len(stored["up"]))
+    R_crop_object = central_frame(stored["intrinsics"]) @ stored["T_camera_object"][:, :3, :3]
+    up = (R_crop_object @ stored["up"][..., None])[..., 0].cpu()
+    tilt = torch.atan2(up[:, 0], -up[:, 1])
+    known = torch.rand(len(up), generator=generator) < settings.up_known
+    near = (tilt.abs() < math.radians(_MOST_TILT_DEG)) & (up[:, :2].norm(dim=1) > _LEAST_UP)
+    return torch.where(known & near, -tilt, torch.nan)
+
+
+def _measured_planes(
+    stored: dict[str, Tensor], change: ViewChange, depth_known: Tensor, up_known: Tensor
+) -> Tensor:
+    """Planes "points" and "gravity" (B, 6, S, S) of the changed views."""
+    size = stored["image"].shape[-1]
+    distance = stored["T_camera_object"][:, 2, 3]
+    axis = (torch.arange(size, device=distance.device) + 0.5) / size
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    old = change.backwards(torch.stack([u, v], dim=-1).expand(len(distance), size, size, 2))
+    column, row = torch.floor(old * size).long().unbind(-1)
+    inside = ((old >= 0) & (old < 1)).all(dim=-1)
+    place = (row.clamp(0, size - 1) * size + column.clamp(0, size - 1)).flatten(1)
+    depth = absolute_depth(stored["measured"], distance).flatten(1).gather(1, place).view_as(row)
+    depth = depth * (inside & depth_known.view(-1, 1, 1))
+    intrinsics, R_changed_camera = change.camera(stored["intrinsics"])
+    R_camera_object = stored["T_camera_object"][:, :3, :3]
+    up = (R_changed_camera @ R_camera_object @ stored["up"][..., None])[..., 0]
+    points = point_planes(depth, intrinsics, up, up_known)
+    return torch.cat([points, gravity_planes(intrinsics, up, up_known, size)], dim=1)
 
 
 def _homogeneous(uv: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from cupid_core.config import to_yaml
-from cupid_core.data.tabletop import TabletopSettings, sample_tabletop
+from cupid_core.data.tabletop import TabletopBatch, TabletopSettings, sample_tabletop
+from cupid_core.data.tabletop.crop_depth import CropGeometry, measure_crops
+from cupid_core.models.encoder_planes import pixel_rays
 
 # On a CPU; more at once cost memory and save no time. An accelerator makes a shard at once.
 _OBJECTS_AT_ONCE = 16
 DEPTH_STRIDE = 2
+_GRAZING_COSINE = 0.26
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class TabletopViewRecipe:
     Tensors of a shard, with r voxels, S pixels, N = O * V views:
         shell (O, r^3 / 8) uint8 packed, symmetry (O, 3), family (O,), scale_m (O,), index (O,);
         image (N, 4, S, S) uint8, occluder and mask_full (N, S^2 / 8) uint8 packed,
-        depth (N, S / 2, S / 2) float16 of every second pixel, 0 off the object,
-        intrinsics (N, 3, 3), T_camera_object (N, 4, 4) float32.
+        depth (N, S / 2, S / 2) float16 true depth of every second pixel, NaN off the object, and
+        measured (N, S, S) float16 as a sensor gives it inside the given mask, NaN where it does not, both less the
+        depth of the object's center: absolute ones are too coarse in float16 at long focal lengths,
+        intrinsics (N, 3, 3), T_camera_object (N, 4, 4), up (N, 3) float32, object frame.
 
     Attributes:
         settings: of the generator.
@@ -50,7 +55,7 @@ class TabletopViewRecipe:
 
     def describe(self) -> str:
         """What the shards depend on."""
-        return f"version: 2\nobjects: {self.objects}\nseed: {self.seed}\nsplit: {self.split}\n" + to_yaml(
+        return f"version: 3\nobjects: {self.objects}\nseed: {self.seed}\nsplit: {self.split}\n" + to_yaml(
             self.settings
         )
 
@@ -69,6 +74,8 @@ class TabletopViewRecipe:
             batch = sample_tabletop(
                 indices, self.settings, seed=self.seed, split=self.split, device=self.device
             ).to("cpu")
+            generator = torch.Generator().manual_seed((self.seed << 40) + indices[0])
+            distance = batch.T_camera_object[:, 2, 3]
         return {
             "shell": pack_bits(batch.shell.flatten(1)),
             "symmetry": batch.symmetry,
@@ -78,10 +85,37 @@ class TabletopViewRecipe:
             "image": (batch.image.clamp(0, 1) * 255).round().to(torch.uint8),
             "occluder": pack_bits(batch.occluder.flatten(1) > 0.5),
             "mask_full": pack_bits(batch.mask_full.flatten(1) > 0.5),
-            "depth": batch.depth[:, 0, ::DEPTH_STRIDE, ::DEPTH_STRIDE].to(torch.float16),
+            "depth": _relative(batch.depth[:, 0, ::DEPTH_STRIDE, ::DEPTH_STRIDE], distance),
+            "measured": _relative(measure_crops(_geometry(batch), generator), distance),
             "intrinsics": batch.intrinsics.float(),
             "T_camera_object": batch.T_camera_object.float(),
+            "up": batch.up.float(),
         }
+
+
+def _geometry(batch: TabletopBatch) -> CropGeometry:
+    """What a depth sensor meets in the views."""
+    rays = pixel_rays(batch.intrinsics, batch.depth.shape[-1])
+    rays = torch.einsum("bji,bjhw->bihw", batch.T_camera_object[:, :3, :3], rays / rays.norm(dim=1, keepdim=True))
+    return CropGeometry(
+        depth=batch.depth[:, 0],
+        silhouette=batch.mask_full[:, 0] > 0.5,
+        occluder=batch.occluder[:, 0] > 0.5,
+        given=batch.image[:, 3] > 0.5,
+        grazing=(batch.normal * rays).sum(dim=1).abs() < _GRAZING_COSINE,
+        distance=batch.T_camera_object[:, 2, 3],
+    )
+
+
+def _relative(depth: Tensor, distance: Tensor) -> Tensor:
+    """Depth (N, n, n) less the distance (N,), NaN where there is none; undone by `absolute_depth`."""
+    less = depth - distance.view(-1, 1, 1)
+    return torch.where(depth > 0, less, torch.nan).to(torch.float16)
+
+
+def absolute_depth(relative: Tensor, distance: Tensor) -> Tensor:
+    """Depth (N, n, n) float32 of what is stored, 0 where there is none."""
+    return torch.nan_to_num(relative.float() + distance.view(-1, 1, 1), nan=0.0)
 
 
 def pack_bits(rows: Tensor) -> Tensor:

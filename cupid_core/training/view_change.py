@@ -30,6 +30,15 @@ class ViewChangeSettings(Settings):
     tint_std: float = setting(0.05, "1", "The same for each colour by itself.", ge=0.0, le=1.0)
     gamma_std: float = setting(0.1, "1", "Standard deviation of the logarithm of the gamma.", ge=0.0, le=1.0)
     noise_up_to: float = setting(0.02, "1", "Largest standard deviation of added noise.", ge=0.0, le=0.5)
+    depth_known: float = setting(0.6, "1", "Share of the views with measured depth.", ge=0.0, le=1.0)
+    up_known: float = setting(
+        0.8,
+        "1",
+        "Share of the upright views whose direction of up is known, and which are turned upright.",
+        ge=0,
+        le=1,
+    )
+    up_std_deg: float = setting(2.0, "degree", "Standard deviation of each angle of a known up.", ge=0, le=30)
     hidden_known: float = setting(
         0.6, "1", "Share of the views whose mask says what an occluder or the border hides.", ge=0.0, le=1.0
     )
@@ -63,14 +72,42 @@ class ViewChange:
         wide = (-1, *[1] * (uv.dim() - 2), 2)
         return torch.einsum("bij,b...j->b...i", self.matrix.inverse(), uv - 0.5 - self.shift.view(wide)) + 0.5
 
+    def camera(self, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+        """Camera of the changed views: normalized K (B, 3, 3), and R_changed_camera (B, 3, 3), which mirrors too.
+
+        Args:
+            intrinsics: (B, 3, 3) normalized K of the stored views, of square pixels.
+        """
+        zoom = self.matrix.det().abs().sqrt()
+        turned = torch.zeros_like(intrinsics)
+        turned[:, :2, :2], turned[:, 2, 2] = self.matrix / zoom[:, None, None], 1.0
+        changed = torch.zeros_like(intrinsics)
+        changed[:, 0, 0] = changed[:, 1, 1] = intrinsics[:, 0, 0] * zoom
+        changed[:, :2, 2], changed[:, 2, 2] = self.forwards(intrinsics[:, :2, 2]), 1.0
+        return changed, turned
+
     def flip_object(self, points: Tensor) -> Tensor:
         """Mirror points (B, ..., 3) of the objects that are mirrored; undone by itself."""
         sign = torch.where(self.mirrored, -1.0, 1.0).view(-1, *[1] * (points.dim() - 2))
         return torch.stack([points[..., 0], points[..., 1] * sign, points[..., 2]], dim=-1)
 
 
-def draw_change(count: int, settings: ViewChangeSettings | None, generator: torch.Generator) -> ViewChange:
-    """Changes of `count` views; none at all where the settings are None."""
+def draw_change(
+    count: int,
+    settings: ViewChangeSettings | None,
+    generator: torch.Generator,
+    *,
+    upright: Tensor | None = None,
+) -> ViewChange:
+    """Changes of `count` views; none at all where the settings are None.
+
+    Args:
+        count: B.
+        settings: how far.
+        generator: of the draws, on the CPU.
+        upright: (B,) radians by which views whose up is known are turned to stand upright; NaN for all others,
+            which are rolled at random.
+    """
     if settings is None:
         return ViewChange(
             torch.eye(2).repeat(count, 1, 1), torch.zeros(count, 2), torch.zeros(count, dtype=torch.bool)
@@ -81,8 +118,11 @@ def draw_change(count: int, settings: ViewChangeSettings | None, generator: torc
     scale = torch.exp(normal[:, 0] * settings.scale_std * moved)
     angle = normal[:, 1] * math.radians(settings.roll_std_deg) * moved
     mirrored = chance[:, 1] < settings.mirrored
-    cosine, sine = scale * angle.cos(), scale * angle.sin()
     sign = torch.where(mirrored, -1.0, 1.0)
+    if upright is not None:
+        wrong = normal[:, 1] * math.radians(settings.up_std_deg)
+        angle = torch.where(upright.isnan(), angle, upright.nan_to_num() * sign + wrong)
+    cosine, sine = scale * angle.cos(), scale * angle.sin()
     matrix = torch.stack([cosine * sign, -sine, sine * sign, cosine], dim=1).view(-1, 2, 2)
     return ViewChange(matrix, normal[:, 2:] * (settings.shift_std * moved)[:, None], mirrored)
 
@@ -130,3 +170,10 @@ def draw_hidden_known(count: int, settings: ViewChangeSettings | None, generator
     if settings is None:
         return torch.ones(count, dtype=torch.bool)
     return torch.rand(count, generator=generator) < settings.hidden_known
+
+
+def draw_depth_known(count: int, settings: ViewChangeSettings | None, generator: torch.Generator) -> Tensor:
+    """Views (B,) bool whose measured depth is given; all of them where the settings are None."""
+    if settings is None:
+        return torch.ones(count, dtype=torch.bool)
+    return torch.rand(count, generator=generator) < settings.depth_known

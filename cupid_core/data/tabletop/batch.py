@@ -29,6 +29,7 @@ class TabletopBatch:
         uv: (B, r, r, r, 2) projected voxel centres, not clamped.
         intrinsics: (B, 3, 3) normalised K of the crop.
         T_camera_object: (B, 4, 4).
+        up: (B, 3) against gravity, object frame.
         view_object: (B,) int64 row of the object that a view shows.
         sdf: (O, r + 1, r + 1, r + 1) signed distance at voxel corners, canonical units.
         shell: (O, r, r, r) bool, voxels that the surface passes through (what the published models call occupied).
@@ -53,6 +54,7 @@ class TabletopBatch:
     uv: Tensor
     intrinsics: Tensor
     T_camera_object: Tensor
+    up: Tensor
     view_object: Tensor
     sdf: Tensor
     shell: Tensor
@@ -104,5 +106,6 @@ def mirrored(batch: TabletopBatch) -> TabletopBatch:
         colour=batch.colour.flip(3),
         intrinsics=intrinsics,
         T_camera_object=flip_x @ batch.T_camera_object @ flip_y,
+        up=batch.up * flip_y.diagonal()[:3],
     )
     return TabletopBatch(**changed)

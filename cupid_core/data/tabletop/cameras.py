@@ -99,9 +99,7 @@ def draw_view(draws: Draws, rests: Sequence[Rest], settings: TabletopSettings) -
         rest=rest.turn,
         elevation=math.radians(elevation),
         azimuth=draws.uniform(-math.pi, math.pi),
-        roll=math.radians(
-            float(np.clip(draws.normal(0, settings.roll_deg / 2), -settings.roll_deg, settings.roll_deg))
-        ),
+        roll=math.radians(_draw_roll_deg(draws, settings)),
         focal=lens / share,
         share=share,
         offset=(draws.uniform(-1, 1), draws.uniform(-1, 1)),
@@ -110,6 +108,12 @@ def draw_view(draws: Draws, rests: Sequence[Rest], settings: TabletopSettings) -
         cut=cut,
         cut_angle=draws.uniform(0, 2 * math.pi),
     )
+
+
+def _draw_roll_deg(draws: Draws, settings: TabletopSettings) -> float:
+    if settings.any_roll > 0 and draws.chance(settings.any_roll):
+        return draws.uniform(-180.0, 180.0)
+    return float(np.clip(draws.normal(0, settings.roll_deg / 2), -settings.roll_deg, settings.roll_deg))
 
 
 def build_views(views: Sequence[ViewDraw], groups: Tensor, surface: Tensor, valid: Tensor) -> Views:

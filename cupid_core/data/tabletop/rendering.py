@@ -22,9 +22,8 @@ from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.textures import SurfacePoints, Surfaces
 from cupid_core.data.tabletop.trace import Hits, rays_of, trace
 
-# Views traced together: few on a CPU, so that they stay in its cache; many on an accelerator, which wants long
-# vectors.
-CPU_VIEWS = 4
+# Pixels traced together: few on a CPU, so that they stay in its cache. An accelerator wants long vectors.
+CPU_PIXELS = 4 * 128 * 128
 ACCELERATOR_VIEWS = 256
 
 
@@ -51,7 +50,7 @@ class Rendered:
 def render(objects: Objects, owner: Tensor, views: Views, settings: Sequence[Setting], size: int) -> Rendered:
     """Render B views, those of objects of equal structure together."""
     device, count = owner.device, len(owner)
-    chunk = CPU_VIEWS if device.type == "cpu" else ACCELERATOR_VIEWS
+    chunk = max(1, CPU_PIXELS // size**2) if device.type == "cpu" else ACCELERATOR_VIEWS
     out = {
         name: torch.zeros(count, channels, size * size, device=device)
         for name, channels in (("lit", 3), ("behind", 3), ("mask", 1), ("depth", 1), ("normal", 3), ("xyz", 3))

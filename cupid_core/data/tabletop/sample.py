@@ -99,6 +99,7 @@ def sample_tabletop(
         uv=uv.view(-1, r, r, r, 2),
         intrinsics=views.intrinsics,
         T_camera_object=views.matrix(),
+        up=views.up,
         view_object=owner,
         sdf=objects.sdf,
         shell=objects.shell,

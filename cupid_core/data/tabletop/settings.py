@@ -18,6 +18,7 @@ class TabletopSettings(Settings):
     roll_deg: float = setting(
         15.0, "degree", "Largest camera roll; half of it is the standard deviation.", ge=0, le=180
     )
+    any_roll: float = setting(0.0, "1", "Share of the views with any roll at all, evenly distributed.", ge=0, le=1)
     margin_low: float = setting(1.05, "1", "Smallest crop edge over silhouette edge.", ge=1, le=3)
     margin_high: float = setting(1.5, "1", "Largest crop edge over silhouette edge.", ge=1, le=3)
     truncated: float = setting(0.12, "1", "Share of views whose crop border cuts the object.", ge=0, le=1)

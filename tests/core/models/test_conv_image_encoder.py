@@ -76,5 +76,5 @@ def test_wrong_input_is_refused():
     with pytest.raises(ConfigError):
         tiny(img_size=36)
     with pytest.raises(ConfigError):
-        tiny(in_channels=2)
+        tiny(planes=("rgb", "depth"))
     assert network_class("ConvImageTransformer", origin="image_encoder") is ConvImageTransformer

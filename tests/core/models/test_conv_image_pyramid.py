@@ -80,7 +80,7 @@ def test_gradients_reach_every_parameter():
 def test_wrong_input_is_refused():
     with pytest.raises(InvalidTensorError, match=r"\(4, 64, 64\)"):
         tiny()(torch.rand(1, 3, 64, 64))
-    for wrong in ({"img_size": 48}, {"shrink": 4}, {"in_channels": 2}, {"channels": (8, 8, 8)}):
+    for wrong in ({"img_size": 48}, {"shrink": 4}, {"planes": ("mask", "rgb")}, {"channels": (8, 8, 8)}):
         with pytest.raises(ConfigError):
             tiny(**wrong)
     assert network_class("ConvImagePyramid", origin="image_encoder") is ConvImagePyramid

@@ -65,7 +65,7 @@ def helpers() -> FrozenHelpers:
     """Fresh image encoder and autoencoder."""
     torch.manual_seed(0)
     images = ConvImageTransformer(
-        img_size=SIZE, in_channels=4, stem_channels=(8, 16), stem_residual=(), embed_dim=32, depth=1, num_heads=2
+        img_size=SIZE, stem_channels=(8, 16), stem_residual=(), embed_dim=32, depth=1, num_heads=2
     )
     _, decoder = make_codec(VAE)
     for network in (images, decoder):

@@ -41,7 +41,7 @@ def root(tmp_path_factory):
     write_networks(folder / "appearance-vae" / EXPORT, codec_exports(vae.encoder, vae.decoder, vae.scale(), VAE))
     images = helpers().image_encoder
     arguments = {
-        "img_size": 32, "in_channels": 4, "stem_channels": [8, 16], "stem_residual": [], "embed_dim": 32,
+        "img_size": 32, "stem_channels": [8, 16], "stem_residual": [], "embed_dim": 32,
         "depth": 1, "num_heads": 2,
     }  # fmt: skip
     exported = ExportedNetwork("image_encoder", type(images).__name__, arguments, images)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cupid_core.data.tabletop import TabletopSettings, mirrored, sample_tabletop
+from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.conv_image_encoder import with_hidden
 from cupid_core.training.shard_rows import ShardRows
 from cupid_core.training.shards import ShardStore
@@ -55,7 +56,7 @@ def test_surface_points_project_to_their_cells(source):
 
 def test_seen_cells_are_where_the_mask_is(source):
     batch = source.batch(3, 8)
-    mask = F.interpolate(batch.image[:, 3:], size=SETTINGS.cells, mode="area") > 0.6
+    mask = F.interpolate(batch.image[:, 3:4], size=SETTINGS.cells, mode="area") > 0.6
     assert float((mask & batch.seen).sum() / (mask | batch.seen).sum()) > 0.8
 
 
@@ -63,7 +64,7 @@ def test_voxels_project_onto_the_object(source):
     batch = source.batch(1, 8)
     for item in range(8):
         places = batch.uv[item].permute(1, 2, 3, 0)[batch.occupancy[item, 0] & batch.flag[item, 0]]
-        hit = F.grid_sample(batch.image[item : item + 1, 3:], (2 * places - 1)[None, None], align_corners=False)
+        hit = F.grid_sample(batch.image[item : item + 1, 3:4], (2 * places - 1)[None, None], align_corners=False)
         assert float((hit > 0.2).float().mean()) > 0.85
 
 
@@ -188,3 +189,38 @@ def test_a_recipe_names_what_it_depends_on():
     one = TabletopViewRecipe(OBJECTS)
     other = TabletopViewRecipe(OBJECTS.model_copy(update={"elevation_low_deg": 0.0}))
     assert one.describe() != other.describe() and one.describe() == TabletopViewRecipe(OBJECTS).describe()
+
+
+def test_measured_points_are_those_of_the_surface_up_to_a_similarity(source):
+    batch = source.validation(4)[0]
+    cells, compared = F.interpolate(batch.image[:, 4:8], size=SETTINGS.cells, mode="nearest"), 0
+    for item in range(4):
+        chosen = (cells[item, 3] > 0) & batch.seen[item, 0]
+        if int(chosen.sum()) < 30:  # a sensor that lost most of it
+            continue
+        found = align_robust(batch.xyz[item][:, chosen].T, cells[item, :3][:, chosen].T)
+        assert found.residual_rms < 0.1 * float(found.T_b_a.scale)  # the noise of the sensor
+        compared += 1
+    assert compared >= 2
+
+
+def test_depth_and_up_are_left_out_of_some_views_and_up_is_upright(source):
+    change = ViewChangeSettings(depth_known=0.5, up_known=0.5, mirrored=0.5)
+    made = TabletopSource(source._store.folder.parent, SETTINGS.model_copy(update={"change": change}), seed=5)
+    image = made.surfaces(0, 256).image
+    depth, up = (image[:, channel].amax(dim=(1, 2)) > 0 for channel in (7, 9))
+    assert 0.3 < float(depth.float().mean()) < 0.7 and 0.25 < float(up.float().mean()) < 0.7
+    # A view from above looks down, and more so in its lower rows; turned upright, columns do not differ.
+    down = image[up, 8]
+    rows, columns = down.diff(dim=1).mean(dim=(1, 2)), down.diff(dim=2).mean(dim=(1, 2))
+    assert float((columns.abs() < 0.3 * rows.abs()).float().mean()) > 0.95 and bool((rows > 0).all())
+
+
+def test_a_changed_camera_projects_to_the_changed_places():
+    change = draw_change(20, ViewChangeSettings(moved=1.0), torch.Generator().manual_seed(1))
+    K = torch.tensor([[1.7, 0, 0.4], [0, 1.7, 0.8], [0, 0, 1]]).repeat(20, 1, 1)
+    points = torch.rand(20, 5, 3) + torch.tensor([-0.5, -0.5, 2.0])
+    uv = (points @ K.mT)[..., :2] / points[..., 2:]
+    changed, turned = change.camera(K)
+    again = points @ turned.mT @ changed.mT
+    torch.testing.assert_close(again[..., :2] / again[..., 2:], change.forwards(uv), atol=1e-5, rtol=0)
