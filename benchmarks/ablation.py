@@ -26,7 +26,7 @@ from rich.table import Table
 
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig
-from cupid_core.evaluation.report import summarise
+from cupid_core.evaluation.report import summarize
 from cupid_core.evaluation.true_structure import run_true_structure
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.training.checkpoint import write_checkpoint
@@ -146,7 +146,7 @@ def measured(plan: Plan, variant: str, run: RunResult) -> Result:
     networks = NetworkBundle.from_pretrained(checkpoint, device=plan.device)
     figures: dict[str, float] = {}
     for split, prefix, count in (("train", "", plan.objects), ("held_out", "held_out_", plan.held_out)):
-        values = summarise(run_true_structure(networks, CupidConfig(), count, split=split)).values
+        values = summarize(run_true_structure(networks, CupidConfig(), count, split=split)).values
         for name in ("psnr", "psnr_inside"):
             figures[prefix + name] = values.get(f"{name}_true_db", float("nan"))
     return Result(variant, run.step, run.images, plan.objects, **figures)

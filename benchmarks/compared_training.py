@@ -43,7 +43,7 @@ def link_stages(home: Path, root: Path, names: Sequence[str]) -> None:
     for name in names:
         link, target = home / name, (root / name).resolve()
         if name != "shards" and not target.is_dir():
-            raise TrainingError(f"{target} is missing.", cure="Train the earlier stages first, with this --root.")
+            raise TrainingError(f"{target} is missing.", hint="Train the earlier stages first, with this --root.")
         target.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(target, target_is_directory=True)

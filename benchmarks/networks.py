@@ -83,8 +83,8 @@ def fill(module: torch.nn.Module) -> None:
 
 def shell(count: int, resolution: int = 64) -> Tensor:
     """About `count` voxels (item 0, x, y, z) of a spherical shell two voxels thick."""
-    centre = torch.arange(resolution).float() + 0.5 - resolution / 2
-    radius = (centre[:, None, None] ** 2 + centre[:, None] ** 2 + centre**2).sqrt()
+    center = torch.arange(resolution).float() + 0.5 - resolution / 2
+    radius = (center[:, None, None] ** 2 + center[:, None] ** 2 + center**2).sqrt()
     flat = (radius - (count / (8 * torch.pi)) ** 0.5).abs().flatten()
     rows = flat.topk(count, largest=False).indices.sort().values
     x, y, z = rows // resolution**2, rows // resolution % resolution, rows % resolution

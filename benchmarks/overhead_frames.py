@@ -96,7 +96,7 @@ class MakeIdentity:
         """The job; its meshes are made once."""
         ball = trimesh.creation.icosphere(self.subdivisions, radius=0.05)
         vertices = np.asarray(ball.vertices, dtype=np.float64)
-        colours = (vertices / 0.1 + 0.5).astype(np.float32)
+        colors = (vertices / 0.1 + 0.5).astype(np.float32)
         faces = np.asarray(ball.faces, dtype=np.int64)
 
         def work(
@@ -104,17 +104,17 @@ class MakeIdentity:
         ) -> SceneRecord:
             overlay = np.array(pixels["image"]) if request.overlay else None
             numbers = (*request.numbers, *request.boxes)
-            return SceneRecord(tuple(_record(number, vertices, faces, colours) for number in numbers), {}, overlay)
+            return SceneRecord(tuple(_record(number, vertices, faces, colors) for number in numbers), {}, overlay)
 
         return work
 
 
-def _record(number: int, vertices: Any, faces: Any, colours: Any) -> ObjectRecord:
+def _record(number: int, vertices: Any, faces: Any, colors: Any) -> ObjectRecord:
     return ObjectRecord(
         number=number,
         vertices=vertices.copy(),  # each object has its own mesh to carry
         faces=faces.copy(),
-        colours=colours.copy(),
+        colors=colors.copy(),
         watertight=True,
         quat_xyzw=np.array([0.0, 0.0, 0.0, 1.0]),
         translation=np.array([0.01 * number, 0.0, 0.7]),

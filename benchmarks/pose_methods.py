@@ -63,7 +63,7 @@ def paper_dlt(problem: Problem) -> Answer:
 
 
 def our_dlt(problem: Problem) -> Answer:
-    """Normalised and unbiased DLT, RQ."""
+    """Normalized and unbiased DLT, RQ."""
     K, rotation, translation = decompose_projection(dlt(problem.points, problem.uv))
     return Answer(rotation.numpy(), translation.numpy(), float(K[0, 0]))
 
@@ -81,7 +81,7 @@ def calibrate_camera(problem: Problem) -> Answer:
 
 def solve_pnp(problem: Problem, flag: int) -> Answer:
     """OpenCV with the true camera and all pairs."""
-    K = problem.camera.K_normalised().numpy()
+    K = problem.camera.K_normalized().numpy()
     _, rotation, translation = cv2.solvePnP(problem.points.numpy(), problem.uv.numpy(), K, np.zeros(5), flags=flag)
     return _answer(rotation, translation, float(K[0, 0]))
 
@@ -133,7 +133,7 @@ def attempt(method: Method, problem: Problem) -> Run:
         return Run(wrong, wrong, wrong, float("nan"), time.process_time() - start)
     seconds = time.process_time() - start
     away = float(np.linalg.norm(answer.translation - problem.translation) / np.linalg.norm(problem.translation))
-    focal = float(problem.camera.K_normalised()[0, 0])
+    focal = float(problem.camera.K_normalized()[0, 0])
     angle = rotation_angle_deg(answer.rotation, problem.rotation)
     return Run(
         _or_infinite(angle),
@@ -163,6 +163,6 @@ def _ours(estimate: PoseEstimate) -> Answer:
     return Answer(
         pose.rotation().double().numpy(),
         pose.translation.double().numpy(),
-        float(estimate.camera.K_normalised()[0, 0]),
+        float(estimate.camera.K_normalized()[0, 0]),
         estimate.reprojection_rms_px,
     )

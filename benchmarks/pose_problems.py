@@ -15,7 +15,7 @@ from cupid_core.geometry.camera import Camera
 
 SENSOR_WIDTH_MM = 36.0
 IMAGE_PX = 518
-# Longest side of the box in the canonical cube, as assets are normalised.
+# Longest side of the box in the canonical cube, as assets are normalized.
 LONGEST = 0.96
 RESOLUTIONS = (32, 48, 64, 96, 128, 192, 256)
 
@@ -44,8 +44,8 @@ class Problem:
     """Pairs and the truth behind them.
 
     Attributes:
-        points: (N, 3) float32 voxel centres, object frame.
-        uv: (N, 2) float32 normalised image coordinates.
+        points: (N, 3) float32 voxel centers, object frame.
+        uv: (N, 2) float32 normalized image coordinates.
         rotation: (3, 3) object to camera.
         translation: (3,) object origin in the camera frame.
         camera: the camera that saw them.
@@ -60,7 +60,7 @@ class Problem:
 
 @lru_cache(maxsize=64)
 def shell(thickness: float, count: int) -> NDArray[np.float64]:
-    """Voxel centres of a box's surface, at least `count`, from the coarsest usual grid that has so many."""
+    """Voxel centers of a box's surface, at least `count`, from the coarsest usual grid that has so many."""
     for resolution in RESOLUTIONS:
         sides = np.maximum(np.round(LONGEST * resolution * np.array([1.0, 1.0, thickness])), 1.0).astype(int)
         index = np.stack(np.meshgrid(*[np.arange(side) for side in sides], indexing="ij"), axis=-1).reshape(-1, 3)
@@ -71,7 +71,7 @@ def shell(thickness: float, count: int) -> NDArray[np.float64]:
 
 
 def generate(case: Case, seed: int) -> Problem:
-    """A random rotation, the object centred and filling 70 to 85 % of the frame; the same for the same seed.
+    """A random rotation, the object centerd and filling 70 to 85 % of the frame; the same for the same seed.
 
     Pose and noise do not depend on the share of outliers, so cells with and without are paired.
     """
@@ -93,7 +93,7 @@ def generate(case: Case, seed: int) -> Problem:
         torch.from_numpy(uv).float(),
         rotation,
         translation,
-        Camera.from_normalised(K, IMAGE_PX, IMAGE_PX),
+        Camera.from_normalized(K, IMAGE_PX, IMAGE_PX),
     )
 
 
@@ -123,8 +123,8 @@ def scaled_focal(camera: Camera, factor: float) -> Camera:
     )
 
 
-def shifted_centre(problem: Problem, shift: float, seed: int) -> Problem:
-    """The problem of a camera whose principal point is off the image centre by `shift` of the image."""
+def shifted_center(problem: Problem, shift: float, seed: int) -> Problem:
+    """The problem of a camera whose principal point is off the image center by `shift` of the image."""
     angle = np.random.default_rng(seed).uniform(0.0, 2.0 * np.pi)
     move = shift * torch.tensor([np.cos(angle), np.sin(angle)])
     K = problem.camera.K.clone()
@@ -137,7 +137,7 @@ def _image(points_camera: NDArray[np.float64], focal: float) -> NDArray[np.float
 
 
 def _framing(turned: NDArray[np.float64], focal: float, fill: float) -> NDArray[np.float64]:
-    """Translation that centres the turned points on the image and makes them fill a share of it."""
+    """Translation that centers the turned points on the image and makes them fill a share of it."""
     aside = np.zeros(3)
     for _ in range(6):
         near, far = 0.1 - turned[:, 2].min(), 100.0

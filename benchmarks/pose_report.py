@@ -63,7 +63,7 @@ class Report:
     cells: list[Cell] = field(default_factory=list)
     honesty: dict[str, float] = field(default_factory=dict)
     truncated: list[dict[str, float]] = field(default_factory=list)
-    off_centre: list[dict[str, float]] = field(default_factory=list)
+    off_center: list[dict[str, float]] = field(default_factory=list)
     timing_ms: dict[str, float] = field(default_factory=dict)
     bars: list[Bar] = field(default_factory=list)
 
@@ -79,7 +79,7 @@ class Report:
         return any(c.method == method and all(getattr(c, k) == v for k, v in place.items()) for c in self.cells)
 
 
-def summarise(method: str, place: dict[str, float], runs: Sequence[Run]) -> Cell:
+def summarize(method: str, place: dict[str, float], runs: Sequence[Run]) -> Cell:
     """Medians of the runs of one method in one cell."""
 
     def median(values: Iterable[float]) -> float:
@@ -128,8 +128,8 @@ def print_accuracy(console: Console, report: Report) -> None:
 
 
 def print_others(console: Console, report: Report) -> None:
-    """Honesty of the covariance, truncated objects, off-centre cameras, timing."""
-    honesty = Table(title="normalised squared error / 6 over clean runs (1 is honest)")
+    """Honesty of the covariance, truncated objects, off-center cameras, timing."""
+    honesty = Table(title="normalized squared error / 6 over clean runs (1 is honest)")
     honesty.add_column("setting")
     honesty.add_column("mean", justify="right")
     for name, value in report.honesty.items():
@@ -137,7 +137,7 @@ def print_others(console: Console, report: Report) -> None:
     console.print(honesty)
     for title, rows in (
         ("a third of the object beyond the crop, uv clamped, N = 3000: median rotation deg", report.truncated),
-        ("true principal point 1 % of the image off centre, K unknown, N = 3000", report.off_centre),
+        ("true principal point 1 % of the image off center, K unknown, N = 3000", report.off_center),
     ):
         table = Table(title=title)
         for name in rows[0] if rows else ():

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from pose_bars import acceptance
 from pose_methods import METHODS, SLOW, Run, attempt, calibrate_camera, our_dlt, paper_dlt, rotation_angle_deg
-from pose_problems import Case, Problem, generate, noisy_like, shifted_centre, truncate
-from pose_report import Report, print_accuracy, print_bars, print_others, summarise
+from pose_problems import Case, Problem, generate, noisy_like, shifted_center, truncate
+from pose_report import Report, print_accuracy, print_bars, print_others, summarize
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -120,7 +120,7 @@ def measure_cell(report: Report, grid: Grid, place: dict[str, float]) -> None:
         for name, method in METHODS.items():
             if seed < (_slow_seeds(case) if name in SLOW else grid.seeds):
                 runs[name].append(attempt(method, problem))
-    report.cells += [summarise(name, place, found) for name, found in runs.items() if found]
+    report.cells += [summarize(name, place, found) for name, found in runs.items() if found]
 
 
 def _slow_seeds(case: Case) -> int:
@@ -131,7 +131,7 @@ def _slow_seeds(case: Case) -> int:
 
 
 def measure_honesty(runs: int) -> dict[str, float]:
-    """Mean of the squared error normalised by the covariance, over its dimension 6."""
+    """Mean of the squared error normalized by the covariance, over its dimension 6."""
     loose = PoseConfig(intrinsics="prior", focal_std=0.03, principal_point_std=0.01)
     totals = {"K known": 0.0, "K a prior the truth was drawn from": 0.0}
     thicknesses = Grid().thicknesses
@@ -160,23 +160,23 @@ def _squared_error(problem: Problem, estimate: PoseEstimate) -> float:
 def measure_borders(report: Report, grid: Grid) -> None:
     """A third of the object beyond the crop; a principal point that is not where the prior has it."""
     for noise, thickness in itertools.product(grid.noises, grid.thicknesses):
-        errors: dict[str, list[float]] = {"whole": [], "cut": [], "cut, border believed": [], "off centre": []}
+        errors: dict[str, list[float]] = {"whole": [], "cut": [], "cut, border believed": [], "off center": []}
         for focal_mm, seed in itertools.product(grid.focals_mm, range(grid.seeds)):
             exact = generate(Case(thickness, focal_mm, 0.0, 0.0, TRUNCATED_COUNT), seed)
             cut = truncate(exact, noise, seed)
             noisy = exact.uv + noisy_like(exact.uv, noise, seed)
-            moved = shifted_centre(exact, 0.01, seed)
+            moved = shifted_center(exact, 0.01, seed)
             for name, estimate in (
                 ("whole", solve_pose(exact.points, noisy, camera=exact.camera)),
                 ("cut", solve_pose(cut.points, cut.uv, camera=cut.camera)),
                 ("cut, border believed", _believing(cut)),
-                ("off centre", solve_pose(moved.points, moved.uv + noisy - exact.uv)),
+                ("off center", solve_pose(moved.points, moved.uv + noisy - exact.uv)),
             ):
                 rotation = estimate.T_camera_object.rotation().double().numpy()
                 errors[name].append(rotation_angle_deg(rotation, exact.rotation))
         median = {name: float(np.median(values)) for name, values in errors.items()}
         place = {"noise": noise, "thickness": thickness}
-        report.off_centre.append(place | {"rotation deg": median.pop("off centre")})
+        report.off_center.append(place | {"rotation deg": median.pop("off center")})
         report.truncated.append(place | median)
 
 

@@ -5,7 +5,7 @@
 
 Trains image encoder and structure twice from fresh weights, for the same steps: "plain" on views as the generator
 renders them, "realistic" on views with everything that tells a photograph from a rendering and can be switched
-off: photographic and mask errors, occluders, cut objects, rolled and shifted crops, changed exposure and colour.
+off: photographic and mask errors, occluders, cut objects, rolled and shifted crops, changed exposure and color.
 Printed labels, gloss, lights and shadows belong to the objects and are in both. DIR holds the autoencoders of
 `cupid train`, and any stage 2. Then every object of the photograph goes through stage 1 and the pose solver, the
 camera known. With --start-from CHECKPOINT the structure continues from trained weights, image encoder included,
@@ -38,7 +38,7 @@ from cupid_core.errors import CupidError
 from cupid_core.mesh.voxel_boxes import voxel_boxes
 from cupid_core.reconstruct.results import Reconstruction
 from cupid_core.render.raycast import render_mesh
-from cupid_core.report.pictures import object_colour
+from cupid_core.report.pictures import object_color
 from cupid_core.training.checkpoint import write_checkpoint
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.tabletop_source import TabletopSourceSettings
@@ -186,7 +186,7 @@ def outlined(photo: Inputs, found: dict[int, Reconstruction | CupidError]) -> np
             shape = voxel_boxes(best.coords, best.resolution)
             mask = render_mesh(shape, best.pose.T_camera_object, best.pose.camera).mask
             edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(picture, edges, -1, object_colour(id_), 2, cv2.LINE_AA)
+            cv2.drawContours(picture, edges, -1, object_color(id_), 2, cv2.LINE_AA)
     return picture
 
 

@@ -82,7 +82,7 @@ def main() -> None:
         for mode in modes:
             task = progress.add_task(mode, total=(moments + WARM_UP) * len(CELLS))
             times = measure(mode, moments, partial(progress.advance, task))
-            found[mode] = {str(cell): summarise(steps) for cell, steps in times.items()}
+            found[mode] = {str(cell): summarize(steps) for cell, steps in times.items()}
     for mode, cells in found.items():
         show(mode, cells, moments, console)
     if given.json:
@@ -163,7 +163,7 @@ class PlainPath:
         yield make_image(types, seen.overlay, "rgb8", Stamped(seen.stamp_ns, seen.frame_id))
 
 
-def summarise(steps: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def summarize(steps: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """p50 and p99 of each step, milliseconds."""
     return {
         name: {f"p{share}": 1e3 * float(np.percentile(values, share)) for share in (50, 99)}

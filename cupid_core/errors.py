@@ -1,7 +1,7 @@
 """Typed errors with stable codes; knows no other module of the package.
 
 Every error a caller can provoke is a `CupidError`. Its `code` is stable (ROS diagnostics, exit codes and
-`objects.json` carry it); its text says what was wrong, with the expected and the actual value, and what cures it.
+`objects.json` carry it); its text says what was wrong, with the expected and the actual value, and what hints it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ class CupidError(Exception):
 
     Args:
         problem: what was wrong, one sentence, with expected and actual value.
-        cure: what the caller can do about it, one sentence.
+        hint: what the caller can do about it, one sentence.
     """
 
     code: ClassVar[str] = "cupid_error"
 
-    def __init__(self, problem: str, *, cure: str) -> None:
-        super().__init__(f"{problem} {cure}")
+    def __init__(self, problem: str, *, hint: str) -> None:
+        super().__init__(f"{problem} {hint}")
         self.problem = problem
-        self.cure = cure
+        self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle support: errors cross the border of the worker process."""
-        return _rebuild, (type(self), self.problem, self.cure)
+        return _rebuild, (type(self), self.problem, self.hint)
 
 
-def _rebuild(kind: type[CupidError], problem: str, cure: str) -> CupidError:
-    return kind(problem, cure=cure)
+def _rebuild(kind: type[CupidError], problem: str, hint: str) -> CupidError:
+    return kind(problem, hint=hint)
 
 
 class ConfigError(CupidError):

@@ -66,7 +66,7 @@ class Appearance:
     """Stage 2's result for the voxels of all items.
 
     Attributes:
-        latent: (N, C) in the units of the decoders (not normalised).
+        latent: (N, C) in the units of the decoders (not normalized).
         coords: (N, 4) int64 (item, x, y, z), in the order of the rows of `latent`.
         resolution: cells per edge of the voxel grid.
     """

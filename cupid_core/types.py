@@ -20,13 +20,13 @@ class TriangleMesh:
     Attributes:
         vertices: (V, 3) floating, object frame: z up, canonical cube [-0.5, 0.5]^3 before metric scaling.
         faces: (F, 3) int64 indices into `vertices`, counter-clockwise seen from outside.
-        colours: (V, 3) floating linear-in-file RGB in [0, 1], or None where the source has no colour.
+        colors: (V, 3) floating linear-in-file RGB in [0, 1], or None where the source has no color.
         normals: (V, 3) floating unit outward vertex normals in the object frame, or None where not computed.
     """
 
     vertices: Tensor
     faces: Tensor
-    colours: Tensor | None = None
+    colors: Tensor | None = None
     normals: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -36,18 +36,18 @@ class TriangleMesh:
             InvalidTensorError: a shape or type is not the documented one.
         """
         count = self.vertices.shape[0] if self.vertices.dim() else 0
-        for name in ("vertices", "colours", "normals"):
+        for name in ("vertices", "colors", "normals"):
             value = getattr(self, name)
             if value is not None and (value.shape != (count, 3) or not value.is_floating_point()):
                 raise InvalidTensorError(
                     f"TriangleMesh.{name} is {tuple(value.shape)} {value.dtype}, expected (V, 3) floating with "
                     f"V = {count}.",
-                    cure="Give one row of three floating numbers per vertex.",
+                    hint="Give one row of three floating numbers per vertex.",
                 )
         if self.faces.dim() != 2 or self.faces.shape[1] != 3 or self.faces.dtype != torch.int64:
             raise InvalidTensorError(
                 f"TriangleMesh.faces is {tuple(self.faces.shape)} {self.faces.dtype}, expected (F, 3) int64.",
-                cure="Give three vertex indices per face as int64.",
+                hint="Give three vertex indices per face as int64.",
             )
 
     def to(self, device: torch.device | str) -> TriangleMesh:
@@ -56,7 +56,7 @@ class TriangleMesh:
             self,
             vertices=self.vertices.to(device),
             faces=self.faces.to(device),
-            colours=None if self.colours is None else self.colours.to(device),
+            colors=None if self.colors is None else self.colors.to(device),
             normals=None if self.normals is None else self.normals.to(device),
         )
 
@@ -112,11 +112,11 @@ class DepthMap:
         if self.depth_m.dim() != 2 or self.depth_m.dtype != torch.float32:
             raise InvalidDepthError(
                 f"Depth has shape {tuple(self.depth_m.shape)} and type {self.depth_m.dtype}.",
-                cure="Expected (H, W) float32 in metres; `geometry.depth_to_metres` reads what sensors deliver.",
+                hint="Expected (H, W) float32 in metres; `geometry.depth_to_metres` reads what sensors deliver.",
             )
         if not bool(self.depth_m.isfinite().any()):
             raise InvalidDepthError(
-                "The depth image has not one valid pixel.", cure="Check range and alignment of the sensor."
+                "The depth image has not one valid pixel.", hint="Check range and alignment of the sensor."
             )
 
 
@@ -126,7 +126,7 @@ class Quality:
 
     Attributes:
         silhouette_iou: of the re-rendered mesh with the mask, where nothing else hides the object.
-        colour_psnr_db: of the re-rendered colours inside both silhouettes; None without a mesh or colours.
+        color_psnr_db: of the re-rendered colors inside both silhouettes; None without a mesh or colors.
         reprojection_rms_px: of the pairs behind the pose, pixels of the whole image.
         inlier_ratio: of these pairs.
         depth_residual_m: median absolute difference of rendered and measured depth; None without depth.
@@ -135,7 +135,7 @@ class Quality:
     """
 
     silhouette_iou: float
-    colour_psnr_db: float | None
+    color_psnr_db: float | None
     reprojection_rms_px: float
     inlier_ratio: float
     depth_residual_m: float | None = None

@@ -123,7 +123,7 @@ def replay_bag(
         if not (replay.topics.labels or replay.topics.detections):
             raise MissingTopicError(
                 f"{source} has neither detections nor a label image, but {[topic.name for topic in bag.topics]}.",
-                cure="Record one of them too, or name it: --topics.labels or --topics.detections.",
+                hint="Record one of them too, or name it: --topics.labels or --topics.detections.",
             )
         roles = replay.topics.roles()
         types.learn((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
@@ -145,7 +145,7 @@ def replay_bag(
             if not replay.frames:
                 raise BagError(
                     f"No image of {source} has all that belongs to it: {replay.topics}; {replay.warnings}.",
-                    cure="Name the topics, or raise ros.input.sync_slop_s.",
+                    hint="Name the topics, or raise ros.input.sync_slop_s.",
                 )
     return replay
 
@@ -237,7 +237,7 @@ def _output(target: Path, storage: str, types: BagMessageTypes) -> Iterator[Outp
         writer.open()
     except (WriterError, OSError) as error:
         raise BagError(
-            f"{target} cannot be written: {error}.", cure="Give a folder that does not exist yet."
+            f"{target} cannot be written: {error}.", hint="Give a folder that does not exist yet."
         ) from error
     try:
         yield Output(writer, types)

@@ -76,7 +76,7 @@ class BagReader(AbstractContextManager["BagReader"]):
     def __enter__(self) -> BagReader:
         if not self.path.exists():
             raise BagError(
-                f"{self.path} does not exist.", cure="Give the folder of a bag, or its .mcap or .db3 file."
+                f"{self.path} does not exist.", hint="Give the folder of a bag, or its .mcap or .db3 file."
             )
         files = _files(self.path)
         whole = self.path.is_file() or (self.path / "metadata.yaml").is_file() or len(files) != 1
@@ -127,7 +127,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         if not files or any(path.suffix != ".mcap" for path in files):
             raise BagError(
                 f"{self.path} cannot be read: {error}.",
-                cure="For a damaged .db3 file try `sqlite3 FILE .recover`, then `ros2 bag reindex`.",
+                hint="For a damaged .db3 file try `sqlite3 FILE .recover`, then `ros2 bag reindex`.",
             ) from error
         self._salvaged = files
         self.warnings.append(f"The bag is damaged; what is left of it is used: {error}")
@@ -140,7 +140,7 @@ class BagReader(AbstractContextManager["BagReader"]):
                         if schema.encoding == "ros2msg":
                             self.definitions.append((schema.name, schema.data.decode("utf-8", "replace")))
         if not self.topics:
-            raise BagError(f"{self.path} cannot be read: {error}.", cure="Nothing is left of it: record it again.")
+            raise BagError(f"{self.path} cannot be read: {error}.", hint="Nothing is left of it: record it again.")
 
     def _left(self, path: Path, topics: Collection[str]) -> Iterator[RawMessage]:
         known = {topic.name: topic for topic in self.topics}

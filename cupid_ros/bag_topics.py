@@ -20,7 +20,7 @@ _TYPES = {
 _DEPTH = re.compile(r"depth|disparity", re.IGNORECASE)
 _LABELS = re.compile(r"label|segment|mask|instance", re.IGNORECASE)
 _OTHER = re.compile(r"infra|thermal|overlay|debug", re.IGNORECASE)
-_COLOUR = re.compile(r"colou?r|rgb", re.IGNORECASE)
+_COLOR = re.compile(r"colou?r|rgb", re.IGNORECASE)
 _ALIGNED = re.compile(r"aligned|registered|_to_colou?r|_to_rgb", re.IGNORECASE)
 
 
@@ -29,7 +29,7 @@ class BagTopics:
     """Names of topics; empty where there is none.
 
     Attributes:
-        image: colour image.
+        image: color image.
         camera_info: of that image.
         depth: aligned to the image.
         labels: label image.
@@ -64,8 +64,8 @@ def detect_topics(topics: Sequence[Topic], given: BagTopics | None = None) -> Ba
     pictures = [topic.name for topic in filled if topic.type in _IMAGES]
     depths = [name for name in pictures if _DEPTH.search(name)]
     labels = [name for name in pictures if _LABELS.search(name) and name not in depths]
-    colours = [name for name in pictures if name not in depths + labels and not _OTHER.search(name)]
-    image = given.image or _one("image", _preferring(_COLOUR, colours), pictures)
+    colors = [name for name in pictures if name not in depths + labels and not _OTHER.search(name)]
+    image = given.image or _one("image", _preferring(_COLOR, colors), pictures)
     infos = [topic.name for topic in filled if topic.type in _TYPES["camera_info"]]
     detections = [topic.name for topic in filled if topic.type in _TYPES["detections"]]
     guess = BagTopics(
@@ -88,7 +88,7 @@ def _check(role: str, name: str, types: tuple[str, ...], topics: Sequence[Topic]
         there = sorted(topic for topic, kind in kinds.items() if kind in types)
         raise MissingTopicError(
             f"The bag has no topic {name} for '{role}' ({kinds.get(name, 'absent')}).",
-            cure=f"Of the right type are: {there or 'none'}.",
+            hint=f"Of the right type are: {there or 'none'}.",
         )
 
 
@@ -96,7 +96,7 @@ def _one(role: str, names: list[str], all_names: list[str]) -> str:
     if len(names) != 1:
         raise MissingTopicError(
             f"{'Several' if names else 'No'} topics could be the {role}: {names or all_names}.",
-            cure="Name it: --topics.image TOPIC.",
+            hint="Name it: --topics.image TOPIC.",
         )
     return names[0]
 

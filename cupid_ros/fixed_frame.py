@@ -31,5 +31,5 @@ def look_up_camera(buffer: Any, fixed_frame: str, stamped: Stamped) -> SE3:
     except (TransformException, CupidError) as error:
         raise MissingTransformError(
             f"No transform from '{stamped.frame_id}' to '{fixed_frame}' at {stamped.stamp_ns} ns: {error}",
-            cure="Publish the camera on TF at the stamps of its images; the objects are on /cupid/objects.",
+            hint="Publish the camera on TF at the stamps of its images; the objects are on /cupid/objects.",
         ) from error

@@ -68,7 +68,7 @@ class Identities:
         for item in (item for item in frame.detections if item.id):
             if item.id in {target.id for target in targets}:
                 refused[item.id] = InvalidDetectionError(
-                    f"Two detections have the id '{item.id[:40]}'.", cure="Give every object an id of its own."
+                    f"Two detections have the id '{item.id[:40]}'.", hint="Give every object an id of its own."
                 )
                 continue
             number = self._number_of(item.id, item.number, used)
@@ -76,7 +76,7 @@ class Identities:
             if target is None:
                 refused[item.id] = NoObjectsError(
                     f"Object '{item.id[:40]}' has no box, and no pixel of the label image is {item.number}.",
-                    cure="Send a box, or labels with the number of the id.",
+                    hint="Send a box, or labels with the number of the id.",
                 )
                 continue
             used.add(number)
@@ -135,7 +135,7 @@ def region_of(item: Detection, labels: NDArray[np.int32] | None) -> Region:
         InvalidDetectionError: it has no box.
     """
     if item.box is None:
-        raise InvalidDetectionError("A detection has neither a box nor an id.", cure="Send one of them.")
+        raise InvalidDetectionError("A detection has neither a box nor an id.", hint="Send one of them.")
     if labels is None:
         return Region(item.box)
     height, width = labels.shape

@@ -39,11 +39,11 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
     """
     wanted = {role: name for role, name in topics.model_dump().items() if name not in ("", NONE)}
     if "image" not in wanted:
-        raise ConfigError("ros.topics.image is empty.", cure="Name the topic of the colour image.")
+        raise ConfigError("ros.topics.image is empty.", hint="Name the topic of the color image.")
     if "detections" not in wanted and "labels" not in wanted:
         raise ConfigError(
             "Neither ros.topics.detections nor ros.topics.labels names a topic.",
-            cure="Name one of them: something must say where the objects are.",
+            hint="Name one of them: something must say where the objects are.",
         )
     return wanted
 
@@ -51,7 +51,7 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
 class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
     """A subscription as a filter that lets only messages with a usable stamp through.
 
-    A message with a broken stamp would raise inside the synchroniser.
+    A message with a broken stamp would raise inside the synchronizer.
 
     Args:
         node: an rclpy node.
@@ -94,7 +94,7 @@ class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
         try:
             stamp_ns = read_header(message).stamp_ns
             if stamp_ns < 0:
-                raise InvalidMessageError(f"The stamp on {self.topic} is negative.", cure="Set it to the time.")
+                raise InvalidMessageError(f"The stamp on {self.topic} is negative.", hint="Set it to the time.")
         except CupidError as error:
             self._on_problem(error)
             return
@@ -167,20 +167,20 @@ class Inputs:
         self._on_problem(
             StampMismatchError(
                 f"No two inputs are within {self._config.input.sync_slop_s:g} s; newest stamps [ns]: {stamps}.",
-                cure="Copy the header of the image, or raise ros.input.sync_slop_s or sync_queue.",
+                hint="Copy the header of the image, or raise ros.input.sync_slop_s or sync_queue.",
             )
         )
 
     def _gather(self) -> None:
-        """A new synchroniser, with nothing waiting in it."""
+        """A new synchronizer, with nothing waiting in it."""
         for inlet in self.inlets.values():
             inlet.callbacks.clear()
             inlet.newest_ns = None
         # Stamps must differ by less than its slop, and equal ones are always meant.
-        synchroniser = message_filters.ApproximateTimeSynchronizer(
+        synchronizer = message_filters.ApproximateTimeSynchronizer(
             list(self.inlets.values()), self._config.input.sync_queue, self._config.input.sync_slop_s + 1e-6
         )
-        synchroniser.registerCallback(self._take_all)
+        synchronizer.registerCallback(self._take_all)
 
     def _begin_again(self) -> None:
         """A bag that starts again, or a clock that was set: what waits would keep everything newer out."""

@@ -84,7 +84,7 @@ def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) ->
     """
     config = config or RosInputConfig()
     stamped = read_header(messages.image)
-    image = _colours(messages.image)
+    image = _colors(messages.image)
     height, width = image.shape[:2]
     camera = None
     if messages.camera_info is not None:
@@ -96,7 +96,7 @@ def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) ->
     detections = _detections(messages.detections, stamped, config, problems)
     if labels is None and not detections:
         why = "; ".join(str(problem) for problem in problems) or "neither detections nor labels came"
-        raise NoObjectsError(f"Nothing says where an object is: {why}.", cure="Run a detector.")
+        raise NoObjectsError(f"Nothing says where an object is: {why}.", hint="Run a detector.")
     return CameraFrame(stamped, image, camera, depth, labels, detections, tuple(problems))
 
 
@@ -105,7 +105,7 @@ def read_pixels(message: Any) -> Pixels:
     return read_image(message) if hasattr(message, "encoding") else read_compressed(message)
 
 
-def _colours(message: Any) -> NDArray[np.uint8]:
+def _colors(message: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB; encodings that are not ours go to cv_bridge where it is installed."""
     decoded = None if is_read_here(message) else decode_by_cv_bridge(message)
     return read_pixels(message).rgb() if decoded is None else decoded
@@ -159,7 +159,7 @@ def _same_moment(name: str, message: Any, stamped: Stamped, config: RosInputConf
     if away_s > config.sync_slop_s:
         raise StampMismatchError(
             f"The {name} is {away_s:.3f} s away from the image; at most {config.sync_slop_s:g} s is allowed.",
-            cure="Copy the header of the image, or raise ros.input.sync_slop_s.",
+            hint="Copy the header of the image, or raise ros.input.sync_slop_s.",
         )
 
 
@@ -167,5 +167,5 @@ def _same_size(name: str, actual: tuple[int, ...], expected: tuple[int, int]) ->
     if actual != expected:
         raise ImageSizeError(
             f"The {name} is {actual[1]} x {actual[0]}, the image {expected[1]} x {expected[0]}.",
-            cure="Align it to the colour image.",
+            hint="Align it to the color image.",
         )

@@ -160,7 +160,7 @@ class CupidJob:
         lost = {number: error for number, error in lost.items() if number in wanted}
         if not wanted & masks.keys():
             why = "; ".join(str(error) for error in lost.values()) or "no detection and no label"
-            raise NoObjectsError(f"The image has no object: {why}.", cure="Check detections and label image.")
+            raise NoObjectsError(f"The image has no object: {why}.", hint="Check detections and label image.")
         scene = self.cupid.reconstruct_scene(
             image,
             masks,
@@ -193,7 +193,7 @@ class CupidJob:
                     masks[number] = found[number]
                 else:
                     lost[number] = NoObjectsError(
-                        f"No pixel of the label image is {number}.", cure="Check that labels and detections agree."
+                        f"No pixel of the label image is {number}.", hint="Check that labels and detections agree."
                     )
         boxes = {**request.boxes, **request.boxes_beside}
         if boxes:
@@ -228,7 +228,7 @@ def _apart(masks: dict[int, NDArray[Any]], lost: dict[int, CupidError]) -> dict[
             left[number] = masks[number]
         else:
             lost[number] = EmptyMaskError(
-                "Its mask lies wholly under those of others.", cure="Check for several detections of one object."
+                "Its mask lies wholly under those of others.", hint="Check for several detections of one object."
             )
     return left
 

@@ -100,7 +100,7 @@ class BagMessageTypes:
                 self.store.register({key: value for key, value in found.items() if key not in self.store.types})
             except (TypesysError, ValueError, KeyError) as error:
                 raise InvalidMessageError(
-                    f"The definition of {name} cannot be used: {error}.", cure="Record the bag again."
+                    f"The definition of {name} cannot be used: {error}.", hint="Record the bag again."
                 ) from error
 
     def make(self, name: str, /, **fields: Any) -> Any:
@@ -110,7 +110,7 @@ class BagMessageTypes:
         if unknown:
             raise UnknownMessageError(
                 f"{name} has no field {sorted(unknown)}; it has {sorted(described)}.",
-                cure="Use message packages of the same version on both sides.",
+                hint="Use message packages of the same version on both sides.",
             )
         fields = {**_DEFAULTS.get(name, {}), **fields}
         values = {
@@ -124,7 +124,7 @@ class BagMessageTypes:
         described = list(self._described(name))
         if set(described) != columns.keys():
             raise UnknownMessageError(
-                f"{name} has the fields {described}, not {sorted(columns)}.", cure="Give all of them."
+                f"{name} has the fields {described}, not {sorted(columns)}.", hint="Give all of them."
             )
         kind = self.store.types[name]
         return [kind(*row) for row in zip(*(columns[key] for key in described), strict=True)]
@@ -143,7 +143,7 @@ class BagMessageTypes:
             return bytes(self.store.serialize_cdr(message, name, little_endian=True))
         except (*_CODING, AttributeError) as error:
             raise InvalidMessageError(
-                f"{name} cannot be written: {type(error).__name__}: {error}.", cure="Check its fields."
+                f"{name} cannot be written: {type(error).__name__}: {error}.", hint="Check its fields."
             ) from error
 
     def decode(self, raw: bytes | memoryview, name: str) -> Any:
@@ -159,13 +159,13 @@ class BagMessageTypes:
         except _CODING as error:
             raise InvalidMessageError(
                 f"{len(raw)} bytes are no {name}: {type(error).__name__}: {error}.",
-                cure="Check that sender and receiver use the same version of the message.",
+                hint="Check that sender and receiver use the same version of the message.",
             ) from error
 
     def _described(self, name: str) -> dict[str, Any]:
         if name not in self.store.fielddefs:
             raise UnknownMessageError(
-                f"Message type {name} is unknown.", cure=f"Install the ROS package {name.split('/')[0]}."
+                f"Message type {name} is unknown.", hint=f"Install the ROS package {name.split('/')[0]}."
             )
         return dict(self.store.fielddefs[name][1])
 
@@ -230,5 +230,5 @@ def messages_folder() -> Path:
             return place / "msg"
     raise UnknownMessageError(
         "The message definitions of cupid_ros are not found.",
-        cure="Install the package again, with pip or colcon.",
+        hint="Install the package again, with pip or colcon.",
     )

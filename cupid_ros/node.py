@@ -177,7 +177,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        closed = WorkerClosedError("The node is being shut down.", cure="Start it again.")
+        closed = WorkerClosedError("The node is being shut down.", hint="Start it again.")
         config = self._settings.config()
         wanted_topics(config.ros.topics)
         if self._closing.is_set():
@@ -191,7 +191,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             if self._closing.wait(0.02):
                 raise closed
             if time.monotonic() > late:
-                raise WorkerStartError("The worker did not get ready.", cure="Raise ros.worker.startup_s.")
+                raise WorkerStartError("The worker did not get ready.", hint="Raise ros.worker.startup_s.")
 
     def _begin(self) -> None:
         server = self._configured_server()
@@ -242,12 +242,12 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def _configured_server(self) -> Server:
         if self._server is None:
-            raise NotActiveError("The node is not configured.", cure="Configure and activate it.")
+            raise NotActiveError("The node is not configured.", hint="Configure and activate it.")
         return self._server
 
     def _active_server(self) -> Server:
         if self._inputs is None:
-            raise NotActiveError("The node is not active.", cure="Configure and activate it.")
+            raise NotActiveError("The node is not active.", hint="Configure and activate it.")
         return self._configured_server()
 
     def _take_away(self, numbers: Collection[int]) -> None:
@@ -309,4 +309,4 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _note_defect(self, error: Exception) -> None:
         self.get_logger().error(traceback.format_exc())
         text = f"{type(error).__name__}: {error}."
-        self.stats.note(NodeFailedError(text, cure="This is a defect: report it with the log of the node."))
+        self.stats.note(NodeFailedError(text, hint="This is a defect: report it with the log of the node."))

@@ -50,7 +50,7 @@ class NodeParameters:
         if self._unknown:
             return from_parameters(CupidConfig, {self._unknown[0]: 0})
         if self._refused:
-            raise ConfigError(" ".join(self._refused.values()), cure="Set it right, then configure again.")
+            raise ConfigError(" ".join(self._refused.values()), hint="Set it right, then configure again.")
         return self.changed()
 
     def changed(self, changes: Iterable[Any] = ()) -> CupidConfig:

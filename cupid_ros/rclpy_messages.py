@@ -48,7 +48,7 @@ class RclpyMessageTypes:
         if unknown:
             raise UnknownMessageError(
                 f"{name} has no field {sorted(unknown)}; it has {sorted(described)}.",
-                cure="Use message packages of the same version on both sides.",
+                hint="Use message packages of the same version on both sides.",
             )
         return kind(**{key: described[key](value) for key, value in fields.items()})
 
@@ -57,7 +57,7 @@ class RclpyMessageTypes:
         kind, described = _described(name)
         if described.keys() != columns.keys():
             raise UnknownMessageError(
-                f"{name} has the fields {list(described)}, not {sorted(columns)}.", cure="Give all of them."
+                f"{name} has the fields {list(described)}, not {sorted(columns)}.", hint="Give all of them."
             )
         keys = list(columns)
         return [kind(**dict(zip(keys, row, strict=True))) for row in zip(*columns.values(), strict=True)]
@@ -75,7 +75,7 @@ def message_class(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise UnknownMessageError(
             f"Message type {name} is unknown: {error}.",
-            cure=f"Install the ROS package {package}, and source its workspace.",
+            hint=f"Install the ROS package {package}, and source its workspace.",
         ) from error
 
 

@@ -99,10 +99,10 @@ class ReconstructAction:
         asked = goal.request
         if asked.preset not in ("", *PRESETS):
             raise InvalidMessageError(
-                f"The preset is '{asked.preset[:40]}'.", cure=f"Use one of {', '.join(PRESETS)}."
+                f"The preset is '{asked.preset[:40]}'.", hint=f"Use one of {', '.join(PRESETS)}."
             )
         if not (math.isfinite(asked.deadline_s) and asked.deadline_s >= 0.0):
-            raise InvalidMessageError(f"The deadline is {asked.deadline_s} s.", cure="Use 0 or more seconds.")
+            raise InvalidMessageError(f"The deadline is {asked.deadline_s} s.", hint="Use 0 or more seconds.")
         found = read_detections(asked.detections)
         for problem in found.refused.values():
             self._node.note_problem(problem)

@@ -24,7 +24,7 @@ class ObjectRecord:
         number: its number in the request.
         vertices: (V, 3) float64, object frame, z up.
         faces: (F, 3) int64, counter-clockwise seen from outside.
-        colours: (V, 3) float32 sRGB in [0, 1]; None where there are none.
+        colors: (V, 3) float32 sRGB in [0, 1]; None where there are none.
         watertight: the mesh is closed.
         quat_xyzw: (4,) rotation of T_camera_object.
         translation: (3,) of T_camera_object.
@@ -41,7 +41,7 @@ class ObjectRecord:
     number: int
     vertices: NDArray[np.float64]
     faces: NDArray[np.int64]
-    colours: NDArray[np.float32] | None
+    colors: NDArray[np.float32] | None
     watertight: bool
     quat_xyzw: NDArray[np.float64]
     translation: NDArray[np.float64]
@@ -62,7 +62,7 @@ class ObjectRecord:
             number=item.id,
             vertices=mesh.vertices.detach().double().cpu().numpy(),
             faces=mesh.faces.cpu().numpy(),
-            colours=None if mesh.colours is None else mesh.colours.detach().float().clamp(0, 1).cpu().numpy(),
+            colors=None if mesh.colors is None else mesh.colors.detach().float().clamp(0, 1).cpu().numpy(),
             watertight=item.watertight,
             quat_xyzw=item.T_camera_object.quat_xyzw.detach().double().cpu().numpy(),
             translation=item.T_camera_object.translation.detach().double().cpu().numpy(),

@@ -117,12 +117,12 @@ class Server:
             NoObjectsError: there is no frame, or none of the objects is in it.
         """
         if preset not in ("", *PRESETS):
-            raise InvalidMessageError(f"The preset is '{preset[:40]}'.", cure=f"Use one of {', '.join(PRESETS)}.")
+            raise InvalidMessageError(f"The preset is '{preset[:40]}'.", hint=f"Use one of {', '.join(PRESETS)}.")
         if deadline_s is not None and not 0.0 < deadline_s < math.inf:
-            raise InvalidMessageError(f"The deadline is {deadline_s} s.", cure="Use more than 0 seconds.")
+            raise InvalidMessageError(f"The deadline is {deadline_s} s.", hint="Use more than 0 seconds.")
         with self._lock:
             if self._frame is None:
-                raise NoObjectsError("No image has come yet.", cure="Check the image topic and its QoS.")
+                raise NoObjectsError("No image has come yet.", hint="Check the image topic and its QoS.")
             if detections:
                 self._look_at(replace(self._frame, detections=tuple(detections)))
             wanted = [target for target in self._targets if not ids or target.id in ids]
@@ -131,7 +131,7 @@ class Server:
                 seen = [target.id for target in self._targets]
                 raise NoObjectsError(
                     f"Objects {missing or 'of any id'} are not in the newest image; it has {seen}.",
-                    cure="Ask for ids that the detector gives now.",
+                    hint="Ask for ids that the detector gives now.",
                 )
             if on_feedback is not None:
                 ids_of = {target.number: target.id for target in wanted}
@@ -166,7 +166,7 @@ class Server:
             if id_ not in self._records:
                 raise NoObjectsError(
                     f"There is no object '{id_[:40]}'; there are {list(self._records)}.",
-                    cure="Ask for one of them.",
+                    hint="Ask for one of them.",
                 )
             return self._records[id_]
 

@@ -158,4 +158,4 @@ class InProcess:
 
 def cancelled_error() -> CancelledError:
     """The answer to a request that its caller has cancelled."""
-    return CancelledError("The request was cancelled.", cure="Ask again.")
+    return CancelledError("The request was cancelled.", hint="Ask again.")

@@ -112,19 +112,19 @@ class Worker:
         if size_mb > self._config.max_request_mb:
             raise ImageSizeError(
                 f"The images of the request have {size_mb:.0f} MB, allowed are {self._config.max_request_mb}.",
-                cure="Send smaller images, or raise ros.worker.max_request_mb.",
+                hint="Send smaller images, or raise ros.worker.max_request_mb.",
             )
         seconds = self._config.deadline_s if deadline_s is None else deadline_s
         ticket = Ticket(request, pixels, time.monotonic() + seconds, on_progress)
         with self._lock:
             if self._closing:
-                raise WorkerClosedError("The worker is closed.", cure="Activate the node again.")
+                raise WorkerClosedError("The worker is closed.", hint="Activate the node again.")
             older, self._waiting = self._waiting, ticket
             self._stats.submitted += 1
             self._stats.superseded += older is not None
         if older is not None:
             older.finish(
-                SupersededError("A newer request took its place.", cure="Send fewer, or wait for results.")
+                SupersededError("A newer request took its place.", hint="Send fewer, or wait for results.")
             )
         self._wake()
         return ticket
@@ -179,7 +179,7 @@ class Worker:
             except Exception:  # noqa: BLE001 - logged; the request is answered with its code
                 # The outermost loop: without it every later request would wait for ever.
                 _log.exception("worker: unexpected error; the process is started again")
-                self._lose_child(WorkerDiedError("The worker lost its process.", cure="Ask again."))
+                self._lose_child(WorkerDiedError("The worker lost its process.", hint="Ask again."))
         self._shut_down()
 
     def _round(self) -> None:
@@ -284,8 +284,8 @@ class Worker:
                 with self._lock:
                     self._stats.late += 1
                 seconds = ticket.deadline - ticket.accepted
-                cure = "Give it more time, fewer objects, or a faster preset."
-                ticket.finish(DeadlineError(f"Not done within {seconds:.1f} s.", cure=cure))
+                hint = "Give it more time, fewer objects, or a faster preset."
+                ticket.finish(DeadlineError(f"Not done within {seconds:.1f} s.", hint=hint))
         child, running = self._child, self._running
         if child is None:
             return
@@ -298,8 +298,8 @@ class Worker:
                 self._lose_child(_died(child))
         elif not child.ready and now - child.started > self._config.startup_s:
             self._start_failed = True
-            cure = "Check the checkpoint, or raise ros.worker.startup_s."
-            late = WorkerStartError(f"Not ready within {self._config.startup_s:g} s.", cure=cure)
+            hint = "Check the checkpoint, or raise ros.worker.startup_s."
+            late = WorkerStartError(f"Not ready within {self._config.startup_s:g} s.", hint=hint)
             self._lose_child(late, answer_waiting=True)
 
     def _lose_child(self, error: CupidError, *, answer_waiting: bool = False) -> None:
@@ -337,7 +337,7 @@ class Worker:
         return max(0.0, min(moments) - time.monotonic())
 
     def _shut_down(self) -> None:
-        closed = WorkerClosedError("The worker was closed.", cure="Activate the node again.")
+        closed = WorkerClosedError("The worker was closed.", hint="Activate the node again.")
         with self._lock:
             tickets = (self._running, self._waiting)
             self._running = self._waiting = None
@@ -356,5 +356,5 @@ def _died(child: Child) -> WorkerDiedError:
     how = "still ran" if code is None else f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
     return WorkerDiedError(
         f"The worker process {how} in the middle of the request.",
-        cure="It is started again; ask again, and look for lack of memory if it happens often.",
+        hint="It is started again; ask again, and look for lack of memory if it happens often.",
     )

@@ -117,11 +117,11 @@ def described(error: Exception) -> CupidError:
             ForkingPickler.loads(ForkingPickler.dumps(error))
             return error
         except Exception:  # noqa: BLE001 - whatever its class does wrong, what it says is kept
-            return JobFailedError(f"[{error.code}] {error.problem}", cure=error.cure)
+            return JobFailedError(f"[{error.code}] {error.problem}", hint=error.hint)
     text = f"{type(error).__name__}: {error}"[:2000]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemoryError(f"{text}.", cure="Use fewer samples or objects at once, or a smaller checkpoint.")
-    return JobFailedError(f"{text}.", cure="This is a defect: report it with the image that led to it.")
+        return OutOfMemoryError(f"{text}.", hint="Use fewer samples or objects at once, or a smaller checkpoint.")
+    return JobFailedError(f"{text}.", hint="This is a defect: report it with the image that led to it.")
 
 
 class _Lent:

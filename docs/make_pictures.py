@@ -74,7 +74,7 @@ def main(options: Options) -> None:
         seen.add(label)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, picture in (("scene.png", stacked(rows)), ("objects.png", stacked(chosen[: options.objects]))):
-        # 256 colours are enough to look at, and a third of the size.
+        # 256 colors are enough to look at, and a third of the size.
         Image.fromarray(picture).quantize(256).save(options.out / name, optimize=True)
         print(options.out / name, f"{(options.out / name).stat().st_size / 1024:.0f} kB")
 
@@ -85,7 +85,7 @@ def reconstructed(cupid: Cupid, index: int, samples: int) -> SceneReconstruction
         drawn = draw_scene(index, SceneSettings(least=3, most=5), seed=UNSEEN_SEED)
     depth_m, _ = depth_to_metres(drawn.depth)
     return cupid.reconstruct_scene(
-        drawn.colour.numpy(),
+        drawn.color.numpy(),
         drawn.labels.numpy().astype(np.int32),
         names={item.label: item.family for item in drawn.objects},
         camera=Camera(drawn.K.double(), drawn.labels.shape[1], drawn.labels.shape[0]),
@@ -107,8 +107,8 @@ def from_the_side(scene: SceneReconstruction, angle_rad: float = 1.1) -> Picture
     up = upward(scene.objects)
     up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64) if up is None else up
     places = torch.stack([item.T_camera_object.translation.double() for item in scene.objects])
-    centre = places.mean(dim=0)
-    T_other_camera = look_at(centre + rotate(exp(up * angle_rad), -centre), centre, up)
+    center = places.mean(dim=0)
+    T_other_camera = look_at(center + rotate(exp(up * angle_rad), -center), center, up)
     placed = [(item.mesh, T_other_camera @ item.T_camera_object.to(dtype=torch.float64)) for item in scene.objects]
     return shaded(render_scene(placed, scene.camera))
 

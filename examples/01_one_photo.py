@@ -9,7 +9,7 @@ from cupid_core.mesh.write_glb import write_glb
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()
-image = read_image(files.colour).rgb
+image = read_image(files.color).rgb
 mask = read_labels(files.labels) == 1
 
 cupid = Cupid.from_pretrained(checkpoint(), config=settings())

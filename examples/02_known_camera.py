@@ -7,7 +7,7 @@ from cupid_core.image.files import read_image, read_labels
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()
-image = read_image(files.colour).rgb
+image = read_image(files.color).rgb
 labels = read_labels(files.labels)
 camera = read_camera_info(files.info)  # a CameraInfo as YAML does as well, lens distortion included
 

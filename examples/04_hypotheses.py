@@ -7,7 +7,7 @@ from cupid_core.image.files import read_depth, read_image, read_labels
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()
-image = read_image(files.colour).rgb
+image = read_image(files.color).rgb
 mask = read_labels(files.labels) == 3
 
 cupid = Cupid.from_pretrained(checkpoint(), config=settings())

@@ -12,7 +12,7 @@ from cupid_core.reconstruct.cupid import Cupid
 files = generated_frame()
 cupid = Cupid.from_pretrained(checkpoint(), config=settings())
 scene = cupid.reconstruct_scene(
-    read_image(files.colour).rgb,
+    read_image(files.color).rgb,
     read_labels(files.labels),
     names={1: "mug", 2: "box", 3: "banana"},
     camera=read_camera_info(files.info),

@@ -1,6 +1,6 @@
 """Input of the examples: a small generated RGB-D frame as files, the same ones every time.
 
-A frame of a camera of your own serves as well: colour, depth and labels as pictures, K in a YAML or JSON file.
+A frame of a camera of your own serves as well: color, depth and labels as pictures, K in a YAML or JSON file.
 """
 
 import sys

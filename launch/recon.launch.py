@@ -29,7 +29,7 @@ PARAMETERS = {
 ARGUMENTS = {
     "config": (str(CONFIG / "recon.yaml"), "Parameter file."),
     "namespace": ("", "Namespace of the node and of its relative topics."),
-    "image": ("", "Topic of the colour image; empty takes the file's, as below."),
+    "image": ("", "Topic of the color image; empty takes the file's, as below."),
     "camera_info": ("", "Topic of its CameraInfo; - for none."),
     "depth": ("", "Topic of the aligned depth image; - for none."),
     "detections": ("", "Topic of the detections; - for none."),

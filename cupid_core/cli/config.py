@@ -30,7 +30,7 @@ def config(
         _print_table(settings)
         return 0
     if path is None:
-        raise ConfigError(f"`cupid config {action}` needs a file name.", cure=f"cupid config {action} FILE.yaml")
+        raise ConfigError(f"`cupid config {action}` needs a file name.", hint=f"cupid config {action} FILE.yaml")
     if action == "write":
         settings_of.save(settings, path)
     else:

@@ -82,7 +82,7 @@ def _recipes(encoders: Path | None, train_config: Path | None) -> list[LatentRec
     if encoders is None:
         return []
     if train_config is None:
-        raise ConfigError("--encoders needs --train-config.", cure="Name the settings of that training.")
+        raise ConfigError("--encoders needs --train-config.", hint="Name the settings of that training.")
     return latent_recipes(encoders, settings_of.load(TrainConfig, train_config))
 
 

@@ -69,7 +69,7 @@ def demo(
         kinds = [name.strip() for name in families.split(",") if name.strip()] or None
         drawn = draw_scene(scene, settings, seed=seed, families=kinds)
     files = write_frame(drawn, out / FRAME)
-    given = Given(files.colour, labels=files.labels, camera_info=files.info, depth=files.depth, names=files.info)
+    given = Given(files.color, labels=files.labels, camera_info=files.info, depth=files.depth, names=files.info)
     how = HowTo(checkpoint=checkpoint, samples=samples, refine=refine, device=device)
     result = run_reconstruction(given, how, CupidConfig(), out / RESULT, Console(stderr=True))
     console.print(truth_table(drawn, result))

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from cupid_core.runtime.environment import inspect_environment
 
-COLOURS = {"ok": "green", "missing": "yellow", "problem": "red"}
+COLORS = {"ok": "green", "missing": "yellow", "problem": "red"}
 
 
 def doctor() -> int:
@@ -20,7 +20,7 @@ def doctor() -> int:
     findings = inspect_environment()
     table = Table("", "part", "found", "meaning", box=None, pad_edge=False)
     for finding in findings:
-        level = f"[{COLOURS[finding.level]}]{finding.level}[/]"
+        level = f"[{COLORS[finding.level]}]{finding.level}[/]"
         table.add_row(level, finding.name, escape(finding.found or "-"), escape(finding.meaning))
     Console().print(table)
     return int(any(finding.level == "problem" for finding in findings))

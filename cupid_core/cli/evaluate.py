@@ -154,7 +154,7 @@ def _check_writable(*paths: Path | None) -> None:
     """Say before the work, not after, that a result cannot be written."""
     for path in paths:
         if path is not None and not path.resolve().parent.is_dir():
-            raise InputError(f"There is no folder {path.resolve().parent}.", cure="Make it first.")
+            raise InputError(f"There is no folder {path.resolve().parent}.", hint="Make it first.")
 
 
 def _write(
@@ -168,7 +168,7 @@ def _write(
         try:
             picture.save(sheet, format="PNG")
         except OSError as error:
-            raise InputError(f"{sheet} cannot be written: {error}.", cure="Choose a writable folder.") from error
+            raise InputError(f"{sheet} cannot be written: {error}.", hint="Choose a writable folder.") from error
         console.print(f"pictures: {sheet}", highlight=False, soft_wrap=True)
 
 

@@ -137,11 +137,11 @@ def read_names(path: Path) -> dict[int, str]:
             values = {entry["label"]: entry["name"] for entry in values["objects"]}
         return {int(key): str(name) for key, name in values.items()}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", cure="Check the path.") from error
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         example = json.dumps({"objects": [{"label": 1, "name": "mug"}]})
         raise UnreadableFileError(
-            f"{path} does not say which object has which name.", cure=f"Write '1: mug' lines, or {example}."
+            f"{path} does not say which object has which name.", hint=f"Write '1: mug' lines, or {example}."
         ) from error
 
 
@@ -151,26 +151,26 @@ def known_sizes(text: str, ids: list[int]) -> dict[int, float]:
     Raises:
         InputError: not of this form, an unknown id, or no positive length.
     """
-    cure = "Write the longest side in metres, 0.19, or for several objects 1=0.19,3=0.08."
+    hint = "Write the longest side in metres, 0.19, or for several objects 1=0.19,3=0.08."
     sizes: dict[int, float] = {}
     for part in (piece for piece in text.split(",") if piece.strip()):
         name, _, number = part.rpartition("=")
         try:
             id_, size = (int(name) if name.strip() else None), float(number)
         except ValueError as error:
-            raise InputError(f"--known-size '{text}' is not understood.", cure=cure) from error
+            raise InputError(f"--known-size '{text}' is not understood.", hint=hint) from error
         if id_ is None and len(ids) != 1:
-            raise InputError(f"--known-size '{text}' is of which of the objects {ids}?", cure=cure)
+            raise InputError(f"--known-size '{text}' is of which of the objects {ids}?", hint=hint)
         id_ = ids[0] if id_ is None else id_
         if id_ not in ids or not (math.isfinite(size) and size > 0):
-            raise InputError(f"--known-size '{part.strip()}': there are the objects {ids}.", cure=cure)
+            raise InputError(f"--known-size '{part.strip()}': there are the objects {ids}.", hint=hint)
         sizes[id_] = size
     return sizes
 
 
 def _one_of(names: str, values: list[Any]) -> None:
     if sum(value not in (None, "") for value in values) > 1:
-        raise InputError(f"{names} exclude each other.", cure="Give one of them.")
+        raise InputError(f"{names} exclude each other.", hint="Give one of them.")
 
 
 def _camera(given: Given, height: int, width: int) -> Camera | None:
@@ -198,7 +198,7 @@ def _masks(given: Given, config: CupidConfig, picture: RgbImage, device: str) ->
         return {1: mask_from_alpha(picture.alpha, threshold=config.crop.alpha_threshold)}
     raise EmptyMaskError(
         f"Nothing says where the object is in {given.image}.",
-        cure="Give --mask, --labels or --box, or an image with an alpha channel.",
+        hint="Give --mask, --labels or --box, or an image with an alpha channel.",
     )
 
 
@@ -207,7 +207,7 @@ def _segmented(text: str, config: CupidConfig, picture: RgbImage, device: str) -
         x0, y0, x1, y1 = (float(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidPromptError(
-            f"--box '{text}' is not x0,y0,x1,y1.", cure="Give four numbers in pixels, with commas between."
+            f"--box '{text}' is not x0,y0,x1,y1.", hint="Give four numbers in pixels, with commas between."
         ) from error
     segmenter = build_segmenter(config.perception.segmenter, device=device)
     found = segmenter.segment(picture.rgb, {1: Prompt(box=(x0, y0, x1, y1))})
@@ -226,6 +226,6 @@ def _depth(
     if tuple(depth.depth_m.shape) != picture.rgb.shape[:2]:
         raise InvalidDepthError(
             f"{given.depth} is {tuple(depth.depth_m.shape)}, the image {picture.rgb.shape[:2]} (height, width).",
-            cure="Align depth to the colour image first.",
+            hint="Align depth to the color image first.",
         )
     return depth

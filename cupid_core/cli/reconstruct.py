@@ -27,7 +27,7 @@ from cupid_core.report.write import check_output
 from cupid_core.types import ScaleSource
 
 NOTHING_RECONSTRUCTED = 3
-_VERDICT_COLOURS = {"good": "green", "doubtful": "yellow", "failed": "red"}
+_VERDICT_COLORS = {"good": "green", "doubtful": "yellow", "failed": "red"}
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,11 @@ def _row(item: PlacedObject) -> tuple[str, ...]:
     quality, metric = item.quality, item.scale_source is not ScaleSource.UNKNOWN
     extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
     place = " ".join(f"{value:.2f}" for value in item.T_camera_object.translation.tolist())
-    colour = _VERDICT_COLOURS[quality.verdict.value]
+    color = _VERDICT_COLORS[quality.verdict.value]
     return (
         str(item.id),
         escape(item.label),
-        f"[{colour}]{quality.verdict.value}[/]",
+        f"[{color}]{quality.verdict.value}[/]",
         f"{quality.silhouette_iou:.3f}",
         "-" if quality.depth_residual_m is None else f"{quality.depth_residual_m * 1000:.1f} mm",
         "x".join(f"{value * 1000:.0f}" for value in extent) + " mm" if metric else "unknown",

@@ -100,7 +100,7 @@ def seconds(text: str) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None:
-        raise ConfigError(f"'{text}' is no duration.", cure="Write 90s, 9m or 2h.")
+        raise ConfigError(f"'{text}' is no duration.", hint="Write 90s, 9m or 2h.")
     return float(match[1]) * _UNITS[match[2]]
 
 

@@ -22,7 +22,7 @@ def weights(
     Args:
         action: list shows what is here; pull fetches a hub id into the local cache; verify checks hashes, names,
             shapes and values.
-        source: embedded name, folder, or hub id (organisation/name@commit pins the content).
+        source: embedded name, folder, or hub id (organization/name@commit pins the content).
 
     Returns:
         0, or 1 when verify finds a network that cannot be loaded.

@@ -56,10 +56,10 @@ def from_mapping(kind: type[SettingsT], values: dict[str, Any], origin: str = "t
         location = tuple(str(part) for part in first["loc"])
         name = ".".join(location) or kind.__name__
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{origin}: unknown setting '{name}'.", cure=_nearest(kind, location)) from error
+            raise ConfigError(f"{origin}: unknown setting '{name}'.", hint=_nearest(kind, location)) from error
         raise ConfigError(
             f"{origin}: setting '{name}' is {first['input']!r}: {first['msg']}.",
-            cure=f"`cupid config describe` lists the bounds of every setting ({error.error_count()} wrong here).",
+            hint=f"`cupid config describe` lists the bounds of every setting ({error.error_count()} wrong here).",
         ) from error
 
 
@@ -72,15 +72,15 @@ def load(kind: type[SettingsT], path: Path) -> SettingsT:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}.", cure="Give the path of a readable YAML file.") from error
+        raise ConfigError(f"{path}: {error.strerror}.", hint="Give the path of a readable YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}.", cure="Correct the line it names.") from error
+        raise ConfigError(f"{path} is not YAML: {error}.", hint="Correct the line it names.") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path} holds a {type(values).__name__}, not a mapping of settings.",
-            cure="Write 'section:' lines with indented 'name: value' lines below.",
+            hint="Write 'section:' lines with indented 'name: value' lines below.",
         )
     return from_mapping(kind, values, origin=str(path))
 
@@ -94,7 +94,7 @@ def save(settings: Settings, path: Path) -> None:
     try:
         path.write_text(to_yaml(settings), encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}.", cure="Give a path in a writable folder.") from error
+        raise ConfigError(f"{path}: {error.strerror}.", hint="Give a path in a writable folder.") from error
 
 
 def to_yaml(settings: Settings) -> str:

@@ -21,7 +21,7 @@ class MeshConfig(Settings):
     decimation_haste: float = setting(
         5.0, "1", "How fast the error allowed to decimation grows; lower is finer and slower.", ge=0.0, le=10.0
     )
-    texture_size_px: int = setting(1024, "px", "Edge of a baked base-colour texture.", ge=64, le=8192)
+    texture_size_px: int = setting(1024, "px", "Edge of a baked base-color texture.", ge=64, le=8192)
     convex_threshold: float = setting(
         0.05, "1", "Concavity up to which a part counts as convex; lower makes more parts.", ge=0.01, le=1.0
     )

@@ -87,7 +87,7 @@ class PoseConfig(Settings):
     principal_point_std: float = setting(
         0.005,
         "image fraction",
-        "Standard deviation of a refined principal point; around the image centre when no camera is given.",
+        "Standard deviation of a refined principal point; around the image center when no camera is given.",
         gt=0.0,
         le=1.0,
     )

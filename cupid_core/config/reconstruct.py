@@ -24,8 +24,8 @@ class ReconstructConfig(Settings):
     judge_size: int = setting(
         192, "pixel", "Edge of the rendering by which hypotheses are compared with the image.", ge=32, le=2048
     )
-    colour_weight: float = setting(
-        0.5, "1", "Rank: colour error (mean absolute, 0 to 1) against silhouette IoU.", ge=0.0, le=10.0
+    color_weight: float = setting(
+        0.5, "1", "Rank: color error (mean absolute, 0 to 1) against silhouette IoU.", ge=0.0, le=10.0
     )
     depth_weight: float = setting(
         1.0,

@@ -41,7 +41,7 @@ class RosTopicsConfig(Settings):
     An input that is named is waited for, so that no object loses its scale because depth came late.
     """
 
-    image: str = setting("image", "name", "Colour image; names that end in /compressed carry CompressedImage.")
+    image: str = setting("image", "name", "Color image; names that end in /compressed carry CompressedImage.")
     camera_info: str = setting("camera_info", "name", "CameraInfo of the image; - for none.")
     depth: str = setting("-", "name", "Depth aligned to the image, raw or /compressedDepth; - for none.")
     labels: str = setting("-", "name", "Label image; - for none.")
@@ -76,7 +76,7 @@ class RosTrackingConfig(Settings):
         0.3, "1", "Overlap of masks (intersection over union) from which it is the same object.", gt=0.0, le=1.0
     )
     max_shift: float = setting(
-        0.5, "1", "Else: largest shift of the centre, as a share of the larger object's size.", ge=0.0, le=10.0
+        0.5, "1", "Else: largest shift of the center, as a share of the larger object's size.", ge=0.0, le=10.0
     )
     forget_s: float = setting(
         5.0,

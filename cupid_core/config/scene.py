@@ -14,7 +14,7 @@ class PlacementConfig(Settings):
         3, "px", "Pixels this close to the border of the mask or of the silhouette are left out.", ge=0, le=50
     )
     max_depth_jump: float = setting(
-        0.02, "1", "Largest step of depth to a neighbour that counts as one surface, relative.", gt=0.0, le=1.0
+        0.02, "1", "Largest step of depth to a neighbor that counts as one surface, relative.", gt=0.0, le=1.0
     )
     min_pairs: int = setting(
         30, "count", "Fewer pixels with rendered and measured depth than this give no scale.", ge=8, le=100_000
@@ -107,7 +107,7 @@ class QualityConfig(Settings):
     good_iou: float = setting(0.75, "1", "Silhouette IoU below this is doubtful.", ge=0.0, le=1.0)
     failed_iou: float = setting(0.4, "1", "Silhouette IoU below this has failed.", ge=0.0, le=1.0)
     good_psnr_db: float = setting(
-        10.0, "dB", "Colour PSNR below this is doubtful; light and shade alone cost much of it.", ge=0.0, le=60.0
+        10.0, "dB", "Color PSNR below this is doubtful; light and shade alone cost much of it.", ge=0.0, le=60.0
     )
     good_reprojection: float = setting(
         0.05,

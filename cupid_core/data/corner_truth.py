@@ -1,4 +1,4 @@
-"""What the corners of the small cubes inside voxels should say: signed distance, colour and normal.
+"""What the corners of the small cubes inside voxels should say: signed distance, color and normal.
 
 A mesh decoder turns every voxel into 4 x 4 x 4 cubes; this is the truth it learns from, wherever that comes from
 (analytic objects, scanned meshes). Knows voxels and corners; must not know objects, images or networks.
@@ -26,7 +26,7 @@ class CornerTruth:
         place: (N, k + 1, k + 1, k + 1) int64 row of every corner of every voxel, indexed [x, y, z].
         position: (V, 3) canonical coordinates of the corners.
         sdf: (V,) signed distance in canonical units, negative inside.
-        colour: (V, 3) sRGB albedo of the nearest surface point, in [0, 1].
+        color: (V, 3) sRGB albedo of the nearest surface point, in [0, 1].
         normal: (V, 3) unit outward normal there, object frame.
     """
 
@@ -36,7 +36,7 @@ class CornerTruth:
     place: Tensor
     position: Tensor
     sdf: Tensor
-    colour: Tensor
+    color: Tensor
     normal: Tensor
 
     def to(self, device: torch.device | str) -> CornerTruth:
@@ -53,7 +53,7 @@ class CornerTruth:
         if per_edge < 2 or self.cubes % (per_edge - 1):
             raise InvalidTensorError(
                 f"{self.cubes} cubes per edge have no even lattice of {per_edge} corners.",
-                cure="Use 2 corners per edge, or one more than a divisor of the cubes.",
+                hint="Use 2 corners per edge, or one more than a divisor of the cubes.",
             )
         step = self.cubes // (per_edge - 1)
         return self.place[:, ::step, ::step, ::step].flatten(1)
@@ -129,7 +129,7 @@ def joined_truth(parts: Sequence[CornerTruth]) -> CornerTruth:
     if len({(part.resolution, part.cubes) for part in parts}) != 1:
         raise InvalidTensorError(
             f"{len(parts)} truths of different grids cannot be joined.",
-            cure="Use one resolution and one number of cubes.",
+            hint="Use one resolution and one number of cubes.",
         )
     rows = corners = 0
     voxels, place = [], []
@@ -139,8 +139,7 @@ def joined_truth(parts: Sequence[CornerTruth]) -> CornerTruth:
         rows += int(part.voxels[:, 0].max()) + 1 if len(part.voxels) else 1
         corners += len(part.position)
     values = {
-        name: torch.cat([getattr(part, name) for part in parts])
-        for name in ("position", "sdf", "colour", "normal")
+        name: torch.cat([getattr(part, name) for part in parts]) for name in ("position", "sdf", "color", "normal")
     }
     return CornerTruth(torch.cat(voxels), parts[0].resolution, parts[0].cubes, torch.cat(place), **values)
 
@@ -152,7 +151,7 @@ def halved_cubes(cubes: int, device: torch.device | str = "cpu") -> Tensor:
         InvalidTensorError: `cubes` is not a power of two.
     """
     if cubes < 1 or cubes & (cubes - 1):
-        raise InvalidTensorError(f"{cubes} cubes are no repeated halves.", cure="Use a power of two.")
+        raise InvalidTensorError(f"{cubes} cubes are no repeated halves.", hint="Use a power of two.")
     half = torch.arange(2, device=device)
     child = torch.cartesian_prod(half, half, half)
     low = torch.zeros(1, 3, dtype=torch.int64, device=device)

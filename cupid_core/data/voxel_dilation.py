@@ -14,13 +14,13 @@ _CHI2_95 = 7.814728
 
 
 def dilate_voxels(coords: Tensor, resolution: int, sigma: float, min_weight: float) -> tuple[Tensor, Tensor]:
-    """Add the neighbours of each voxel, weighted by their distance.
+    """Add the neighbors of each voxel, weighted by their distance.
 
     Args:
         coords: (N, 3) integer voxels of a grid.
-        resolution: voxels per axis; neighbours beyond it are dropped.
+        resolution: voxels per axis; neighbors beyond it are dropped.
         sigma: standard deviation of the Gaussian in voxels, positive.
-        min_weight: neighbours with a smaller weight are dropped.
+        min_weight: neighbors with a smaller weight are dropped.
 
     Returns:
         (M, 3) int64 voxels in ascending order (x-major), each once; (M,) float32 weights, the largest of all
@@ -34,12 +34,12 @@ def dilate_voxels(coords: Tensor, resolution: int, sigma: float, min_weight: flo
     if coords.dim() != 2 or coords.shape[1] != 3 or coords.is_floating_point():
         raise InvalidTensorError(
             f"Voxels are {tuple(coords.shape)} {coords.dtype}, expected (N, 3) integer.",
-            cure="Pass integer (x, y, z) without the batch column.",
+            hint="Pass integer (x, y, z) without the batch column.",
         )
     if bool(((coords < 0) | (coords >= resolution)).any()) or not sigma > 0:
         raise InvalidTensorError(
             f"Voxels must lie in 0..{resolution - 1} and sigma {sigma:g} must be positive.",
-            cure="Check the resolution; leave out the dilation for sigma 0.",
+            hint="Check the resolution; leave out the dilation for sigma 0.",
         )
     offsets, weights = _kernel(sigma, min_weight, coords.device)
     moved = coords.long()[:, None] + offsets

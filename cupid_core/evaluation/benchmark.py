@@ -72,7 +72,7 @@ class BenchmarkOptions:
 
     def __post_init__(self) -> None:
         if min(self.objects, self.held_out, self.pictures, self.seed) < 0 or min(self.samples, self.at_once) < 1:
-            raise InputError(f"{self} is out of range.", cure="Use numbers >= 0, and at least one sample.")
+            raise InputError(f"{self} is out of range.", hint="Use numbers >= 0, and at least one sample.")
 
 
 OnRecord = Callable[[CaseRecord], None]
@@ -247,5 +247,5 @@ def _check_sizes(cupid: Cupid, without: Cupid | None) -> None:
     if sizes[0] != sizes[1]:
         raise InputError(
             f"The checkpoints have {sizes[0]} and {sizes[1]} voxels per edge.",
-            cure="Compare checkpoints that differ in stage 2 only.",
+            hint="Compare checkpoints that differ in stage 2 only.",
         )

@@ -34,7 +34,7 @@ def picture_psnr(picture: Tensor, truth: Tensor, where: Tensor | None = None) ->
     if picture.shape != truth.shape:
         raise InputError(
             f"Pictures of {tuple(picture.shape)} and {tuple(truth.shape)} cannot be compared.",
-            cure="Render with the camera of the true picture.",
+            hint="Render with the camera of the true picture.",
         )
     error = (picture.double() - truth.double()).square()
     if where is not None:
@@ -51,7 +51,7 @@ def silhouette_iou(silhouette: Tensor, truth: Tensor) -> float:
     if silhouette.shape != truth.shape:
         raise InputError(
             f"Silhouettes of {tuple(silhouette.shape)} and {tuple(truth.shape)} cannot be compared.",
-            cure="Render with the camera of the true silhouette.",
+            hint="Render with the camera of the true silhouette.",
         )
     either = int((silhouette | truth).sum())
     return int((silhouette & truth).sum()) / either if either else 1.0

@@ -53,7 +53,7 @@ LOST: Figures = {
 
 def lost_figures(case: TabletopCase) -> Figures:
     """What a case counts for that gave nothing: `LOST`, and the `psnr` of a black picture."""
-    return {**LOST, "psnr": picture_psnr(torch.zeros_like(case.colours), case.colours)}
+    return {**LOST, "psnr": picture_psnr(torch.zeros_like(case.colors), case.colors)}
 
 
 def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
@@ -76,8 +76,8 @@ def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
     Voxels that truly lie outside the crop do not count: positions end at its border. NaN where none lies inside.
     """
     camera = hypothesis.crop_camera.to(dtype=torch.float64)
-    centres = (hypothesis.coords.double() + 0.5) / hypothesis.resolution - 0.5
-    true = camera.px_to_uv(camera.project(SE3.from_matrix(T_camera_object).apply(centres)))
+    centers = (hypothesis.coords.double() + 0.5) / hypothesis.resolution - 0.5
+    true = camera.px_to_uv(camera.project(SE3.from_matrix(T_camera_object).apply(centers)))
     inside = ((true >= 0) & (true <= 1)).all(dim=-1)
     distance = (hypothesis.uv.double() - true)[inside].norm(dim=-1) * CROP_PX
     return float(distance.median()) if len(distance) else math.nan
@@ -98,19 +98,19 @@ def seen(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Ren
 def picture_figures(case: TabletopCase, rendering: Rendering, suffix: str = "") -> Figures:
     """Beside the true view: `psnr` of all pixels on black, `psnr_inside` of those inside both silhouettes."""
     silhouette = torch.as_tensor(rendering.mask)
-    colours = coloured(rendering)
+    colors = colored(rendering)
     return {
-        f"psnr{suffix}": picture_psnr(colours, case.colours),
-        f"psnr_inside{suffix}": picture_psnr(colours, case.colours, silhouette & case.silhouette),
+        f"psnr{suffix}": picture_psnr(colors, case.colors),
+        f"psnr_inside{suffix}": picture_psnr(colors, case.colors, silhouette & case.silhouette),
     }
 
 
-def coloured(rendering: Rendering) -> Tensor:
-    """(H, W, 3) colours of a rendering on black; all black for a mesh without colours."""
+def colored(rendering: Rendering) -> Tensor:
+    """(H, W, 3) colors of a rendering on black; all black for a mesh without colors."""
     mask = torch.as_tensor(rendering.mask)
-    if rendering.colours is None:
+    if rendering.colors is None:
         return torch.zeros(*mask.shape, 3)
-    return torch.where(mask[..., None], torch.as_tensor(rendering.colours).float(), 0.0).clamp(0, 1)
+    return torch.where(mask[..., None], torch.as_tensor(rendering.colors).float(), 0.0).clamp(0, 1)
 
 
 def surface_figures(case: TabletopCase, mesh: TriangleMesh) -> Figures:

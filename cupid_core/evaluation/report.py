@@ -110,7 +110,7 @@ class Summary:
     counted: Mapping[str, int]
 
 
-def summarise(records: Sequence[CaseRecord]) -> Summary:
+def summarize(records: Sequence[CaseRecord]) -> Summary:
     """Every row of the table from some records."""
     values: dict[str, float] = {}
     counted: dict[str, int] = {}
@@ -125,7 +125,7 @@ def summarise(records: Sequence[CaseRecord]) -> Summary:
 def by_split(records: Sequence[CaseRecord]) -> dict[str, Summary]:
     """Summaries of trained families, held-out ones and scenes, in this order."""
     grouped = {split: [record for record in records if record.split == split] for split in SPLIT_TITLES}
-    return {split: summarise(some) for split, some in grouped.items() if some}
+    return {split: summarize(some) for split, some in grouped.items() if some}
 
 
 def by_family(records: Sequence[CaseRecord]) -> dict[str, Summary]:
@@ -134,7 +134,7 @@ def by_family(records: Sequence[CaseRecord]) -> dict[str, Summary]:
     for record in records:
         if record.split != "scene":
             grouped.setdefault(record.family, []).append(record)
-    summaries = {family: summarise(some) for family, some in grouped.items()}
+    summaries = {family: summarize(some) for family, some in grouped.items()}
     return dict(sorted(summaries.items(), key=lambda item: (item[1].values.get("iou", 0.0), item[0])))
 
 
@@ -218,7 +218,7 @@ def write_json(records: Sequence[CaseRecord], facts: Mapping[str, Any], path: Pa
         temporary.replace(path)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written: {error.strerror}.", cure="Choose a writable folder."
+            f"{path} cannot be written: {error.strerror}.", hint="Choose a writable folder."
         ) from error
 
 

@@ -73,7 +73,7 @@ def measured_scene(
     depth_m, _ = depth_to_metres(scene.depth)
     camera = Camera(scene.K.double(), labels.shape[1], labels.shape[0])
     found = cupid.reconstruct_scene(
-        scene.colour.numpy(),
+        scene.color.numpy(),
         labels.astype(np.int32),
         names={item.label: item.family for item in scene.objects},
         camera=camera,

@@ -70,7 +70,7 @@ def surface_agreement(predicted: Tensor, truth: Tensor, tolerance: float) -> Sur
     if not len(predicted) or not len(truth):
         raise InputError(
             f"Surfaces of {len(predicted)} and {len(truth)} points cannot be compared.",
-            cure="Leave out what has no surface.",
+            hint="Leave out what has no surface.",
         )
     to_truth, to_predicted = _distances(predicted, truth), _distances(truth, predicted)
     return SurfaceAgreement(
@@ -96,7 +96,7 @@ def points_on_surface(mesh: TriangleMesh, count: int, seed: int = 0) -> Tensor:
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     total = torch.linalg.cross(first, second).norm(dim=1).cumsum(0)
     if not len(total) or not float(total[-1]) > 0:
-        raise InputError("A mesh without area has no surface.", cure="Leave it out.")
+        raise InputError("A mesh without area has no surface.", hint="Leave it out.")
     draw = torch.rand(count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(total)
     face = torch.searchsorted(total, draw[:, 0] * total[-1]).clamp(max=len(total) - 1)
     # The square root spreads points evenly over a triangle instead of crowding them in one corner.

@@ -40,9 +40,9 @@ def pictures_of(case: TabletopCase, hypothesis: Hypothesis) -> tuple[Picture, ..
     given = case.mask[rows, columns, None]
     pose, camera = hypothesis.pose.T_camera_object, case.view_camera(hypothesis.pose.camera)
     ring = turntable(_NOVEL_CAMERAS, _PITCH_RAD)
-    lens = Camera.from_normalised(ring.K_normalised, _NOVEL_EDGE_PX, _NOVEL_EDGE_PX)
+    lens = Camera.from_normalized(ring.K_normalized, _NOVEL_EDGE_PX, _NOVEL_EDGE_PX)
     novel = [shaded(render_mesh(mesh, ring.T_camera_object[number], lens)) for number in _NOVEL_CHOSEN]
-    true = torch.where(case.silhouette[..., None], case.colours, _BACKGROUND)
+    true = torch.where(case.silhouette[..., None], case.colors, _BACKGROUND)
     return (
         case.image[rows, columns],
         np.where(given, case.image[rows, columns], np.uint8(0)),
@@ -55,15 +55,15 @@ def pictures_of(case: TabletopCase, hypothesis: Hypothesis) -> tuple[Picture, ..
 def shaded(rendering: Rendering, *, light: bool = True) -> Picture:
     """(H, W, 3) uint8: a rendering, brighter where it faces the camera if `light`."""
     mask = torch.as_tensor(rendering.mask)
-    colours = (
+    colors = (
         torch.full((*mask.shape, 3), _PLAIN)
-        if rendering.colours is None
-        else torch.as_tensor(rendering.colours).float()
+        if rendering.colors is None
+        else torch.as_tensor(rendering.colors).float()
     )
     if light:
         facing = torch.as_tensor(rendering.normals).float()[..., 2:].neg().clamp(0, 1).nan_to_num()
-        colours = colours * (_AMBIENT + (1 - _AMBIENT) * facing)
-    return _eight_bit(torch.where(mask[..., None], colours, _BACKGROUND))
+        colors = colors * (_AMBIENT + (1 - _AMBIENT) * facing)
+    return _eight_bit(torch.where(mask[..., None], colors, _BACKGROUND))
 
 
 def contact_sheet(records: Sequence[CaseRecord]) -> Image.Image | None:

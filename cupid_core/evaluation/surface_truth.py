@@ -1,4 +1,4 @@
-"""What is exactly known about the surface of a generated object: points of it, its colours, how it shines.
+"""What is exactly known about the surface of a generated object: points of it, its colors, how it shines.
 
 Knows one drawn object; must not know images as a pipeline gets them.
 """
@@ -39,10 +39,10 @@ def surface_points(program: Program, shell: Tensor, seed: int, count: int = SURF
         count: how many are wanted; thin objects may give fewer.
     """
     resolution = shell.shape[0]
-    centres = grids.centres(resolution)[shell.flatten()]
+    centers = grids.centers(resolution)[shell.flatten()]
     generator = torch.Generator().manual_seed(seed)
-    tries = math.ceil(1.5 * count / max(len(centres), 1))
-    points = centres.repeat(tries, 1)
+    tries = math.ceil(1.5 * count / max(len(centers), 1))
+    points = centers.repeat(tries, 1)
     points = (points + (torch.rand(points.shape, generator=generator) - 0.5) / resolution).T[:, None]
     for _ in range(_STEPS):
         distance, normal = program.distance_and_normal(points, _NORMAL_STEP)
@@ -53,7 +53,7 @@ def surface_points(program: Program, shell: Tensor, seed: int, count: int = SURF
 
 
 def surface_look(objects: Objects, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Unlit colour (N, 3), sRGB in [0, 1], and shine (N,), 0 matt to 1 mirror, of points of one object.
+    """Unlit color (N, 3), sRGB in [0, 1], and shine (N,), 0 matt to 1 mirror, of points of one object.
 
     Args:
         objects: one object.

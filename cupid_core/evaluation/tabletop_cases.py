@@ -2,7 +2,7 @@
 
 The generator makes a square view cut around the object. The photograph is that view in its place in the image of
 the camera: black around it, the principal point in the middle. So a pipeline meets what it meets in use, an object
-somewhere in a wide image, cropped by its own rule, and may assume a centred principal point where K is unknown.
+somewhere in a wide image, cropped by its own rule, and may assume a centerd principal point where K is unknown.
 Beyond a view whose border cuts the object is hidden, as behind an occluder. Must not know networks.
 """
 
@@ -58,7 +58,7 @@ class TabletopCase:
         shell: (r, r, r) bool, voxels that the surface passes through.
         silhouette: (S, S) bool, the whole object in the view, occluded parts included.
         visible: (S, S) bool, without what an occluder hides.
-        colours: (S, S, 3) unlit sRGB in [0, 1], black off the object.
+        colors: (S, S, 3) unlit sRGB in [0, 1], black off the object.
         depth_true: (S, S) camera z in canonical units, NaN off the object.
         surface: (Q, 3) canonical points all over the surface.
         truncated: the border of the view cuts the object.
@@ -81,7 +81,7 @@ class TabletopCase:
     shell: Tensor
     silhouette: Tensor
     visible: Tensor
-    colours: Tensor
+    colors: Tensor
     depth_true: Tensor
     surface: Tensor
     truncated: bool
@@ -131,8 +131,8 @@ def _case(
     silhouette = batch.mask_full[row, 0] > 0
     points, normals = (values[row].permute(1, 2, 0)[silhouette] for values in (batch.xyz, batch.normal))
     albedo, shine = surface_look(objects, points, normals)
-    colours, gloss = torch.zeros(size, size, 3), torch.zeros(size, size)
-    colours[silhouette], gloss[silhouette] = albedo, shine
+    colors, gloss = torch.zeros(size, size, 3), torch.zeros(size, size)
+    colors[silhouette], gloss[silhouette] = albedo, shine
     width, left = _room(float(batch.intrinsics[row, 0, 2]), size)
     height, top = _room(float(batch.intrinsics[row, 1, 2]), size)
     inside = (slice(top, top + size), slice(left, left + size))
@@ -142,7 +142,7 @@ def _case(
     occlusion = np.full((height, width), cut)
     given = batch.image[row, 3] > _MASK
     image[inside], mask[inside], occlusion[inside] = picture, given.numpy(), batch.occluder[row, 0].numpy() > 0
-    view_camera = Camera.from_normalised(batch.intrinsics[row].double(), size, size)
+    view_camera = Camera.from_normalized(batch.intrinsics[row].double(), size, size)
     depth = _measured(batch, row, gloss, seed=seed)
     return TabletopCase(
         index=index,
@@ -162,7 +162,7 @@ def _case(
         shell=batch.shell[row],
         silhouette=silhouette,
         visible=batch.mask_visible[row, 0] > 0,
-        colours=colours,
+        colors=colors,
         depth_true=torch.where(silhouette, batch.depth[row, 0], torch.nan),
         surface=surface_points(objects.programs[0][1], batch.shell[row], index),
         truncated=cut,
@@ -173,14 +173,14 @@ def _touches_border(silhouette: Tensor) -> bool:
     return bool(silhouette[[0, -1]].any() | silhouette[:, [0, -1]].any())
 
 
-def _room(centre: float, size: int) -> tuple[int, int]:
+def _room(center: float, size: int) -> tuple[int, int]:
     """Length of the photograph along an axis, and where the view begins in it.
 
     Args:
-        centre: principal point, normalised to the view.
+        center: principal point, normalized to the view.
         size: of the view in pixels.
     """
-    pixel = centre * size
+    pixel = center * size
     length = 2 * math.ceil(max(abs(pixel), abs(size - pixel)))
     return length, max(0, min(length - size, round(length / 2 - pixel)))
 
@@ -188,7 +188,7 @@ def _room(centre: float, size: int) -> tuple[int, int]:
 def _measured(batch: TabletopBatch, row: int, gloss: Tensor, *, seed: int) -> Tensor:
     """Depth (S, S) in metres that a sensor measures; 0 where it measures nothing, as everywhere off the object."""
     size = batch.depth.shape[-1]
-    rays = Camera.from_normalised(batch.intrinsics[row], size, size).rays()
+    rays = Camera.from_normalized(batch.intrinsics[row], size, size).rays()
     towards = rays / rays.norm(dim=-1, keepdim=True) @ batch.T_camera_object[row, :3, :3]
     cosine = (towards * batch.normal[row].permute(1, 2, 0)).sum(-1).abs()
     shown = batch.mask_visible[row, 0] > 0

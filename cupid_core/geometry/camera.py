@@ -1,7 +1,7 @@
 """The camera: pixel intrinsics, lens, image size, and how they follow the pixels through crop and resize.
 
 Frame: OpenCV / ROS optical (x right, y down, z forward), metres or any unit of length. Two image coordinates
-live here and nowhere else: pixels px with pixel centres at integers (OpenCV, ROS), and normalised
+live here and nowhere else: pixels px with pixel centers at integers (OpenCV, ROS), and normalized
 uv = (px + 0.5) / size in [0, 1] across the whole image (the networks). Knows no poses: points come in the camera
 frame.
 """
@@ -23,7 +23,7 @@ class Camera:
     """A calibrated camera.
 
     Attributes:
-        K: (3, 3) float32 or float64, pixels, pixel centres at integers; skew allowed without distortion.
+        K: (3, 3) float32 or float64, pixels, pixel centers at integers; skew allowed without distortion.
         width: image width in pixels.
         height: image height in pixels.
         distortion: lens, or None for a rectified image. Without distortion every method is plain torch on the
@@ -45,7 +45,7 @@ class Camera:
         if self.distortion is not None and float(self.K[0, 1]) != 0.0:
             raise InvalidCameraError(
                 f"K has skew {float(self.K[0, 1]):g} beside lens distortion, which OpenCV does not define.",
-                cure="Set K[0, 1] to zero or undistort the image first.",
+                hint="Set K[0, 1] to zero or undistort the image first.",
             )
 
     @classmethod
@@ -60,7 +60,7 @@ class Camera:
         height: int,
         distortion: Distortion | None = None,
     ) -> Camera:
-        """From focal lengths and principal point in pixels (centres at integers); K is float64.
+        """From focal lengths and principal point in pixels (centers at integers); K is float64.
 
         Raises:
             InvalidCameraError: as the constructor.
@@ -80,28 +80,28 @@ class Camera:
         )
 
     @classmethod
-    def from_normalised(
-        cls, K_normalised: Tensor, width: int, height: int, distortion: Distortion | None = None
+    def from_normalized(
+        cls, K_normalized: Tensor, width: int, height: int, distortion: Distortion | None = None
     ) -> Camera:
-        """From normalised intrinsics (3, 3), which map camera points to uv in [0, 1]; undoes `K_normalised`.
+        """From normalized intrinsics (3, 3), which map camera points to uv in [0, 1]; undoes `K_normalized`.
 
         Raises:
             InvalidCameraError: as the constructor.
         """
         _check_size(width, height)
-        size = K_normalised.new_tensor([[width], [height], [1.0]])
-        return cls(K_normalised * size - _half_pixel(K_normalised), width, height, distortion)
+        size = K_normalized.new_tensor([[width], [height], [1.0]])
+        return cls(K_normalized * size - _half_pixel(K_normalized), width, height, distortion)
 
-    def K_normalised(self) -> Tensor:
-        """Normalised intrinsics (3, 3): camera points to uv = (px + 0.5) / size. `from_normalised` undoes it."""
+    def K_normalized(self) -> Tensor:
+        """Normalized intrinsics (3, 3): camera points to uv = (px + 0.5) / size. `from_normalized` undoes it."""
         return (self.K + _half_pixel(self.K)) / self.K.new_tensor([[self.width], [self.height], [1.0]])
 
     def px_to_uv(self, px: Tensor) -> Tensor:
-        """Pixels (..., 2), centres at integers, to normalised coordinates (..., 2); undone by `uv_to_px`."""
+        """Pixels (..., 2), centers at integers, to normalized coordinates (..., 2); undone by `uv_to_px`."""
         return (px + 0.5) / px.new_tensor([self.width, self.height])
 
     def uv_to_px(self, uv: Tensor) -> Tensor:
-        """Normalised coordinates (..., 2) to pixels (..., 2), centres at integers; undone by `px_to_uv`."""
+        """Normalized coordinates (..., 2) to pixels (..., 2), centers at integers; undone by `px_to_uv`."""
         return uv * uv.new_tensor([self.width, self.height]) - 0.5
 
     def project(self, points_camera: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Camera:
         """Points seen at pixels; the inverse of `project`.
 
         Args:
-            px: (..., 2) pixels, centres at integers.
+            px: (..., 2) pixels, centers at integers.
             depth: (...) camera z (not the length of the ray), broadcasting.
 
         Returns:
@@ -147,7 +147,7 @@ class Camera:
         return ray * torch.where((depth > 0) & depth.isfinite(), depth, torch.nan)[..., None]
 
     def rays(self) -> Tensor:
-        """Directions with z = 1 through all pixel centres, (height, width, 3); times depth they are points.
+        """Directions with z = 1 through all pixel centers, (height, width, 3); times depth they are points.
 
         NaN where no ray of the lens leads to the pixel.
         """
@@ -172,14 +172,14 @@ class Camera:
         return replace(self, K=self.K - shift, width=width, height=height)
 
     def resize(self, width: int, height: int) -> Camera:
-        """The camera of the image scaled to another size; borders stay in place, so pixel centres shift.
+        """The camera of the image scaled to another size; borders stay in place, so pixel centers shift.
 
         Raises:
             InvalidCameraError: the size is not positive.
         """
         _check_size(width, height)
-        # The normalised intrinsics see the whole image as [0, 1] and do not change.
-        return Camera.from_normalised(self.K_normalised(), width, height, self.distortion)
+        # The normalized intrinsics see the whole image as [0, 1] and do not change.
+        return Camera.from_normalized(self.K_normalized(), width, height, self.distortion)
 
     def undistort(self, image: Image, interpolation: Interpolation = "linear") -> tuple[Image, Camera]:
         """Remove the lens from an image.
@@ -197,12 +197,12 @@ class Camera:
         if image.shape[:2] != (self.height, self.width) or image.ndim not in (2, 3) or image.shape[2:] > (4,):
             raise InvalidImageError(
                 f"The image has shape {image.shape}, the camera is {self.height} x {self.width} (height, width).",
-                cure="Give the image the CameraInfo belongs to, or resize the camera with it.",
+                hint="Give the image the CameraInfo belongs to, or resize the camera with it.",
             )
         if image.dtype.name not in ("uint8", "uint16", "int16", "float32", "float64"):
             raise InvalidImageError(
                 f"Images of type {image.dtype} cannot be resampled.",
-                cure="Convert masks to uint8, numbers to float32.",
+                hint="Convert masks to uint8, numbers to float32.",
             )
         pinhole = replace(self, distortion=None)
         if self.lens is None:
@@ -231,7 +231,7 @@ class Camera:
 
 
 def _half_pixel(like: Tensor) -> Tensor:
-    """What moves the origin from the centre of the first pixel to the corner of the image, (3, 3)."""
+    """What moves the origin from the center of the first pixel to the corner of the image, (3, 3)."""
     return like.new_tensor([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
 
 
@@ -239,7 +239,7 @@ def _check_last(tensor: Tensor, size: int, name: str) -> None:
     if tensor.shape[-1:] != (size,) or not tensor.is_floating_point():
         raise InvalidTensorError(
             f"{name} got shape {tuple(tensor.shape)} and type {tensor.dtype}, expected (..., {size}) floating.",
-            cure="Put the coordinates in the last dimension, as float32 or float64.",
+            hint="Put the coordinates in the last dimension, as float32 or float64.",
         )
 
 
@@ -251,7 +251,7 @@ def _check_size(width: int, height: int) -> None:
     if not positive:
         raise InvalidCameraError(
             f"Image size {width} x {height} (width, height) is not two positive whole numbers.",
-            cure="Give the size of the image that K belongs to.",
+            hint="Give the size of the image that K belongs to.",
         )
 
 
@@ -259,16 +259,16 @@ def _check_intrinsics(K: Tensor) -> None:
     if K.shape != (3, 3) or K.dtype not in (torch.float32, torch.float64):
         raise InvalidCameraError(
             f"K has shape {tuple(K.shape)} and type {K.dtype}, expected (3, 3) float32 or float64.",
-            cure="Reshape CameraInfo.k to 3 x 3.",
+            hint="Reshape CameraInfo.k to 3 x 3.",
         )
     rows = K.detach().cpu().tolist()
     if not any(value for row in rows for value in row):
         raise InvalidCameraError(
-            "K is all zero: ROS's mark of an uncalibrated camera.", cure="Calibrate the camera."
+            "K is all zero: ROS's mark of an uncalibrated camera.", hint="Calibrate the camera."
         )
     upper = rows[1][0] == 0.0 and rows[2] == [0.0, 0.0, 1.0]
     if not bool(K.detach().isfinite().all()) or not upper or not (rows[0][0] > 0.0 and rows[1][1] > 0.0):
         raise InvalidCameraError(
             f"K = {rows} is no intrinsic matrix.",
-            cure="Expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] in pixels, finite, fx and fy positive.",
+            hint="Expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] in pixels, finite, fx and fy positive.",
         )

@@ -55,18 +55,18 @@ class Distortion:
     def __post_init__(self) -> None:
         if self.model not in _COUNTS:
             raise InvalidCameraError(
-                f"Distortion model '{self.model}' is unknown.", cure=f"Use one of: {', '.join(_COUNTS)}."
+                f"Distortion model '{self.model}' is unknown.", hint=f"Use one of: {', '.join(_COUNTS)}."
             )
         if len(self.coefficients) not in _COUNTS[self.model]:
             raise InvalidCameraError(
                 f"Distortion model '{self.model}' got {len(self.coefficients)} coefficients, "
                 f"expected {' or '.join(map(str, _COUNTS[self.model]))}.",
-                cure="Give them in the order of CameraInfo.d, or no distortion at all for a rectified image.",
+                hint="Give them in the order of CameraInfo.d, or no distortion at all for a rectified image.",
             )
         if not all(math.isfinite(value) for value in self.coefficients):
             raise InvalidCameraError(
                 f"Distortion coefficients {self.coefficients} are not all finite.",
-                cure="Calibrate the camera again.",
+                hint="Calibrate the camera again.",
             )
 
     @property
@@ -182,7 +182,7 @@ def _to_numpy(xy: Tensor) -> NDArray[np.float64]:
     if xy.requires_grad:
         raise InvalidTensorError(
             "Points that carry a gradient cannot pass through lens distortion.",
-            cure="Undistort the image (or the points) first and use the pinhole camera, or detach the points.",
+            hint="Undistort the image (or the points) first and use the pinhole camera, or detach the points.",
         )
     return xy.detach().reshape(-1, 2).cpu().numpy().astype(np.float64)
 

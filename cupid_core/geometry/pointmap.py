@@ -41,7 +41,7 @@ def depth_to_metres(depth: NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
     if array.ndim != 2 or array.dtype.name not in ("uint16", "float32", "float64"):
         raise InvalidDepthError(
             f"Depth has shape {array.shape} and type {array.dtype}.",
-            cure="Expected (H, W) as uint16 in millimetres (16UC1) or float in metres (32FC1).",
+            hint="Expected (H, W) as uint16 in millimetres (16UC1) or float in metres (32FC1).",
         )
     metres = torch.from_numpy(array.astype(np.float64 if array.dtype.name == "float64" else np.float32))
     if array.dtype.name == "uint16":
@@ -53,7 +53,7 @@ def depth_to_metres(depth: NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
     if not bool(valid.any()):
         raise InvalidDepthError(
             f"The depth image ({array.shape[0]} x {array.shape[1]}) has not one valid pixel.",
-            cure="Check the sensor's range and that depth is aligned to the colour image.",
+            hint="Check the sensor's range and that depth is aligned to the color image.",
         )
     return depth_m, valid
 
@@ -75,7 +75,7 @@ def unproject_depth(depth_m: Tensor, camera: Camera) -> Tensor:
     if tuple(depth_m.shape[-2:]) != (camera.height, camera.width):
         raise InvalidDepthError(
             f"Depth has shape {tuple(depth_m.shape)}, the camera has {camera.height} rows of {camera.width}.",
-            cure="Align depth to the colour image first, or give the depth camera's own CameraInfo.",
+            hint="Align depth to the color image first, or give the depth camera's own CameraInfo.",
         )
     return camera.rays().to(depth_m) * _without_holes(depth_m)[..., None]
 
@@ -102,12 +102,12 @@ def normals(points: Tensor, max_relative_jump: float = 0.05) -> Tensor:
 
     Args:
         points: (*B, H, W, 3) in the camera frame, NaN in holes; H, W >= 2.
-        max_relative_jump: largest step in depth to a neighbour, as a fraction of the depth of the pixel, that
+        max_relative_jump: largest step in depth to a neighbor, as a fraction of the depth of the pixel, that
             still counts as the same surface; 0.05 is a surface seen at 88 degrees with a focal length of 500 px.
 
     Returns:
         (*B, H, W, 3) unit vectors that face the camera (n . p < 0). NaN where the pixel or one of its four
-        neighbours is a hole or lies beyond a depth jump, and where the surface is seen exactly edge-on.
+        neighbors is a hole or lies beyond a depth jump, and where the surface is seen exactly edge-on.
 
     Raises:
         InvalidTensorError: wrong shape, or an image of less than 2 x 2 pixels.
@@ -116,7 +116,7 @@ def normals(points: Tensor, max_relative_jump: float = 0.05) -> Tensor:
     height, width = points.shape[-3:-1]
     if min(height, width) < 2:
         raise InvalidTensorError(
-            f"Normals need at least 2 x 2 pixels, got {height} x {width}.", cure="Cut a larger box."
+            f"Normals need at least 2 x 2 pixels, got {height} x {width}.", hint="Cut a larger box."
         )
     flat = points.reshape(-1, height, width, 3).permute(0, 3, 1, 2)
     around = (
@@ -133,7 +133,7 @@ def normals(points: Tensor, max_relative_jump: float = 0.05) -> Tensor:
     unit: Tensor = towards * normal / torch.where(length > 0, length, torch.ones_like(length))
     depth = points[..., 2]
     steps = torch.stack([(side[..., 2] - depth).abs() for side in (left, right, above, below)])
-    # NaN compares False, so a hole in any neighbour ends here too.
+    # NaN compares False, so a hole in any neighbor ends here too.
     smooth = (steps <= max_relative_jump * depth).all(dim=0) & (towards[..., 0] != 0)
     return torch.where(smooth[..., None], unit, torch.nan)
 
@@ -146,5 +146,5 @@ def _check_points(points: Tensor, minimum_ndim: int) -> None:
     if points.shape[-1:] != (3,) or points.ndim < minimum_ndim or not points.is_floating_point():
         raise InvalidTensorError(
             f"Points have shape {tuple(points.shape)} and type {points.dtype}, expected (..., H, W, 3) floating.",
-            cure="Put x, y, z in the last dimension.",
+            hint="Put x, y, z in the last dimension.",
         )

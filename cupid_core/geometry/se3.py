@@ -22,7 +22,7 @@ class SE3(Transform):
     """A batch of rigid transforms, p_a = R p_b + t.
 
     Attributes:
-        quat_xyzw: unit quaternions (*B, 4). The constructor trusts their length; `from_quat_xyzw` normalises.
+        quat_xyzw: unit quaternions (*B, 4). The constructor trusts their length; `from_quat_xyzw` normalizes.
         translation: (*B, 3), in the unit of the points.
 
     All methods broadcast over the batch and are differentiable; float32 and float64, any device.
@@ -56,7 +56,7 @@ class SE3(Transform):
         Raises:
             InvalidTensorError: a quaternion is zero or not finite; shapes do not fit.
         """
-        return cls(so3.normalise(quat_xyzw), translation)
+        return cls(so3.normalize(quat_xyzw), translation)
 
     @classmethod
     def from_rotation_translation(cls, rotation: Tensor, translation: Tensor) -> SE3:
@@ -86,7 +86,7 @@ class SE3(Transform):
         """
         if tangent.shape[-1:] != (6,):
             raise InvalidTensorError(
-                f"SE3.exp got shape {tuple(tangent.shape)}, expected (..., 6).", cure="Give [rho xyz, omega xyz]."
+                f"SE3.exp got shape {tuple(tangent.shape)}, expected (..., 6).", hint="Give [rho xyz, omega xyz]."
             )
         rho, omega = tangent[..., :3], tangent[..., 3:]
         return cls(so3.exp(omega), (so3.left_jacobian(omega) @ rho[..., None]).squeeze(-1))

@@ -73,7 +73,7 @@ class Sim3(Transform):
         Raises:
             InvalidTensorError: a scale is not positive, a quaternion is zero, something is not finite.
         """
-        return cls(_checked(scale), so3.normalise(quat_xyzw), translation)
+        return cls(_checked(scale), so3.normalize(quat_xyzw), translation)
 
     @classmethod
     def from_rotation_translation(cls, scale: Tensor, rotation: Tensor, translation: Tensor) -> Sim3:
@@ -108,7 +108,7 @@ class Sim3(Transform):
         if tangent.shape[-1:] != (7,):
             raise InvalidTensorError(
                 f"Sim3.exp got shape {tuple(tangent.shape)}, expected (..., 7).",
-                cure="Give [rho xyz, omega xyz, log-scale].",
+                hint="Give [rho xyz, omega xyz, log-scale].",
             )
         rho, omega, log_scale = tangent[..., :3], tangent[..., 3:6], tangent[..., 6]
         translation = (_translation_map(omega, log_scale) @ rho[..., None]).squeeze(-1)
@@ -198,6 +198,6 @@ def _quadrature() -> tuple[list[float], list[float]]:
 def _checked(scale: Tensor) -> Tensor:
     if not bool((scale.isfinite() & (scale > 0)).all()):
         raise InvalidTensorError(
-            "A scale is not positive and finite.", cure="Leave out the transform: a missing scale has no number."
+            "A scale is not positive and finite.", hint="Leave out the transform: a missing scale has no number."
         )
     return scale

@@ -60,13 +60,13 @@ class SimilarityEstimate:
 
 
 def align(points_a: Tensor, points_b: Tensor, weights: Tensor | None = None, with_scale: bool = True) -> Sim3:
-    """Least-squares similarity T_b_a: minimises the weighted sum of |s R a + t - b|^2.
+    """Least-squares similarity T_b_a: minimizes the weighted sum of |s R a + t - b|^2.
 
     Args:
         points_a: (*B, N, 3), N >= 3, any unit.
         points_b: (*B, N, 3), matched by index, any unit.
         weights: (*B, N) >= 0, linear: a weight of 2 counts like the point twice. Points of weight 0 may be NaN.
-            Code that multiplies both centred sets by w, as the published CUPID does, has the effective weight w^2
+            Code that multiplies both centerd sets by w, as the published CUPID does, has the effective weight w^2
             in rotation and scale; give w^2 here to match these.
         with_scale: False keeps the scale at 1.
 
@@ -123,7 +123,7 @@ def align_robust(
     """
     if points_a.ndim != 2:
         raise InvalidTensorError(
-            f"align_robust got shape {tuple(points_a.shape)}, expected (N, 3).", cure="Call it once per object."
+            f"align_robust got shape {tuple(points_a.shape)}, expected (N, 3).", hint="Call it once per object."
         )
     settings = config or SimilarityConfig()
     a, b, w = checked_pairs(points_a, points_b, weights, minimum=_MIN_ROBUST_POINTS)
@@ -178,7 +178,7 @@ def _start(
     if not bool(fits.defined[best]):
         raise AlignmentError(
             f"None of {settings.hypotheses} drawn triples determines a similarity.",
-            cure="Give points from an area, or raise similarity.hypotheses.",
+            hint="Give points from an area, or raise similarity.hypotheses.",
         )
     return Fit(fits.scale[best], fits.rotation[best], fits.translation[best], fits.defined[best]), ladder[step]
 
@@ -216,20 +216,20 @@ def _require_agreement(b: Tensor, residuals: Tensor, chosen: Tensor, min_ratio: 
         raise AlignmentError(
             f"Only {count} of {total} points agree on one similarity, expected {min_ratio:.0%} of them "
             f"and at least {_MIN_ROBUST_POINTS}.",
-            cure="Check that the points are matched by index, or lower similarity.min_inlier_ratio.",
+            hint="Check that the points are matched by index, or lower similarity.min_inlier_ratio.",
         )
     spread = (b[chosen] - b[chosen].mean(dim=0)).square().sum()
     explained = 1.0 - float(residuals[chosen].square().sum() / spread)
     if explained < _MIN_EXPLAINED:
         raise AlignmentError(
             f"The best similarity explains {max(explained, 0.0):.0%} of the spread of the points.",
-            cure="Check that the points are matched by index and show the same object.",
+            hint="Check that the points are matched by index and show the same object.",
         )
 
 
-def _tukey(normalised: Tensor) -> Tensor:
+def _tukey(normalized: Tensor) -> Tensor:
     """Tukey's biweight of residual lengths in units of sigma, in [0, 1]."""
-    return (1.0 - (normalised / _TUKEY_SIGMAS).square()).clamp(min=0.0).square()
+    return (1.0 - (normalized / _TUKEY_SIGMAS).square()).clamp(min=0.0).square()
 
 
 def _covariance(mapped: Tensor, residuals: Tensor, w: Tensor, sigma: float, with_scale: bool) -> Tensor:

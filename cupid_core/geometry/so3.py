@@ -125,7 +125,7 @@ def canonical(quat_xyzw: Tensor) -> Tensor:
     return torch.where(quat_xyzw[..., 3:] < 0, -quat_xyzw, quat_xyzw)
 
 
-def normalise(quat_xyzw: Tensor) -> Tensor:
+def normalize(quat_xyzw: Tensor) -> Tensor:
     """Unit quaternion of the same rotation. (..., 4) to (..., 4).
 
     Raises:
@@ -135,13 +135,13 @@ def normalise(quat_xyzw: Tensor) -> Tensor:
     if not bool((length.isfinite() & (length > 0)).all()):
         raise InvalidTensorError(
             "A quaternion has length zero or is not finite; it names no rotation.",
-            cure="Give quaternions (x, y, z, w) of finite, non-zero length.",
+            hint="Give quaternions (x, y, z, w) of finite, non-zero length.",
         )
     return quat_xyzw / length
 
 
 def multiply(left_xyzw: Tensor, right_xyzw: Tensor) -> Tensor:
-    """Hamilton product, the rotation `left` after `right`; renormalised. (..., 4) by (..., 4), broadcasting."""
+    """Hamilton product, the rotation `left` after `right`; renormalized. (..., 4) by (..., 4), broadcasting."""
     left_vector, left_w = left_xyzw[..., :3], left_xyzw[..., 3:]
     right_vector, right_w = right_xyzw[..., :3], right_xyzw[..., 3:]
     vector = left_w * right_vector + right_w * left_vector + cross(left_vector, right_vector)
@@ -211,7 +211,7 @@ def _check_rotation(rotation: Tensor) -> None:
         raise InvalidTensorError(
             f"Rotation matrices have shape {tuple(rotation.shape)} and type {rotation.dtype}, "
             "expected (..., 3, 3) floating.",
-            cure="Give 3x3 matrices in the last two dimensions.",
+            hint="Give 3x3 matrices in the last two dimensions.",
         )
     value = rotation.detach()
     identity = torch.eye(3, dtype=value.dtype, device=value.device)
@@ -220,5 +220,5 @@ def _check_rotation(rotation: Tensor) -> None:
     if not bool((deviation <= _ORTHONORMAL_TOLERANCE).all()) or not bool((torch.linalg.det(value) > 0).all()):
         raise InvalidTensorError(
             "A matrix is no rotation: its rows are not orthonormal, it mirrors, or it is not finite.",
-            cure="Divide out the scale (or use Sim3) and check the axes for a flipped sign.",
+            hint="Divide out the scale (or use Sim3) and check the axes for a flipped sign.",
         )

@@ -41,13 +41,13 @@ class Transform:
                 raise InvalidTensorError(
                     f"{type(self).__name__}.{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}; "
                     f"expected a floating tensor of shape {(*expected_batch, *event)}.",
-                    cure="Give every field the same batch shape in front.",
+                    hint="Give every field the same batch shape in front.",
                 )
             if tensor.dtype != first.dtype or tensor.device != first.device:
                 raise InvalidTensorError(
                     f"{type(self).__name__}.{name} is {tensor.dtype} on {tensor.device}, "
                     f"other fields are {first.dtype} on {first.device}.",
-                    cure="Move all fields to one type and one device first.",
+                    hint="Move all fields to one type and one device first.",
                 )
 
     @property
@@ -91,7 +91,7 @@ class Transform:
             InvalidTensorError: the sequence is empty.
         """
         if not transforms:
-            raise InvalidTensorError(f"No {cls.__name__} to stack.", cure="Give at least one transform.")
+            raise InvalidTensorError(f"No {cls.__name__} to stack.", hint="Give at least one transform.")
         columns = zip(*(item._tensors().values() for item in transforms), strict=True)
         return cls(*(torch.stack(column) for column in columns))
 
@@ -115,13 +115,13 @@ def check_matrices(matrix: Tensor, name: str) -> None:
     if matrix.shape[-2:] != (4, 4) or not matrix.is_floating_point():
         raise InvalidTensorError(
             f"{name} got shape {tuple(matrix.shape)} and type {matrix.dtype}, expected (..., 4, 4) floating.",
-            cure="Give homogeneous 4x4 matrices in the last two dimensions.",
+            hint="Give homogeneous 4x4 matrices in the last two dimensions.",
         )
     last = matrix.detach()[..., 3, :] - matrix.new_tensor([0.0, 0.0, 0.0, 1.0])
     if not bool((last.abs() <= 1e-6).all()):
         raise InvalidTensorError(
             f"{name}: the last row of a matrix is not (0, 0, 0, 1).",
-            cure="Transpose it if it is meant for row vectors; a projection matrix is no transform.",
+            hint="Transpose it if it is meant for row vectors; a projection matrix is no transform.",
         )
 
 

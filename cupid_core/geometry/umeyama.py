@@ -58,13 +58,13 @@ def umeyama(a: Tensor, b: Tensor, w: Tensor, with_scale: bool) -> Fit:
     """
     share = (w / w.sum(-1, keepdim=True))[..., None]
     mean_a, mean_b = (share * a).sum(-2), (share * b).sum(-2)
-    centred_a, centred_b = a - mean_a[..., None, :], b - mean_b[..., None, :]
-    left, singular, right = torch.linalg.svd((share * centred_b).transpose(-1, -2) @ centred_a)
+    centerd_a, centerd_b = a - mean_a[..., None, :], b - mean_b[..., None, :]
+    left, singular, right = torch.linalg.svd((share * centerd_b).transpose(-1, -2) @ centerd_a)
     # Flip the least certain direction where the best orthogonal matrix would mirror.
     sign = torch.where(torch.linalg.det(left) * torch.linalg.det(right) < 0, -1.0, 1.0).to(singular)
     signs = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), dim=-1)
     rotation = (left * signs[..., None, :]) @ right
-    variance = (share * centred_a.square()).sum((-1, -2))
+    variance = (share * centerd_a.square()).sum((-1, -2))
     if with_scale:
         scale = (singular * signs).sum(-1) / torch.where(variance > 0, variance, torch.ones_like(variance))
     else:
@@ -78,8 +78,8 @@ def umeyama(a: Tensor, b: Tensor, w: Tensor, with_scale: bool) -> Fit:
 def spread_out(points: Tensor, w: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether weighted points (*B, N, 3) span more than a line, beyond rounding of the type they came in; (*B)."""
     share = (w / w.sum(-1, keepdim=True))[..., None]
-    centred = points - (share * points).sum(-2, keepdim=True)
-    extent = torch.linalg.eigvalsh((share * centred).transpose(-1, -2) @ centred).clamp(min=0.0).sqrt()
+    centerd = points - (share * points).sum(-2, keepdim=True)
+    extent = torch.linalg.eigvalsh((share * centerd).transpose(-1, -2) @ centerd).clamp(min=0.0).sqrt()
     largest = points.abs().amax((-1, -2))
     rounding = ROUNDING_STEPS * torch.finfo(dtype).eps * largest
     spread: Tensor = extent[..., 1] > torch.maximum(_LINE_LIMIT * extent[..., 2], rounding)
@@ -99,7 +99,7 @@ def require_defined(defined: Tensor) -> None:
         raise AlignmentError(
             f"The points do not determine a similarity{_which(~defined)}: all at one place, on one line, "
             "or mirrored and round.",
-            cure="Use more of the object's surface, from an area rather than an edge.",
+            hint="Use more of the object's surface, from an area rather than an edge.",
         )
 
 
@@ -132,7 +132,7 @@ def checked_pairs(
         raise InvalidTensorError(
             f"Points have shapes {tuple(shape)} and {tuple(points_b.shape)}, "
             f"types {points_a.dtype} and {points_b.dtype}; expected two floating tensors of one shape (*B, N, 3).",
-            cure="Match the points by index first.",
+            hint="Match the points by index first.",
         )
     w = (
         torch.ones(shape[:-1], dtype=torch.float64, device=points_a.device)
@@ -142,20 +142,20 @@ def checked_pairs(
     if w.shape != shape[:-1] or not bool((w.isfinite() & (w >= 0)).all()):
         raise InvalidTensorError(
             f"Weights have shape {tuple(w.shape)}; expected {tuple(shape[:-1])}, finite and not negative.",
-            cure="Give one weight per pair of points, 0 for pairs to ignore.",
+            hint="Give one weight per pair of points, 0 for pairs to ignore.",
         )
     used = w > 0
     few = used.sum(-1) < minimum
     if bool(few.any()):
         raise AlignmentError(
-            f"Fewer than {minimum} pairs of positive weight{_which(few)}.", cure="Give more pairs of points."
+            f"Fewer than {minimum} pairs of positive weight{_which(few)}.", hint="Give more pairs of points."
         )
     known = points_a.isfinite().all(-1) & points_b.isfinite().all(-1)
     unknown = (used & ~known).any(-1)
     if bool(unknown.any()):
         raise AlignmentError(
             f"Points of positive weight are NaN or infinite{_which(unknown)}.",
-            cure="Leave out holes, or give them weight 0.",
+            hint="Leave out holes, or give them weight 0.",
         )
     a, b = (torch.where(used[..., None], points.double(), 0.0) for points in (points_a, points_b))
     return a, b, w

@@ -22,7 +22,7 @@ _LAYOUT = (
 
 
 def parse_camera(text: str, width: int, height: int) -> Camera:
-    """Read "fx,fy,cx,cy", pixels with pixel centres at integers, of a pinhole camera.
+    """Read "fx,fy,cx,cy", pixels with pixel centers at integers, of a pinhole camera.
 
     Raises:
         InvalidCameraError: not four numbers, or no camera.
@@ -32,7 +32,7 @@ def parse_camera(text: str, width: int, height: int) -> Camera:
         fx, fy, cx, cy = (float(part) for part in parts)
     except ValueError as error:
         raise InvalidCameraError(
-            f"'{text}' is not fx,fy,cx,cy.", cure="Give four numbers in pixels, with commas between."
+            f"'{text}' is not fx,fy,cx,cy.", hint="Give four numbers in pixels, with commas between."
         ) from error
     return Camera.from_parameters(fx=fx, fy=fy, cx=cx, cy=cy, width=width, height=height)
 
@@ -57,11 +57,11 @@ def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
         with Image.open(path) as photo:
             stated = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
     except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", cure="Check the path.") from error
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
     if not isinstance(stated, int | float) or not 0 < stated < math.inf:
         raise InvalidCameraError(
             f"{path} does not state the focal length equivalent to 35 mm film.",
-            cure="Give fx,fy,cx,cy in pixels, or leave the camera out and it is estimated.",
+            hint="Give fx,fy,cx,cy in pixels, or leave the camera out and it is estimated.",
         )
     focal = float(stated) / _FILM_DIAGONAL_MM * math.hypot(width, height)
     return Camera.from_focal(focal, width, height)
@@ -86,20 +86,20 @@ def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
     try:
         return _camera(values, rectified)
     except CupidError as error:
-        raise type(error)(f"{path}: {error.problem}", cure=error.cure) from error
+        raise type(error)(f"{path}: {error.problem}", hint=error.hint) from error
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", cure="Check the path.") from error
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
     except yaml.YAMLError as error:
-        raise UnreadableFileError(f"{path} is neither YAML nor JSON: {error}.", cure=_LAYOUT) from error
+        raise UnreadableFileError(f"{path} is neither YAML nor JSON: {error}.", hint=_LAYOUT) from error
     # `ros2 topic echo` ends every message with a line of dashes, so an empty document follows.
     first = documents[0] if documents else None
     if not isinstance(first, dict):
-        raise UnreadableFileError(f"{path} holds no mapping.", cure=_LAYOUT)
+        raise UnreadableFileError(f"{path} holds no mapping.", hint=_LAYOUT)
     return cast("Mapping[str, Any]", first)
 
 
@@ -113,7 +113,7 @@ def _camera(values: Mapping[str, Any], rectified: bool) -> Camera:
     k = _numbers(values, 9, "k", "K", "camera_matrix")
     if k[1] != 0.0 or k[3:4] + k[6:] != [0.0, 0.0, 0.0, 1.0]:
         raise InvalidCameraError(
-            f"K = {k} is no K without skew.", cure="Give fx 0 cx, 0 fy cy, 0 0 1, row by row."
+            f"K = {k} is no K without skew.", hint="Give fx 0 cx, 0 fy cy, 0 0 1, row by row."
         )
     return Camera.from_parameters(
         fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_distortion(values)
@@ -128,7 +128,7 @@ def _refuse_cut_images(values: Mapping[str, Any]) -> None:
     ):
         raise InvalidCameraError(
             "The camera has binning or a region of interest, so its K is not that of the image.",
-            cure="Give the K of the image as it is: K divided by the binning, cx and cy less the offset.",
+            hint="Give the K of the image as it is: K divided by the binning, cx and cy less the offset.",
         )
 
 
@@ -140,7 +140,7 @@ def _distortion(values: Mapping[str, Any]) -> Distortion | None:
     if not any(coefficients) and all(map(math.isfinite, coefficients)) and model != "equidistant":
         return None
     if not coefficients:
-        raise InvalidCameraError(f"Distortion model '{model}' comes without coefficients.", cure=_LAYOUT)
+        raise InvalidCameraError(f"Distortion model '{model}' comes without coefficients.", hint=_LAYOUT)
     # Distortion checks names and counts itself.
     return Distortion(cast("Any", model or "plumb_bob"), coefficients)
 
@@ -152,7 +152,7 @@ def _find(values: Mapping[str, Any], *names: str) -> Any | None:
 def _whole(values: Mapping[str, Any], *names: str) -> int:
     found = _find(values, *names)
     if isinstance(found, bool) or not isinstance(found, int):
-        raise InvalidCameraError(f"'{names[0]}' is {found!r}, expected a whole number.", cure=_LAYOUT)
+        raise InvalidCameraError(f"'{names[0]}' is {found!r}, expected a whole number.", hint=_LAYOUT)
     return found
 
 
@@ -160,7 +160,7 @@ def _numbers(values: Mapping[str, Any], count: int, *names: str) -> list[float]:
     found = _find(values, *names)
     numbers = [] if found is None else _floats(found, names[0])
     if len(numbers) != count:
-        raise InvalidCameraError(f"'{names[0]}' has {len(numbers)} numbers, expected {count}.", cure=_LAYOUT)
+        raise InvalidCameraError(f"'{names[0]}' has {len(numbers)} numbers, expected {count}.", hint=_LAYOUT)
     return numbers
 
 
@@ -170,5 +170,5 @@ def _floats(found: Any, name: str) -> list[float]:
     rows = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
     flat = [value for row in rows for value in (row if isinstance(row, list) else [row])]
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in flat):
-        raise InvalidCameraError(f"'{name}' is {found!r}, expected numbers.", cure=_LAYOUT)
+        raise InvalidCameraError(f"'{name}' is {found!r}, expected numbers.", hint=_LAYOUT)
     return [float(value) for value in flat]

@@ -55,7 +55,7 @@ class Crop:
             raise InvalidImageError(
                 f"The camera is {camera.width} x {camera.height}, the image {self.image_width} x "
                 f"{self.image_height}.",
-                cure="Give the camera of this image, resized with it.",
+                hint="Give the camera of this image, resized with it.",
             )
         return camera.crop(self.left, self.top, self.side, self.side)
 
@@ -64,24 +64,24 @@ class Crop:
         square = camera.resize(self.side, self.side)
         return square.crop(-self.left, -self.top, self.image_width, self.image_height)
 
-    def uncrop_intrinsics(self, K_normalised: Tensor) -> Tensor:
-        """Normalised intrinsics (3, 3) of the square to those of the whole image.
+    def uncrop_intrinsics(self, K_normalized: Tensor) -> Tensor:
+        """Normalized intrinsics (3, 3) of the square to those of the whole image.
 
-        Normalised by width and height each, as everywhere in this package; the published method divides both by
+        Normalized by width and height each, as everywhere in this package; the published method divides both by
         the longer side.
 
         Raises:
             InvalidCameraError: no intrinsic matrix.
         """
-        camera = Camera.from_normalised(K_normalised, self.side, self.side)
-        return self.uncrop_camera(camera).K_normalised()
+        camera = Camera.from_normalized(K_normalized, self.side, self.side)
+        return self.uncrop_camera(camera).K_normalized()
 
 
 def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
     """Cut a square of whole pixels around the object, beyond the border if need be.
 
-    The centre of the square is that of the object's box to half a pixel; a centred camera thus stays nearly
-    centred.
+    The center of the square is that of the object's box to half a pixel; a centerd camera thus stays nearly
+    centerd.
 
     Args:
         rgba: (H, W, 4) uint8; alpha is the mask of the object.
@@ -124,18 +124,18 @@ class ReferenceCrop:
     offset_x: float
     offset_y: float
 
-    def uncrop_intrinsics(self, K_normalised: Tensor) -> Tensor:
-        """Intrinsics (..., 3, 3) of the square to the whole image, both axes normalised by its longer side."""
+    def uncrop_intrinsics(self, K_normalized: Tensor) -> Tensor:
+        """Intrinsics (..., 3, 3) of the square to the whole image, both axes normalized by its longer side."""
         x, y = self.offset_x, self.offset_y
         rows = [[self.scale, 1.0, self.scale], [1.0, self.scale, self.scale], [1.0, 1.0, 1.0]]
-        shift = K_normalised.new_tensor([[0.0, 0.0, x], [0.0, 0.0, y], [0.0, 0.0, 0.0]])
-        return K_normalised * K_normalised.new_tensor(rows) + shift
+        shift = K_normalized.new_tensor([[0.0, 0.0, x], [0.0, 0.0, y], [0.0, 0.0, 0.0]])
+        return K_normalized * K_normalized.new_tensor(rows) + shift
 
 
 def reference_crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> ReferenceCrop:
     """The published crop, pixel for pixel and number for number.
 
-    Known inaccuracies: an odd side is cut one pixel short of what the intrinsics say, half-pixel centres move the
+    Known inaccuracies: an odd side is cut one pixel short of what the intrinsics say, half-pixel centers move the
     box by up to half a pixel, and skew is not rescaled.
 
     Args:
@@ -156,7 +156,7 @@ def reference_crop_to_content(rgba: RgbaImage, config: CropConfig | None = None)
     longer = max(rgba.shape[:2])
     if side < 2:
         raise EmptyMaskError(
-            "The mask is at most two pixels wide and high.", cure="Give the mask of a visible object."
+            "The mask is at most two pixels wide and high.", hint="Give the mask of a visible object."
         )
     # Python rounds half to even, as the published method does.
     pixels = cut(rgba, round(left), round(top), round(right), round(bottom))
@@ -214,6 +214,6 @@ def _content_box(rgba: RgbaImage, alpha_threshold: float) -> tuple[int, int, int
         raise EmptyMaskError(
             f"No pixel is more than {100 * alpha_threshold:g} % opaque (highest alpha {int(rgba[..., 3].max())} "
             f"of 255).",
-            cure="Give an image whose alpha is the mask of the object.",
+            hint="Give an image whose alpha is the mask of the object.",
         )
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])

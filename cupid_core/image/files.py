@@ -30,7 +30,7 @@ def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
     """Read a photograph; turned upright as its EXIF orientation says.
 
     Args:
-        path: PNG, JPEG, TIFF, WebP, BMP or .npy; RGB, RGBA, grey or palette, 8 or 16 bits.
+        path: PNG, JPEG, TIFF, WebP, BMP or .npy; RGB, RGBA, gray or palette, 8 or 16 bits.
         bits: significant bits of 16-bit files, see `to_rgb8`.
 
     Raises:
@@ -46,7 +46,7 @@ def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
 
 
 def read_mask(path: Path | str, height: int, width: int) -> Mask:
-    """Read the mask of one object: the opacity of the picture where it has one, else its grey values.
+    """Read the mask of one object: the opacity of the picture where it has one, else its gray values.
 
     Args:
         path: as `read_image`.
@@ -58,7 +58,7 @@ def read_mask(path: Path | str, height: int, width: int) -> Mask:
 
     Raises:
         UnreadableFileError: missing, damaged, or no picture.
-        InvalidImageError: another size, or colours without opacity.
+        InvalidImageError: another size, or colors without opacity.
         EmptyMaskError: it selects no pixel.
     """
     path = Path(path)
@@ -72,7 +72,7 @@ def read_mask(path: Path | str, height: int, width: int) -> Mask:
 
 
 def read_labels(path: Path | str) -> NDArray[np.int32]:
-    """Read a label image; of a palette picture the numbers count, not the colours.
+    """Read a label image; of a palette picture the numbers count, not the colors.
 
     Returns:
         (H, W) int32 object ids, 0 is background. `masks_from_labels` takes them apart.
@@ -85,10 +85,10 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
     if pixels.ndim != 2 or 0 in pixels.shape or pixels.dtype.kind not in "bui":
         raise UnreadableFileError(
             f"{path} holds {pixels.shape} {pixels.dtype}, expected one channel of whole numbers.",
-            cure="Write labels as a grey 8- or 16-bit PNG: 0 for the background, the id of the object elsewhere.",
+            hint="Write labels as a gray 8- or 16-bit PNG: 0 for the background, the id of the object elsewhere.",
         )
     if int(pixels.min()) < 0 or int(pixels.max()) > np.iinfo(np.int32).max:
-        raise UnreadableFileError(f"{path} holds labels below 0 or above 2^31.", cure="Number the objects from 1.")
+        raise UnreadableFileError(f"{path} holds labels below 0 or above 2^31.", hint="Number the objects from 1.")
     return pixels.astype(np.int32)
 
 
@@ -105,7 +105,7 @@ def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: 
 
     Raises:
         UnreadableFileError: missing, damaged, or no picture.
-        InvalidDepthError: 8 bits, colours, or not one valid pixel.
+        InvalidDepthError: 8 bits, colors, or not one valid pixel.
     """
     path = Path(path)
     pixels = _load(path, keep_palette=True)
@@ -124,12 +124,12 @@ def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: 
 
 def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
     if not path.is_file():
-        raise UnreadableFileError(f"{path} is no file.", cure="Check the path.")
+        raise UnreadableFileError(f"{path} is no file.", hint="Check the path.")
     if path.suffix.lower() == ".npy":
         return _load_array(path)
     if path.suffix.lower() == ".exr":
         raise UnreadableFileError(
-            f"{path}: OpenEXR is not read.", cure="Convert it to a floating TIFF or to .npy, in metres."
+            f"{path}: OpenEXR is not read.", hint="Convert it to a floating TIFF or to .npy, in metres."
         )
     try:
         with warnings.catch_warnings():
@@ -138,11 +138,11 @@ def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
             with Image.open(path) as opened:
                 opened.load()
                 orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
-                if _has_deep_colours(path, opened):
+                if _has_deep_colors(path, opened):
                     return _load_deep(path, orientation)
                 return _pillow_array(ImageOps.exif_transpose(opened), keep_palette)
     except UnidentifiedImageError:
-        return _load_deep(path, 1)  # 16-bit colours in a TIFF are not in Pillow
+        return _load_deep(path, 1)  # 16-bit colors in a TIFF are not in Pillow
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise _damaged(path, error) from error
 
@@ -153,7 +153,7 @@ def _load_array(path: Path) -> NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "buif":
-        raise UnreadableFileError(f"{path} is no array of numbers.", cure="Write it with numpy.save.")
+        raise UnreadableFileError(f"{path} is no array of numbers.", hint="Write it with numpy.save.")
     return loaded
 
 
@@ -170,7 +170,7 @@ def _pillow_array(image: Image.Image, keep_palette: bool) -> NDArray[Any]:
     return pixels
 
 
-def _has_deep_colours(path: Path, image: Image.Image) -> bool:
+def _has_deep_colors(path: Path, image: Image.Image) -> bool:
     """Whether these are several channels of 16 bits, which Pillow cuts to 8."""
     if image.mode not in ("RGB", "RGBA", "LA", "RGBX"):
         return False
@@ -191,18 +191,18 @@ def _load_deep(path: Path, orientation: int) -> NDArray[Any]:
     except cv2.error as error:
         raise _damaged(path, error) from error
     if pixels is None:
-        raise UnreadableFileError(f"{path} is damaged or no picture.", cure=f"Give {_FORMATS}.")
+        raise UnreadableFileError(f"{path} is damaged or no picture.", hint=f"Give {_FORMATS}.")
     if orientation != 1:
         raise UnreadableFileError(
             f"{path} has 16 bits per channel and is stored turned (EXIF orientation {orientation}).",
-            cure="Write it upright.",
+            hint="Write it upright.",
         )
     order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(pixels.shape[2] if pixels.ndim == 3 else 1)
     return np.asarray(pixels if order is None else pixels[..., order])
 
 
 def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Grey written as colours becomes one channel; real colours stay as they are and are refused later."""
+    """Gray written as colors becomes one channel; real colors stay as they are and are refused later."""
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
         return pixels[..., 0]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] <= 2 else pixels
@@ -210,9 +210,9 @@ def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _damaged(path: Path, error: Exception) -> UnreadableFileError:
     first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UnreadableFileError(f"{path} cannot be read: {first_line}.", cure=f"Give an undamaged {_FORMATS}.")
+    return UnreadableFileError(f"{path} cannot be read: {first_line}.", hint=f"Give an undamaged {_FORMATS}.")
 
 
 def _named(path: Path, error: CupidError) -> CupidError:
     """The same error with the name of the file in front."""
-    return type(error)(f"{path}: {error.problem}", cure=error.cure)
+    return type(error)(f"{path}: {error.problem}", hint=error.hint)

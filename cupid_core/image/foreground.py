@@ -20,7 +20,7 @@ def with_mask(image: npt.NDArray[np.uint8], mask: npt.NDArray[Any]) -> RgbaImage
         mask: (H, W) bool, integer or floating; every non-zero pixel is the object, as in label images.
 
     Returns:
-        (H, W, 4) uint8, alpha 0 or 255. The colours of the background are kept.
+        (H, W, 4) uint8, alpha 0 or 255. The colors of the background are kept.
 
     Raises:
         InvalidImageError: no pixels, wrong shape or type, or image and mask differ in size.
@@ -30,13 +30,13 @@ def with_mask(image: npt.NDArray[np.uint8], mask: npt.NDArray[Any]) -> RgbaImage
     if mask.ndim != 2 or mask.shape != image.shape[:2]:
         raise InvalidImageError(
             f"The mask is {mask.shape}, the image {image.shape[:2]} (height, width).",
-            cure="Give the mask of this image, one value per pixel.",
+            hint="Give the mask of this image, one value per pixel.",
         )
     if not np.isfinite(mask).all():
-        raise InvalidImageError("The mask holds NaN or infinity.", cure="Give zero for the background.")
+        raise InvalidImageError("The mask holds NaN or infinity.", hint="Give zero for the background.")
     alpha = np.where(mask != 0, np.uint8(255), np.uint8(0))
     if not alpha.any():
-        raise EmptyMaskError("The mask selects no pixel.", cure="Check which detection it belongs to.")
+        raise EmptyMaskError("The mask selects no pixel.", hint="Check which detection it belongs to.")
     return np.concatenate([image[..., :3], alpha[..., None]], axis=2)
 
 
@@ -54,5 +54,5 @@ def _check_image(image: npt.NDArray[np.uint8], channels: tuple[int, ...]) -> Non
         wanted = " or ".join(f"(H, W, {count})" for count in channels)
         raise InvalidImageError(
             f"The image is {image.shape} {image.dtype}, expected {wanted} uint8 with at least one pixel.",
-            cure="Convert it to 8 bits per channel in RGB order.",
+            hint="Convert it to 8 bits per channel in RGB order.",
         )

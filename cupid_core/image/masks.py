@@ -38,7 +38,7 @@ def mask_from_array(mask: NDArray[Any], height: int, width: int) -> Mask:
     _check_size(flat, height, width, "mask")
     if flat.dtype.kind not in "buif" or not np.isfinite(flat).all():
         raise InvalidImageError(
-            f"The mask ({flat.dtype}) holds NaN, infinity or no numbers.", cure="Give zero for the background."
+            f"The mask ({flat.dtype}) holds NaN, infinity or no numbers.", hint="Give zero for the background."
         )
     white = int(np.iinfo(flat.dtype).max) if flat.dtype.kind == "u" else None
     is_picture = white is not None and flat.size > 0 and int(flat.max()) == white
@@ -65,7 +65,7 @@ def mask_from_alpha(alpha: NDArray[np.uint8], *, threshold: float | None = None)
     if alpha.size and selected.all():
         raise InvalidImageError(
             "The image is opaque everywhere: its alpha selects no object.",
-            cure="Give a mask, a label image or a box, or cut the object out.",
+            hint="Give a mask, a label image or a box, or cut the object out.",
         )
     return _not_empty(
         selected,
@@ -98,13 +98,13 @@ def mask_from_box(box: Box, height: int, width: int) -> Mask:
 def clip_box(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
     """Whole pixels of a box that lie inside the image; arguments and errors as `mask_from_box`."""
     if not all(math.isfinite(value) for value in box):
-        raise EmptyMaskError(f"The box {box} is not finite.", cure="Give x0, y0, x1, y1 in pixels.")
+        raise EmptyMaskError(f"The box {box} is not finite.", hint="Give x0, y0, x1, y1 in pixels.")
     x0, y0 = max(math.floor(box[0]), 0), max(math.floor(box[1]), 0)
     x1, y1 = min(math.ceil(box[2]), width), min(math.ceil(box[3]), height)
     if x0 >= x1 or y0 >= y1:
         raise EmptyMaskError(
             f"The box {box} has no pixel inside the image of {width} x {height}.",
-            cure="Give x0, y0, x1, y1 in pixels, x to the right, y down, x0 < x1 and y0 < y1.",
+            hint="Give x0, y0, x1, y1 in pixels, x to the right, y down, x0 < x1 and y0 < y1.",
         )
     return x0, y0, x1, y1
 
@@ -117,7 +117,7 @@ def box_of(mask: Mask) -> tuple[int, int, int, int]:
     """
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if len(columns) == 0:
-        raise EmptyMaskError("The mask selects no pixel.", cure="Check which detection it belongs to.")
+        raise EmptyMaskError("The mask selects no pixel.", hint="Check which detection it belongs to.")
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
@@ -140,11 +140,11 @@ def masks_from_labels(labels: NDArray[Any], height: int, width: int) -> dict[int
     if labels.dtype.kind not in "bui" or (labels.dtype.kind == "i" and labels.size and int(labels.min()) < 0):
         raise InvalidImageError(
             f"The label image has type {labels.dtype} or negative values.",
-            cure="Give whole numbers: 0 for the background, the id of the object elsewhere.",
+            hint="Give whole numbers: 0 for the background, the id of the object elsewhere.",
         )
     ids = [int(value) for value in np.unique(labels) if value != 0]
     if not ids:
-        raise EmptyMaskError("The label image holds background only.", cure="Check which image it belongs to.")
+        raise EmptyMaskError("The label image holds background only.", hint="Check which image it belongs to.")
     return {number: np.asarray(labels == number, dtype=np.bool_) for number in ids}
 
 
@@ -164,10 +164,10 @@ def labels_from_masks(masks: Mapping[int, NDArray[Any]], height: int, width: int
         EmptyMaskError: no mask at all, a mask without pixels, or one that lies wholly under others.
     """
     if not masks:
-        raise EmptyMaskError("No mask was given.", cure="Give one mask per object.")
+        raise EmptyMaskError("No mask was given.", hint="Give one mask per object.")
     if min(masks) < 1:
         raise InvalidImageError(
-            f"Object id {min(masks)} is below 1.", cure="Zero is the background: count from 1."
+            f"Object id {min(masks)} is below 1.", hint="Zero is the background: count from 1."
         )
     read = {number: mask_from_array(mask, height, width) for number, mask in masks.items()}
     labels = np.zeros((height, width), dtype=np.int32)
@@ -178,7 +178,7 @@ def labels_from_masks(masks: Mapping[int, NDArray[Any]], height: int, width: int
     if hidden:
         raise EmptyMaskError(
             f"The masks of objects {hidden} lie wholly under smaller ones.",
-            cure="Give every object pixels of its own.",
+            hint="Give every object pixels of its own.",
         )
     return labels
 
@@ -187,11 +187,11 @@ def _check_size(values: NDArray[Any], height: int, width: int, name: str) -> Non
     if values.ndim != 2 or values.shape != (height, width):
         raise InvalidImageError(
             f"The {name} is {values.shape}, the image {(height, width)} (height, width).",
-            cure=f"Give the {name} of this image, one value per pixel.",
+            hint=f"Give the {name} of this image, one value per pixel.",
         )
 
 
-def _not_empty(mask: Mask, problem: str, cure: str) -> Mask:
+def _not_empty(mask: Mask, problem: str, hint: str) -> Mask:
     if not mask.any():
-        raise EmptyMaskError(problem, cure=cure)
+        raise EmptyMaskError(problem, hint=hint)
     return mask

@@ -43,7 +43,7 @@ def rectify(
 ) -> RectifiedFrame:
     """Remove lens distortion from an image, its labels and its depth together; K stays.
 
-    Colours are interpolated, labels and depth take the nearest pixel. Depth is z along the axis, which the lens
+    Colors are interpolated, labels and depth take the nearest pixel. Depth is z along the axis, which the lens
     does not change. Without distortion all pixels stay as they are.
 
     Args:
@@ -62,12 +62,12 @@ def rectify(
     if labels is not None and (labels.shape != size or labels.dtype.kind not in "bui"):
         raise InvalidImageError(
             f"The label image is {labels.shape} {labels.dtype}, the image {size} (height, width).",
-            cure="Give the labels of this image, one whole number per pixel.",
+            hint="Give the labels of this image, one whole number per pixel.",
         )
     if depth is not None and tuple(depth.depth_m.shape) != size:
         raise InvalidDepthError(
             f"Depth is {tuple(depth.depth_m.shape)}, the image {size} (height, width).",
-            cure="Align depth to the colour image first.",
+            hint="Align depth to the color image first.",
         )
     pixels, pinhole = camera.undistort(image, "linear")
     seen, _ = camera.undistort(np.ones(size, dtype=np.uint8), "nearest")
@@ -95,12 +95,12 @@ def check_camera(camera: Camera, height: int, width: int) -> None:
     """
     if (camera.height, camera.width) != (height, width):
         same_shape = abs(camera.width * height - camera.height * width) <= max(camera.width, width)
-        cure = (
+        hint = (
             f"Use camera.resize({width}, {height})." if same_shape else "Give the CameraInfo of this very image."
         )
         raise InvalidCameraError(
             f"The camera is {camera.width} x {camera.height}, the image {width} x {height} (width x height).",
-            cure=cure,
+            hint=hint,
         )
     fx, fy, cx, cy = (float(camera.K[index]) for index in ((0, 0), (1, 1), (0, 2), (1, 2)))
     longer = max(height, width)
@@ -108,15 +108,15 @@ def check_camera(camera: Camera, height: int, width: int) -> None:
         raise InvalidCameraError(
             f"Focal lengths {fx:g} and {fy:g} px do not fit an image of {width} x {height}; expected "
             f"{_FOCAL_RANGE[0] * longer:g} to {_FOCAL_RANGE[1] * longer:g}.",
-            cure="Give K in pixels of this image, not normalised and not in millimetres.",
+            hint="Give K in pixels of this image, not normalized and not in millimetres.",
         )
     if not _PIXEL_ASPECT_RANGE[0] <= fx / fy <= _PIXEL_ASPECT_RANGE[1]:
         raise InvalidCameraError(
-            f"fx / fy = {fx / fy:g}: no sensor has such pixels.", cure="Check the order: fx, fy, cx, cy."
+            f"fx / fy = {fx / fy:g}: no sensor has such pixels.", hint="Check the order: fx, fy, cx, cy."
         )
     low, high = _PRINCIPAL_POINT_RANGE
     if not (low * width <= cx <= high * width and low * height <= cy <= high * height):
         raise InvalidCameraError(
             f"The principal point ({cx:g}, {cy:g}) px is far outside the image of {width} x {height}.",
-            cure="Give the K of this very image, in pixels, in the order fx, fy, cx, cy.",
+            hint="Give the K of this very image, in pixels, in the order fx, fy, cx, cy.",
         )

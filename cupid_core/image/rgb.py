@@ -31,12 +31,12 @@ class RgbImage:
 def to_rgb8(image: NDArray[Any], *, bits: int | None = None) -> RgbImage:
     """Bring an image to 8-bit RGB.
 
-    Grey is repeated over the three channels, opacity is kept apart. Sixteen bits become eight by v / 257 (65535 is
+    Gray is repeated over the three channels, opacity is kept apart. Sixteen bits become eight by v / 257 (65535 is
     white), rounded. Cameras with 10 or 12 bits leave the upper bits of 16 empty, which looks like a nearly black
     16-bit image: where no value reaches 4096 the number of bits must be said. Floating images are in [0, 1].
 
     Args:
-        image: (H, W), (H, W, 1) grey, (H, W, 2) grey and opacity, (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16
+        image: (H, W), (H, W, 1) gray, (H, W, 2) gray and opacity, (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16
             or floating.
         bits: significant bits of a uint16 image, 9 to 16.
 
@@ -47,13 +47,13 @@ def to_rgb8(image: NDArray[Any], *, bits: int | None = None) -> RgbImage:
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or 0 in image.shape:
         raise InvalidImageError(
-            f"The image is {image.shape} {image.dtype}, expected (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA "
+            f"The image is {image.shape} {image.dtype}, expected (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA "
             f"with at least one pixel.",
-            cure="Put height first and channels last; give one image, not a batch.",
+            hint="Put height first and channels last; give one image, not a batch.",
         )
     pixels = _to_uint8(image.reshape(*image.shape[:2], channels), bits)
-    colours = pixels[..., :1] if channels < 3 else pixels[..., :3]
-    rgb = np.ascontiguousarray(np.broadcast_to(colours, (*pixels.shape[:2], 3)))
+    colors = pixels[..., :1] if channels < 3 else pixels[..., :3]
+    rgb = np.ascontiguousarray(np.broadcast_to(colors, (*pixels.shape[:2], 3)))
     return RgbImage(rgb, np.ascontiguousarray(pixels[..., -1]) if channels in (2, 4) else None)
 
 
@@ -63,7 +63,7 @@ def _to_uint8(image: NDArray[Any], bits: int | None) -> NDArray[np.uint8]:
         return _from_uint16(image, bits)
     if bits is not None:
         raise InvalidImageError(
-            f"bits = {bits} was given with an image of type {image.dtype}.", cure="Leave it out: it is for uint16."
+            f"bits = {bits} was given with an image of type {image.dtype}.", hint="Leave it out: it is for uint16."
         )
     if image.dtype == np.uint8:
         return image
@@ -71,7 +71,7 @@ def _to_uint8(image: NDArray[Any], bits: int | None) -> NDArray[np.uint8]:
         return _from_floating(image)
     raise InvalidImageError(
         f"The image has type {image.dtype}, expected uint8, uint16 or floating.",
-        cure="Convert it to uint8; a mask is not an image.",
+        hint="Convert it to uint8; a mask is not an image.",
     )
 
 
@@ -80,12 +80,12 @@ def _from_uint16(image: NDArray[Any], bits: int | None) -> NDArray[np.uint8]:
     if bits is None and 0 < highest < _TWELVE_BITS:
         raise InvalidImageError(
             f"No value of this uint16 image is above {highest}, so it may hold 10, 12 or 16 bits.",
-            cure="Say which: to_rgb8(image, bits=12); or convert it to uint8.",
+            hint="Say which: to_rgb8(image, bits=12); or convert it to uint8.",
         )
     white = 2 ** (16 if bits is None else bits) - 1
     if not 2**8 < white < 2**16 or highest > white:
         raise InvalidImageError(
-            f"The uint16 image reaches {highest}, bits = {bits} allows {white}.", cure="Give bits from 9 to 16."
+            f"The uint16 image reaches {highest}, bits = {bits} allows {white}.", hint="Give bits from 9 to 16."
         )
     # In uint32, exactly rounded: half of white is added before dividing.
     scaled = (image.astype(np.uint32) * 255 + white // 2) // white
@@ -97,13 +97,13 @@ def _from_floating(image: NDArray[Any]) -> NDArray[np.uint8]:
     if not np.isfinite(image).all():
         raise InvalidImageError(
             f"{int((~np.isfinite(image)).sum())} values of the image are NaN or infinite.",
-            cure="Fill the holes, or mask them out, before.",
+            hint="Fill the holes, or mask them out, before.",
         )
     lowest, highest = float(image.min()), float(image.max())
     if lowest < -_ABOVE_ONE or highest > 1.0 + _ABOVE_ONE:
         raise InvalidImageError(
             f"The floating image reaches from {lowest:g} to {highest:g}, expected [0, 1].",
-            cure="Divide by 255 if it is an 8-bit image in floats, or convert it to uint8.",
+            hint="Divide by 255 if it is an 8-bit image in floats, or convert it to uint8.",
         )
     scaled: NDArray[Any] = np.rint(np.clip(image.astype(np.float64), 0.0, 1.0) * 255.0)
     return scaled.astype(np.uint8)

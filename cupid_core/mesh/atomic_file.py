@@ -49,5 +49,5 @@ def writable_folder(folder: Path) -> Path:
 def _failed(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be written: {error.strerror}.",
-        cure="Give a path in an existing folder that you may write to.",
+        hint="Give a path in an existing folder that you may write to.",
     )

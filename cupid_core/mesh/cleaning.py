@@ -1,6 +1,6 @@
 """Steps that turn any triangles into closed, outward, connected pieces: weld, orient, cut, drop, fill.
 
-Each step takes and gives a `Surface` of arrays. Knows geometry and per-vertex colours, not settings, tensors or
+Each step takes and gives a `Surface` of arrays. Knows geometry and per-vertex colors, not settings, tensors or
 files.
 """
 
@@ -16,22 +16,22 @@ from cupid_core.mesh.edges import Floats, Ints, connected_labels, cut_to_manifol
 
 # Vertices that are asked whether they lie inside another piece.
 _PROBES = 7
-# Share of the way to its neighbours by which a vertex at a cut moves.
+# Share of the way to its neighbors by which a vertex at a cut moves.
 _DRAWN_BACK = 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Triangles as arrays: vertices (V, 3), faces (F, 3), colours (V, 3) or None."""
+    """Triangles as arrays: vertices (V, 3), faces (F, 3), colors (V, 3) or None."""
 
     vertices: Floats
     faces: Ints
-    colours: Floats | None
+    colors: Floats | None
 
     def rows(self, mean_of: Ints, faces: Ints) -> Surface:
         """New vertices, each the mean of the old ones in a row of (V', k), with new faces."""
-        colours = None if self.colours is None else self.colours[mean_of].mean(axis=1)
-        return Surface(self.vertices[mean_of].mean(axis=1), faces, colours)
+        colors = None if self.colors is None else self.colors[mean_of].mean(axis=1)
+        return Surface(self.vertices[mean_of].mean(axis=1), faces, colors)
 
     def of_faces(self, chosen: NDArray[np.bool_]) -> Surface:
         """Only these faces, and the vertices they use."""
@@ -72,14 +72,14 @@ def without_degenerate(surface: Surface) -> Surface:
         surplus = int(front[members].sum()) * 2 - len(members)
         if surplus:  # the side that is in the majority stays, once
             keep[members[front[members] == (surplus > 0)][0]] = True
-    return Surface(surface.vertices, faces[keep], surface.colours)
+    return Surface(surface.vertices, faces[keep], surface.colors)
 
 
 def consistently_turned(surface: Surface) -> Surface:
-    """Neighbours agree about the outside, where the surface has one."""
+    """Neighbors agree about the outside, where the surface has one."""
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False, validate=False)
     trimesh.repair.fix_winding(mesh)  # type: ignore[no-untyped-call]
-    return Surface(surface.vertices, np.asarray(mesh.faces, dtype=np.int64), surface.colours)
+    return Surface(surface.vertices, np.asarray(mesh.faces, dtype=np.int64), surface.colors)
 
 
 def cut(surface: Surface) -> Surface:
@@ -90,7 +90,7 @@ def cut(surface: Surface) -> Surface:
     twins = np.flatnonzero(count[group.reshape(-1)] > 1)
     if len(twins):
         # Programs that weld what lies at one place would undo the cut, so both sides draw back a little.
-        made.vertices[twins] += _DRAWN_BACK * (_neighbour_means(made.vertices, made.faces) - made.vertices)[twins]
+        made.vertices[twins] += _DRAWN_BACK * (_neighbor_means(made.vertices, made.faces) - made.vertices)[twins]
     return made
 
 
@@ -123,7 +123,7 @@ def outward(surface: Surface) -> tuple[Surface, int]:
     volume = np.bincount(piece, weights=np.linalg.det(corners) / 6)
     # The volume of an open piece depends on the origin, and is only a guess at its orientation.
     faces = np.where((volume < 0)[piece][:, None], surface.faces[:, ::-1], surface.faces)
-    turned = Surface(surface.vertices, faces, surface.colours)
+    turned = Surface(surface.vertices, faces, surface.colors)
     order = np.argsort(-np.abs(volume), kind="stable")
     hidden = np.zeros(len(volume), dtype=bool)
     low, high = np.full((len(volume), 3), np.inf), np.full((len(volume), 3), -np.inf)
@@ -166,7 +166,7 @@ def with_holes_filled(surface: Surface, longest: float) -> tuple[Surface, int, i
         return surface, 0, 0
     start, end = surface.faces.ravel()[border], np.roll(surface.faces, -1, axis=1).ravel()[border]
     following = dict(zip(start.tolist(), end.tolist(), strict=True))
-    vertices, faces, colours = [surface.vertices], [surface.faces], [surface.colours]
+    vertices, faces, colors = [surface.vertices], [surface.faces], [surface.colors]
     filled = left = 0
     while following:
         first = next(iter(following))
@@ -182,8 +182,8 @@ def with_holes_filled(surface: Surface, longest: float) -> tuple[Surface, int, i
         middle = len(surface.vertices) + len(vertices) - 1
         faces.append(np.stack([ends, ring, np.full_like(ring, middle)], axis=1))
         vertices.append(surface.vertices[ring].mean(axis=0, keepdims=True))
-        colours.append(None if surface.colours is None else surface.colours[ring].mean(axis=0, keepdims=True))
-    joined = None if surface.colours is None else np.concatenate([part for part in colours if part is not None])
+        colors.append(None if surface.colors is None else surface.colors[ring].mean(axis=0, keepdims=True))
+    joined = None if surface.colors is None else np.concatenate([part for part in colors if part is not None])
     return Surface(np.concatenate(vertices), np.concatenate(faces), joined), filled, left
 
 
@@ -194,12 +194,12 @@ def smoothed(surface: Surface, rounds: int) -> Surface:
     """
     vertices = surface.vertices
     for factor in (0.5, -0.53) * rounds:
-        vertices = vertices + factor * (_neighbour_means(vertices, surface.faces) - vertices)
-    return Surface(vertices, surface.faces, surface.colours)
+        vertices = vertices + factor * (_neighbor_means(vertices, surface.faces) - vertices)
+    return Surface(vertices, surface.faces, surface.colors)
 
 
-def _neighbour_means(vertices: Floats, faces: Ints) -> Floats:
-    """Mean (V, 3) of the vertices that an edge leads to; of a manifold without border, every neighbour once."""
+def _neighbor_means(vertices: Floats, faces: Ints) -> Floats:
+    """Mean (V, 3) of the vertices that an edge leads to; of a manifold without border, every neighbor once."""
     first, second = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     degree = np.maximum(np.bincount(first, minlength=len(vertices)), 1)
     sums = [np.bincount(first, weights=vertices[second, axis], minlength=len(vertices)) for axis in range(3)]

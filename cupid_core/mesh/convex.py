@@ -26,7 +26,7 @@ def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[
         config: the settings that begin with `convex_` are used; None takes the defaults.
 
     Returns:
-        Parts without colours or normals, watertight and convex, in the type of the input.
+        Parts without colors or normals, watertight and convex, in the type of the input.
 
     Raises:
         EmptyMeshError: no face.
@@ -38,7 +38,7 @@ def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[
     config = config or MeshConfig()
     optional_package("coacd", "convex")
     if not len(mesh.faces):
-        raise EmptyMeshError("The mesh has no face.", cure="Try another seed, or a tighter mask.")
+        raise EmptyMeshError("The mesh has no face.", hint="Try another seed, or a tighter mask.")
     surface = Surface(mesh.vertices.detach().double().cpu().numpy(), mesh.faces.cpu().numpy(), None)
     if len(surface.faces) > config.convex_faces:
         surface = decimated(surface, config.convex_faces, config.decimation_haste) or surface
@@ -51,7 +51,7 @@ def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[
         for number in range(len(answer) // 2)
     ]
     if not parts:
-        raise ConvexPartsError("No convex part was found.", cure="Pass the mesh through `finish_mesh` first.")
+        raise ConvexPartsError("No convex part was found.", hint="Pass the mesh through `finish_mesh` first.")
     return tuple(sorted(parts, key=_volume, reverse=True))
 
 
@@ -73,13 +73,13 @@ def _searched(surface: Surface, config: MeshConfig) -> dict[str, NDArray[np.floa
     except subprocess.TimeoutExpired as error:
         raise ConvexPartsError(
             f"Convex parts were not found within {config.convex_limit_s:g} s.",
-            cure="Raise mesh.convex_limit_s or mesh.convex_threshold, or lower mesh.convex_faces.",
+            hint="Raise mesh.convex_limit_s or mesh.convex_threshold, or lower mesh.convex_faces.",
         ) from error
     except subprocess.CalledProcessError as error:
         last = error.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
         raise ConvexPartsError(
             f"The search for convex parts ended with status {error.returncode} {last[0][:200]}.",
-            cure="Use the mesh itself for collision, or another mesh.convex_threshold.",
+            hint="Use the mesh itself for collision, or another mesh.convex_threshold.",
         ) from error
     with np.load(io.BytesIO(done.stdout)) as answer:
         return {name: answer[name] for name in answer.files}

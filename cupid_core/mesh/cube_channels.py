@@ -3,7 +3,7 @@
 Knows the channel layout of the published mesh decoder; knows no network and no triangle.
 
 Layout per cube (corner k has offset (k & 1, (k >> 1) & 1, (k >> 2) & 1)): sdf of the 8 corners [0:8], deformation
-of the 8 corners [8:32], FlexiCubes weights [32:53], and with colour 6 attributes of the 8 corners [53:101] (RGB
+of the 8 corners [8:32], FlexiCubes weights [32:53], and with color 6 attributes of the 8 corners [53:101] (RGB
 and the normal map, before their sigmoid). Source: TRELLIS (Xiang et al. 2024), mesh decoder.
 """
 
@@ -23,7 +23,7 @@ from cupid_core.mesh.vertex_grid import CORNERS_BY_ASCENDING_CUBE, VertexGrid, l
 N_WEIGHTS = 21
 N_ATTRIBUTES = 6
 CHANNELS_PLAIN = N_CORNERS * 4 + N_WEIGHTS
-CHANNELS_COLOUR = CHANNELS_PLAIN + N_CORNERS * N_ATTRIBUTES
+CHANNELS_COLOR = CHANNELS_PLAIN + N_CORNERS * N_ATTRIBUTES
 # A vertex that no cube of the input touches lies outside.
 DEFAULT_SDF = 1.0
 # Kinds of channels per corner: first channel, channels per corner.
@@ -59,37 +59,37 @@ class CubeChannels:
     @classmethod
     def checked(cls, coords: Tensor, features: Tensor, resolution: int, border: int = 0) -> CubeChannels:
         """Check and index decoder output; arguments and errors as in `extract.extract_mesh`."""
-        if features.dim() != 2 or features.shape[1] not in (CHANNELS_PLAIN, CHANNELS_COLOUR):
+        if features.dim() != 2 or features.shape[1] not in (CHANNELS_PLAIN, CHANNELS_COLOR):
             raise InvalidTensorError(
                 f"Cube features are {tuple(features.shape)}, expected (N, {CHANNELS_PLAIN}) or "
-                f"(N, {CHANNELS_COLOUR}).",
-                cure="Pass the mesh decoder's output of one object.",
+                f"(N, {CHANNELS_COLOR}).",
+                hint="Pass the mesh decoder's output of one object.",
             )
         if coords.shape != (len(features), 3) or coords.is_floating_point() or not features.is_floating_point():
             raise InvalidTensorError(
                 f"Coordinates are {tuple(coords.shape)} {coords.dtype} and features {features.dtype}, expected "
                 f"integer ({len(features)}, 3) and floating.",
-                cure="Pass integer (x, y, z) without the batch column, one row per feature row.",
+                hint="Pass integer (x, y, z) without the batch column, one row per feature row.",
             )
         if len(coords) == 0:
-            raise EmptyMeshError("There is no voxel to extract a mesh from.", cure="Try another seed or mask.")
+            raise EmptyMeshError("There is no voxel to extract a mesh from.", hint="Try another seed or mask.")
         if bool((coords < 0).any()) or bool((coords >= resolution).any()):
             raise InvalidTensorError(
                 f"Coordinates span {coords.min().item()}..{coords.max().item()}, expected 0..{resolution - 1}.",
-                cure="Pass the resolution the decoder puts out (4 times that of its input).",
+                hint="Pass the resolution the decoder puts out (4 times that of its input).",
             )
         grid = VertexGrid(resolution + 2 * border)
         keys, rows = torch.sort(grid.key(coords + border))
         if bool((keys[1:] == keys[:-1]).any()):
             raise InvalidTensorError(
-                "Coordinates contain a voxel twice.", cure="Pass the voxels of one object at a time."
+                "Coordinates contain a voxel twice.", hint="Pass the voxels of one object at a time."
             )
         return cls(resolution, grid, border, keys, rows, features)
 
     @property
-    def has_colour(self) -> bool:
+    def has_color(self) -> bool:
         """Whether the 48 attribute channels are there."""
-        return self.features.shape[1] == CHANNELS_COLOUR
+        return self.features.shape[1] == CHANNELS_COLOR
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +141,7 @@ class CubeChannels:
 
     @property
     def _kinds(self) -> tuple[tuple[int, int], ...]:
-        return (_SDF, _DEFORMATION, _ATTRIBUTES) if self.has_colour else (_SDF, _DEFORMATION)
+        return (_SDF, _DEFORMATION, _ATTRIBUTES) if self.has_color else (_SDF, _DEFORMATION)
 
     def _corner(self, corner: int, rows: Tensor, kinds: tuple[tuple[int, int], ...]) -> Tensor:
         columns = []
@@ -155,7 +155,7 @@ class CubeChannels:
     def _slabs(self) -> Iterator[tuple[CubeChannels, int, int]]:
         """Cut the grid along x into (cubes, first vertex key, end of the vertex keys), each with few cubes.
 
-        The cubes of a slab are all that touch its vertices, so neighbouring slabs share one layer of cubes.
+        The cubes of a slab are all that touch its vertices, so neighboring slabs share one layer of cubes.
         """
         stride = self.grid.strides[0]
         bounds = sorted({0, *self.grid.coordinate(self.keys[::_SLAB_CUBES], 0).tolist(), self.grid.resolution + 1})
@@ -193,5 +193,5 @@ class CubeChannels:
 def not_finite() -> InvalidTensorError:
     """The error for NaN or infinity in the field."""
     return InvalidTensorError(
-        "The field holds NaN or infinity.", cure="Run the decoder in float32, or look at its input for NaN."
+        "The field holds NaN or infinity.", hint="Run the decoder in float32, or look at its input for NaN."
     )

@@ -1,4 +1,4 @@
-"""Fewer triangles for the same surface, with its colours. Knows surfaces as arrays, not settings or files.
+"""Fewer triangles for the same surface, with its colors. Knows surfaces as arrays, not settings or files.
 
 Quadric decimation through `fast_simplification`, an order of magnitude faster than that of open3d. It may pinch
 the surface together at edges; the cut afterwards takes it apart again.
@@ -61,29 +61,29 @@ def _simplified(surface: Surface, target: int, haste: float) -> Surface:
         points, faces, collapses = fast_simplification.simplify(
             surface.vertices, surface.faces.astype(np.int32), target_count=target, agg=haste, return_collapses=True
         )
-        if surface.colours is None:
+        if surface.colors is None:
             return _surface(points, faces, None)
         merged = fast_simplification.replay_simplification(
             surface.vertices, surface.faces.astype(np.int32), collapses
         )[2]
     return _surface(
-        points, faces, _carried_colours(surface, np.asarray(points), np.asarray(merged, dtype=np.int64))
+        points, faces, _carried_colors(surface, np.asarray(points), np.asarray(merged, dtype=np.int64))
     )
 
 
-def _surface(points: Floats, faces: Ints, colours: Floats | None) -> Surface:
-    return Surface(np.asarray(points, dtype=np.float64), np.asarray(faces, dtype=np.int64), colours)
+def _surface(points: Floats, faces: Ints, colors: Floats | None) -> Surface:
+    return Surface(np.asarray(points, dtype=np.float64), np.asarray(faces, dtype=np.int64), colors)
 
 
-def _carried_colours(surface: Surface, points: Floats, merged: Ints) -> Floats:
-    """Colours (V', 3): the mean of the vertices that went into each one, of which those close to it count most.
+def _carried_colors(surface: Surface, points: Floats, merged: Ints) -> Floats:
+    """Colors (V', 3): the mean of the vertices that went into each one, of which those close to it count most.
 
     Args:
         surface: before.
         points: (V', 3) after.
         merged: (V,) which of the points each vertex went into; -1 for what went with a piece that vanished.
     """
-    assert surface.colours is not None
+    assert surface.colors is not None
     first, second = surface.vertices[surface.faces[:, 0]], surface.vertices[surface.faces[:, 1]]
     reach = float(((first - second) ** 2).sum(axis=1).mean()) + np.finfo(np.float64).tiny
     kept = np.flatnonzero(merged >= 0)
@@ -91,5 +91,5 @@ def _carried_colours(surface: Surface, points: Floats, merged: Ints) -> Floats:
     far = ((surface.vertices[kept] - points[group]) ** 2).sum(axis=1) / reach
     weight = 1 / (1 + far) ** 2
     total = np.maximum(np.bincount(group, weights=weight, minlength=len(points)), np.finfo(np.float64).tiny)
-    sums = [np.bincount(group, weights=weight * surface.colours[kept, k], minlength=len(points)) for k in range(3)]
+    sums = [np.bincount(group, weights=weight * surface.colors[kept, k], minlength=len(points)) for k in range(3)]
     return np.stack(sums, axis=1) / total[:, None]

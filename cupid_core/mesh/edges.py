@@ -2,7 +2,7 @@
 
 A surface that only touches itself at an edge or in a point is closed but not a manifold; it is cut there so that
 every edge has two faces and every vertex one fan of them. Knows faces and vertices as arrays, nothing of fields,
-colours or files.
+colors or files.
 
 Source: Gueziec et al. 2001, "Cutting and stitching" (the cut); pairs at an edge are chosen by angle so that two
 solids that touch come apart.
@@ -70,7 +70,7 @@ def pair_half_edges(vertices: Floats, faces: Ints) -> Ints:
     """The half-edge on the other side of every half-edge.
 
     Half-edge 3 f + c leads from corner c of face f to the next corner. Where more than two faces meet at an edge,
-    neighbours in angle with matter between them are paired.
+    neighbors in angle with matter between them are paired.
 
     Args:
         vertices: (V, 3).

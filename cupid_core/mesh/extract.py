@@ -20,7 +20,7 @@ from cupid_core.mesh.normals import vertex_normals
 from cupid_core.mesh.vertex_grid import VertexGrid
 from cupid_core.types import TriangleMesh
 
-# Weights of the terms of the regulariser in the training of the published decoder.
+# Weights of the terms of the regularizer in the training of the published decoder.
 _DEVIATION_SHARE = 0.5
 _WEIGHT_DECAY_SHARE = 0.2
 # How much farther outside than any value of the field the layer is that closes it at the border.
@@ -32,14 +32,14 @@ class TrainingSurface:
     """What the training of a mesh decoder needs of an extraction.
 
     Attributes:
-        surface: triangles with centre vertices; may be empty.
-        regulariser: scalar, corner consistency + 0.5 mean L_dev + 0.2 mean |weights|.
+        surface: triangles with center vertices; may be empty.
+        regularizer: scalar, corner consistency + 0.5 mean L_dev + 0.2 mean |weights|.
         tsdf_points: (V, 3) deformed positions of all vertices of the input's cubes, object frame.
         tsdf_values: (V,) biased sdf there.
     """
 
     surface: Surface
-    regulariser: Tensor
+    regularizer: Tensor
     tsdf_points: Tensor
     tsdf_values: Tensor
 
@@ -49,13 +49,13 @@ def extract_mesh(coords: Tensor, features: Tensor, resolution: int, *, closed: b
 
     Args:
         coords: (N, 3) integer (x, y, z) of the fine voxels, each once, 0 <= c < resolution, any order.
-        features: (N, 101) or, without colour, (N, 53) floating channels; see `cube_channels`. Not modified.
+        features: (N, 101) or, without color, (N, 53) floating channels; see `cube_channels`. Not modified.
         resolution: fine voxels per axis of the canonical cube (256 for the published decoder).
         closed: close a surface that meets the border of the cube, up to one voxel beyond it. Without, it is left
             open there, as in the published method.
 
     Returns:
-        Mesh in the object frame with vertex normals, and colours if the channels hold them. Vertices and faces do
+        Mesh in the object frame with vertex normals, and colors if the channels hold them. Vertices and faces do
         not depend on the order of the input. Cubes that are not in the input are outside, so a shell of voxels
         whose inner side is inside gets an inner surface as well.
 
@@ -66,8 +66,8 @@ def extract_mesh(coords: Tensor, features: Tensor, resolution: int, *, closed: b
     Source: TRELLIS (Xiang et al. 2024), mesh decoder; FlexiCubes (Shen et al. 2023).
     """
     surface = extract_surface(coords, features, resolution, closed=closed)
-    colours = None if surface.attributes is None else surface.attributes[:, :3].clamp(0, 1)
-    return _mesh(surface, colours)
+    colors = None if surface.attributes is None else surface.attributes[:, :3].clamp(0, 1)
+    return _mesh(surface, colors)
 
 
 def extract_surface(coords: Tensor, features: Tensor, resolution: int, *, closed: bool = False) -> Surface:
@@ -81,7 +81,7 @@ def extract_surface(coords: Tensor, features: Tensor, resolution: int, *, closed
 
 
 def extract_training_surface(coords: Tensor, features: Tensor, resolution: int) -> TrainingSurface:
-    """Differentiable extraction for training: quads with centre vertices and the regularisers.
+    """Differentiable extraction for training: quads with center vertices and the regularizers.
 
     Args:
         coords: as in `extract_mesh`.
@@ -97,15 +97,15 @@ def extract_training_surface(coords: Tensor, features: Tensor, resolution: int) 
     surface = training_surface(topology, _grid_vertices(channels, topology), _weights(channels, topology))
     keys = channels.grid.vertices_of(channels.keys)
     means = channels.vertex_values(keys)
-    regulariser = _corner_consistency(channels, keys, means)
+    regularizer = _corner_consistency(channels, keys, means)
     hull_weights = channels.weights[:, :-1].to(channels.dtype)
-    regulariser = regulariser + _WEIGHT_DECAY_SHARE * hull_weights.abs().mean()
+    regularizer = regularizer + _WEIGHT_DECAY_SHARE * hull_weights.abs().mean()
     if surface.deviation is not None and len(surface.faces):
-        regulariser = regulariser + _DEVIATION_SHARE * surface.deviation.mean()
-    return TrainingSurface(_finite(surface), regulariser, channels.positions(keys, means[:, 1:4]), means[:, 0])
+        regularizer = regularizer + _DEVIATION_SHARE * surface.deviation.mean()
+    return TrainingSurface(_finite(surface), regularizer, channels.positions(keys, means[:, 1:4]), means[:, 0])
 
 
-def extract_from_sdf(sdf: Tensor, colours: Tensor | None = None, *, closed: bool = True) -> TriangleMesh:
+def extract_from_sdf(sdf: Tensor, colors: Tensor | None = None, *, closed: bool = True) -> TriangleMesh:
     """Mesh of a signed distance given at the corners of all voxels.
 
     The same FlexiCubes code with neutral weights: dual marching cubes, each vertex the mean of the crossings of
@@ -114,7 +114,7 @@ def extract_from_sdf(sdf: Tensor, colours: Tensor | None = None, *, closed: bool
     Args:
         sdf: (R + 1, R + 1, R + 1) floating, indexed [x, y, z], negative inside; only its zero set matters, so any
             monotone odd function of a distance will do. Corner (0, 0, 0) lies at (-0.5, -0.5, -0.5).
-        colours: (R + 1, R + 1, R + 1, 3) floating in [0, 1], or None.
+        colors: (R + 1, R + 1, R + 1, 3) floating in [0, 1], or None.
         closed: cap the shape where it meets the border of the cube; otherwise the mesh is open there.
 
     Returns:
@@ -124,7 +124,7 @@ def extract_from_sdf(sdf: Tensor, colours: Tensor | None = None, *, closed: bool
         InvalidTensorError: not a cube of at least 2 corners per axis, not floating, NaN or infinity.
         EmptyMeshError: no corner inside, or (if not closed) none outside.
     """
-    _check_sdf(sdf, colours)
+    _check_sdf(sdf, colors)
     resolution, border = sdf.shape[0] - 1, 0
     sdf = sdf.to(torch.promote_types(sdf.dtype, torch.float32))
     if closed:
@@ -137,28 +137,28 @@ def extract_from_sdf(sdf: Tensor, colours: Tensor | None = None, *, closed: bool
         raise _no_surface()
     coords = grid.coords(topology.vertex_keys) - border
     values = coords.to(sdf.dtype) / resolution - 0.5
-    if colours is not None:
-        # A corner of the closing layer takes the colour of its nearest corner of the field.
+    if colors is not None:
+        # A corner of the closing layer takes the color of its nearest corner of the field.
         x, y, z = coords.clamp(0, resolution).unbind(1)
-        values = torch.cat([values, colours[x, y, z].to(sdf.dtype)], dim=1)
+        values = torch.cat([values, colors[x, y, z].to(sdf.dtype)], dim=1)
     vertices = GridVertices(sdf.flatten()[topology.vertex_keys], values)
     surface = inference_surface(topology, vertices, CubeWeights.neutral(sdf, len(topology.cube_keys)))
     return _mesh(_finite(surface), surface.attributes)
 
 
-def _check_sdf(sdf: Tensor, colours: Tensor | None) -> None:
+def _check_sdf(sdf: Tensor, colors: Tensor | None) -> None:
     if sdf.dim() != 3 or len(set(sdf.shape)) != 1 or sdf.shape[0] < 2 or not sdf.is_floating_point():
         raise InvalidTensorError(
             f"The sdf is {tuple(sdf.shape)} {sdf.dtype}, expected floating (R + 1, R + 1, R + 1) with R >= 1.",
-            cure="Pass one value per voxel corner of a cubic grid.",
+            hint="Pass one value per voxel corner of a cubic grid.",
         )
-    if colours is not None and (colours.shape != (*sdf.shape, 3) or not colours.is_floating_point()):
+    if colors is not None and (colors.shape != (*sdf.shape, 3) or not colors.is_floating_point()):
         raise InvalidTensorError(
-            f"Colours are {tuple(colours.shape)} {colours.dtype}, expected floating {(*sdf.shape, 3)}.",
-            cure="Pass one RGB value in [0, 1] per voxel corner.",
+            f"Colors are {tuple(colors.shape)} {colors.dtype}, expected floating {(*sdf.shape, 3)}.",
+            hint="Pass one RGB value in [0, 1] per voxel corner.",
         )
     if not bool(torch.isfinite(sdf).all()):
-        raise InvalidTensorError("The sdf holds NaN or infinity.", cure="Clamp it to a finite distance first.")
+        raise InvalidTensorError("The sdf holds NaN or infinity.", hint="Clamp it to a finite distance first.")
 
 
 def _topology(channels: CubeChannels) -> DualTopology:
@@ -188,9 +188,9 @@ def _corner_consistency(channels: CubeChannels, keys: Tensor, means: Tensor) -> 
     return squares / (len(channels.keys) * N_CORNERS * means.shape[1])
 
 
-def _mesh(surface: Surface, colours: Tensor | None) -> TriangleMesh:
+def _mesh(surface: Surface, colors: Tensor | None) -> TriangleMesh:
     normals = vertex_normals(surface.vertices, surface.faces)
-    return TriangleMesh(surface.vertices, surface.faces, colours, normals)
+    return TriangleMesh(surface.vertices, surface.faces, colors, normals)
 
 
 def _finite(surface: Surface) -> Surface:
@@ -202,5 +202,5 @@ def _finite(surface: Surface) -> Surface:
 
 def _no_surface() -> EmptyMeshError:
     return EmptyMeshError(
-        "The field has one sign everywhere, so it has no surface.", cure="Try another seed, or a tighter mask."
+        "The field has one sign everywhere, so it has no surface.", hint="Try another seed, or a tighter mask."
     )

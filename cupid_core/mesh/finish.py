@@ -61,7 +61,7 @@ def finish_mesh(mesh: TriangleMesh, config: MeshConfig | None = None) -> Finishe
 
     Raises:
         EmptyMeshError: no face with an area.
-        InvalidTensorError: a vertex or colour is NaN or infinite, or a face names a vertex that is not there.
+        InvalidTensorError: a vertex or color is NaN or infinite, or a face names a vertex that is not there.
     """
     config = config or MeshConfig()
     notes: list[str] = []
@@ -115,30 +115,30 @@ def _checked(surface: Surface) -> Surface:
     corners = surface.vertices[surface.faces]
     if not len(corners) or not np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).any():
         raise EmptyMeshError(
-            f"The mesh has {len(surface.faces)} faces and no area.", cure="Try another seed, or a tighter mask."
+            f"The mesh has {len(surface.faces)} faces and no area.", hint="Try another seed, or a tighter mask."
         )
     return surface
 
 
 def _arrays(mesh: TriangleMesh) -> Surface:
-    for name, value in (("vertices", mesh.vertices), ("colours", mesh.colours)):
+    for name, value in (("vertices", mesh.vertices), ("colors", mesh.colors)):
         if value is not None and not bool(torch.isfinite(value).all()):
             raise InvalidTensorError(
-                f"TriangleMesh.{name} hold NaN or infinity.", cure="Repair what made the mesh."
+                f"TriangleMesh.{name} hold NaN or infinity.", hint="Repair what made the mesh."
             )
     faces = mesh.faces.cpu().numpy()
     if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(mesh.vertices)):
         raise InvalidTensorError(
             f"A face names vertex {int(faces.max())} or {int(faces.min())} of {len(mesh.vertices)}.",
-            cure="Give indices from 0 to V - 1.",
+            hint="Give indices from 0 to V - 1.",
         )
-    colours = None if mesh.colours is None else mesh.colours.detach().double().cpu().numpy()
-    return Surface(mesh.vertices.detach().double().cpu().numpy(), faces, colours)
+    colors = None if mesh.colors is None else mesh.colors.detach().double().cpu().numpy()
+    return Surface(mesh.vertices.detach().double().cpu().numpy(), faces, colors)
 
 
 def _tensors(surface: Surface, like: TriangleMesh) -> TriangleMesh:
     device, dtype = like.vertices.device, like.vertices.dtype
     vertices = torch.from_numpy(np.ascontiguousarray(surface.vertices)).to(device, dtype)
     faces = torch.from_numpy(np.ascontiguousarray(surface.faces)).to(device)
-    colours = None if surface.colours is None else torch.from_numpy(surface.colours).clamp(0, 1).to(device, dtype)
-    return TriangleMesh(vertices, faces, colours, vertex_normals(vertices, faces))
+    colors = None if surface.colors is None else torch.from_numpy(surface.colors).clamp(0, 1).to(device, dtype)
+    return TriangleMesh(vertices, faces, colors, vertex_normals(vertices, faces))

@@ -83,7 +83,7 @@ class Surface:
         vertices: (V, 3) object frame.
         faces: (F, 3) int64, counter-clockwise seen from outside.
         attributes: (V, C) or None.
-        deviation: (P,) FlexiCubes regulariser L_dev per (dual vertex, crossing), training surfaces only.
+        deviation: (P,) FlexiCubes regularizer L_dev per (dual vertex, crossing), training surfaces only.
     """
 
     vertices: Tensor
@@ -105,17 +105,17 @@ def inference_surface(topology: DualTopology, grid: GridVertices, weights: CubeW
 
 
 def training_surface(topology: DualTopology, grid: GridVertices, weights: CubeWeights) -> Surface:
-    """Four triangles around a centre vertex per quad, so that the split weights receive gradients, and L_dev."""
+    """Four triangles around a center vertex per quad, so that the split weights receive gradients, and L_dev."""
     values = _dual_vertices(topology, grid, weights)
     quads, split_02, split_13 = _quads(topology, weights)
     corners = values[quads]
     middle_02, middle_13 = (corners[:, 0] + corners[:, 2]) / 2, (corners[:, 1] + corners[:, 3]) / 2
     share_02, share_13 = split_02[:, None], split_13[:, None]
-    centres = (middle_02 * share_02 + middle_13 * share_13) / (share_02 + share_13 + 1e-8)
-    centre_index = torch.arange(len(quads), device=quads.device) + len(values)
-    ring = torch.stack([quads, quads.roll(-1, dims=1), centre_index[:, None].expand(-1, 4)], dim=-1)
+    centers = (middle_02 * share_02 + middle_13 * share_13) / (share_02 + share_13 + 1e-8)
+    center_index = torch.arange(len(quads), device=quads.device) + len(values)
+    ring = torch.stack([quads, quads.roll(-1, dims=1), center_index[:, None].expand(-1, 4)], dim=-1)
     deviation = _deviation(topology, grid, values[:, :3])
-    return replace(_surface(torch.cat([values, centres]), ring.reshape(-1, 3)), deviation=deviation)
+    return replace(_surface(torch.cat([values, centers]), ring.reshape(-1, 3)), deviation=deviation)
 
 
 def _surface(values: Tensor, faces: Tensor) -> Surface:

@@ -22,5 +22,5 @@ def optional_package(name: str, extra: str) -> ModuleType:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise MissingPackageError(
-            f"The package '{name}' cannot be loaded: {error}.", cure=f"Run `pip install 'cupid_ros[{extra}]'`."
+            f"The package '{name}' cannot be loaded: {error}.", hint=f"Run `pip install 'cupid_ros[{extra}]'`."
         ) from error

@@ -1,4 +1,4 @@
-"""What a simulator and a gripper want to know of a mesh: volume, centre of mass, inertia, size.
+"""What a simulator and a gripper want to know of a mesh: volume, center of mass, inertia, size.
 
 Knows a closed mesh of uniform density; must not know what the object weighs.
 """
@@ -24,15 +24,15 @@ class PhysicalProperties:
     Attributes:
         volume_m3: enclosed volume.
         area_m2: of the surface.
-        centre_of_mass: (3,) metres.
-        inertia: (3, 3) about the centre of mass, kg m^2, for a density of 1; multiply by the density.
+        center_of_mass: (3,) metres.
+        inertia: (3, 3) about the center of mass, kg m^2, for a density of 1; multiply by the density.
         lower: (3,) smallest coordinates.
         upper: (3,) largest coordinates.
     """
 
     volume_m3: float
     area_m2: float
-    centre_of_mass: Tensor
+    center_of_mass: Tensor
     inertia: Tensor
     lower: Tensor
     upper: Tensor
@@ -57,10 +57,10 @@ def physical_properties(mesh: TriangleMesh) -> PhysicalProperties:
     """
     faces = mesh.faces.cpu().numpy()
     if not len(faces):
-        raise EmptyMeshError("The mesh has no face.", cure="Try another seed, or a tighter mask.")
+        raise EmptyMeshError("The mesh has no face.", hint="Try another seed, or a tighter mask.")
     if not is_closed(faces):
         raise OpenMeshError(
-            "The mesh is not watertight, so it has no volume.", cure="Pass it through `finish_mesh`."
+            "The mesh is not watertight, so it has no volume.", hint="Pass it through `finish_mesh`."
         )
     triangles = mesh.vertices.detach().double().cpu().numpy()[faces]
     lower, upper = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
@@ -71,13 +71,13 @@ def physical_properties(mesh: TriangleMesh) -> PhysicalProperties:
     if not volume > 0:
         raise OpenMeshError(
             f"The mesh encloses a volume of {volume:.3g}; its faces look inward or it is flat.",
-            cure="Pass it through `finish_mesh`.",
+            hint="Pass it through `finish_mesh`.",
         )
     area = np.linalg.norm(np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1)
     return PhysicalProperties(
         volume_m3=volume,
         area_m2=float(area.sum() / 2),
-        centre_of_mass=torch.from_numpy(np.asarray(found.center_mass) * size + middle),
+        center_of_mass=torch.from_numpy(np.asarray(found.center_mass) * size + middle),
         inertia=torch.from_numpy(np.asarray(found.inertia) * size**5),
         lower=torch.from_numpy(lower),
         upper=torch.from_numpy(upper),

@@ -38,5 +38,5 @@ def open3d() -> ModuleType:
 
 def _missing(error: Exception) -> MissingPackageError:
     return MissingPackageError(
-        f"open3d cannot be loaded: {error}.", cure="Run `pip install open3d libusb-package` in this environment."
+        f"open3d cannot be loaded: {error}.", hint="Run `pip install open3d libusb-package` in this environment."
     )

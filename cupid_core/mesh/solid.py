@@ -22,8 +22,8 @@ from cupid_core.types import TriangleMesh
 
 # A mesh decoder turns each voxel into this many cubes along an edge.
 CUBES_PER_VOXEL = 4
-# So many corners count as much as an empty neighbour; a face has 25.
-_CORNERS_OF_A_NEIGHBOUR = 16
+# So many corners count as much as an empty neighbor; a face has 25.
+_CORNERS_OF_A_NEIGHBOR = 16
 
 
 def extract_solid_mesh(
@@ -38,9 +38,9 @@ def extract_solid_mesh(
         cubes_per_voxel: cubes along the edge of a voxel; divides `resolution`.
 
     Returns:
-        Mesh in the object frame with vertex normals, and colours if the channels hold them; watertight. Empty
+        Mesh in the object frame with vertex normals, and colors if the channels hold them; watertight. Empty
         space stays empty where the corners around it are outside, also if voxels wall it in. Where the surface
-        leaves the cubes, nothing was decoded, and it goes on in the colours beside it.
+        leaves the cubes, nothing was decoded, and it goes on in the colors beside it.
 
     Raises:
         InvalidTensorError: as `extract.extract_mesh`.
@@ -53,7 +53,7 @@ def extract_solid_mesh(
     topology = dual_topology(torch.sort(torch.cat([inside, filled])).values, channels.grid)
     if topology.n_dual == 0:
         raise EmptyMeshError(
-            "The field has one sign everywhere, so it has no surface.", cure="Try another seed, or a tighter mask."
+            "The field has one sign everywhere, so it has no surface.", hint="Try another seed, or a tighter mask."
         )
     keys = topology.vertex_keys
     means = channels.vertex_values(keys)
@@ -64,14 +64,14 @@ def extract_solid_mesh(
     surface = inference_surface(topology, GridVertices(sdf, values), weights)
     if not bool(torch.isfinite(surface.vertices).all()):
         raise not_finite()
-    colours = None if surface.attributes is None else surface.attributes[:, :3].clamp(0, 1)
-    return TriangleMesh(surface.vertices, surface.faces, colours, vertex_normals(surface.vertices, surface.faces))
+    colors = None if surface.attributes is None else surface.attributes[:, :3].clamp(0, 1)
+    return TriangleMesh(surface.vertices, surface.faces, colors, vertex_normals(surface.vertices, surface.faces))
 
 
 def inside_voxels(shell: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     """Which empty voxels are inside the object.
 
-    Every empty voxel takes the mean of what its decoded corners say and of its empty neighbours, again and again:
+    Every empty voxel takes the mean of what its decoded corners say and of its empty neighbors, again and again:
     a few wrong corners are outvoted, and where a hole in the shell joins inside and outside, they meet in it.
 
     Args:
@@ -84,17 +84,17 @@ def inside_voxels(shell: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     """
     empty = (~shell).float()
     border = F.pad(torch.zeros_like(empty)[1:-1, 1:-1, 1:-1], (1,) * 6, value=1.0)
-    pull = (inside - outside).float() / _CORNERS_OF_A_NEIGHBOUR - border
-    weight = (inside + outside).float() / _CORNERS_OF_A_NEIGHBOUR + border + _neighbour_sum(empty)
+    pull = (inside - outside).float() / _CORNERS_OF_A_NEIGHBOR - border
+    weight = (inside + outside).float() / _CORNERS_OF_A_NEIGHBOR + border + _neighbor_sum(empty)
     weight = weight.clamp(min=1.0)
     side = torch.zeros_like(empty)
     for _ in range(2 * len(shell)):
-        side = empty * (_neighbour_sum(side) + pull) / weight
+        side = empty * (_neighbor_sum(side) + pull) / weight
     return side > 0
 
 
 def _spread(values: Tensor, known: Tensor, keys: Tensor, grid: VertexGrid) -> Tensor:
-    """Values (V, C) of vertices, also where they were not `known`: layer by layer, the mean of the neighbours."""
+    """Values (V, C) of vertices, also where they were not `known`: layer by layer, the mean of the neighbors."""
     values, known = values.clone(), known.clone()
     missing = torch.nonzero(~known).squeeze(1)
     steps = torch.tensor([*grid.strides, *(-stride for stride in grid.strides)], device=keys.device)
@@ -111,8 +111,8 @@ def _spread(values: Tensor, known: Tensor, keys: Tensor, grid: VertexGrid) -> Te
         missing, beside, exists = missing[~reached], beside[~reached], exists[~reached]
 
 
-def _neighbour_sum(volume: Tensor) -> Tensor:
-    """Sum of the six neighbours of every voxel of (r, r, r); nothing beyond the border."""
+def _neighbor_sum(volume: Tensor) -> Tensor:
+    """Sum of the six neighbors of every voxel of (r, r, r); nothing beyond the border."""
     padded = F.pad(volume, (1,) * 6)
     return (
         padded[2:, 1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""Vertex colours baked into a base-colour texture. Knows meshes and pixels, not files or lights."""
+"""Vertex colors baked into a base-color texture. Knows meshes and pixels, not files or lights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CHUNK_CANDIDATES = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class TexturedMesh:
-    """A mesh whose colours are in an image.
+    """A mesh whose colors are in an image.
 
     Attributes:
-        mesh: its vertices are doubled along the seams of the charts; vertex colours are kept.
+        mesh: its vertices are doubled along the seams of the charts; vertex colors are kept.
         uv: (V, 2) float32 in [0, 1], u right, v **down** from the top-left corner of the image, as glTF has it.
         texture: (S, S, 3) uint8 sRGB.
     """
@@ -38,26 +38,26 @@ class TexturedMesh:
 def bake_texture(
     mesh: TriangleMesh, config: MeshConfig | None = None, *, detailed: TriangleMesh | None = None
 ) -> TexturedMesh:
-    """Give a mesh a base-colour texture.
+    """Give a mesh a base-color texture.
 
     Args:
         mesh: what is unwrapped; a decimated mesh.
         config: `texture_size_px` is used; None takes the defaults.
-        detailed: the mesh before decimation, whose colours are finer; each texel takes the colour of its nearest
-            point. None takes the colours of `mesh`.
+        detailed: the mesh before decimation, whose colors are finer; each texel takes the color of its nearest
+            point. None takes the colors of `mesh`.
 
     Raises:
-        InvalidTensorError: the mesh that gives the colours has none.
+        InvalidTensorError: the mesh that gives the colors has none.
         EmptyMeshError: no face.
         MissingPackageError: `xatlas` is not installed (extra `texture`).
     """
     size = (config or MeshConfig()).texture_size_px
     xatlas = optional_package("xatlas", "texture")
     source = mesh if detailed is None else detailed
-    if source.colours is None:
-        raise InvalidTensorError("The mesh has no colours to bake.", cure="Decode it with colours.")
+    if source.colors is None:
+        raise InvalidTensorError("The mesh has no colors to bake.", hint="Decode it with colors.")
     if not len(mesh.faces):
-        raise EmptyMeshError("The mesh has no face.", cure="Try another seed, or a tighter mask.")
+        raise EmptyMeshError("The mesh has no face.", hint="Try another seed, or a tighter mask.")
     vertices = mesh.vertices.detach().float().cpu().numpy()
     atlas = xatlas.Atlas()
     atlas.add_mesh(vertices, mesh.faces.cpu().numpy().astype(np.uint32))
@@ -69,7 +69,7 @@ def bake_texture(
     unwrapped = TriangleMesh(
         mesh.vertices[rows],
         torch.from_numpy(faces.astype(np.int64)).to(rows.device),
-        None if mesh.colours is None else mesh.colours[rows],
+        None if mesh.colors is None else mesh.colors[rows],
         None if mesh.normals is None else mesh.normals[rows],
     )
     uv = np.clip(np.asarray(uv, dtype=np.float32), 0, 1)
@@ -81,7 +81,7 @@ def _baked(
 ) -> NDArray[np.uint8]:
     faces = mesh.faces.cpu().numpy()
     texel, face, weights = _covered(uv.astype(np.float64)[faces] * size - 0.5, size)
-    # A chart smaller than a texel covers no centre of one: its vertices take those they lie in.
+    # A chart smaller than a texel covers no center of one: its vertices take those they lie in.
     column, row = (np.minimum(uv[faces.ravel()].astype(np.float64) * size, size - 1).astype(np.int64)).T
     corner_texel, chosen = np.unique(row * size + column, return_index=True)
     chosen = chosen[~np.isin(corner_texel, texel)]
@@ -89,23 +89,23 @@ def _baked(
     face = np.concatenate([face, chosen // 3])
     weights = np.concatenate([weights, np.eye(3)[chosen % 3]])
     if detailed is None:
-        assert mesh.colours is not None
-        corners = mesh.colours.detach().double().cpu().numpy()[faces[face]]
-        colours = np.einsum("nk,nkc->nc", weights, corners)
+        assert mesh.colors is not None
+        corners = mesh.colors.detach().double().cpu().numpy()[faces[face]]
+        colors = np.einsum("nk,nkc->nc", weights, corners)
     else:
         corners = mesh.vertices.detach().double().cpu().numpy()[faces[face]]
-        colours = _nearest_colours(np.einsum("nk,nkc->nc", weights, corners), detailed)
+        colors = _nearest_colors(np.einsum("nk,nkc->nc", weights, corners), detailed)
     picture = np.zeros((size * size, 3))
     filled = np.zeros(size * size, dtype=bool)
-    picture[texel], filled[texel] = colours, True
-    if len(colours):
-        picture[~filled] = colours.mean(axis=0)
+    picture[texel], filled[texel] = colors, True
+    if len(colors):
+        picture[~filled] = colors.mean(axis=0)
     grown = _grown(picture.reshape(size, size, 3), filled.reshape(size, size))
     return (grown.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _covered(corners: Floats, size: int) -> tuple[Ints, Ints, Floats]:
-    """Texels whose centre lies in a triangle (F, 3, 2) in pixel coordinates: index, face, barycentric (N, 3)."""
+    """Texels whose center lies in a triangle (F, 3, 2) in pixel coordinates: index, face, barycentric (N, 3)."""
     low = np.clip(np.ceil(corners.min(axis=1) - 1e-6), 0, size - 1).astype(np.int64)
     high = np.clip(np.floor(corners.max(axis=1) + 1e-6), -1, size - 1).astype(np.int64)
     extent = np.maximum(high - low + 1, 0)
@@ -143,8 +143,8 @@ def _barycentric(triangles: Floats, points: Floats) -> Floats:
     return weights
 
 
-def _nearest_colours(points: Floats, mesh: TriangleMesh) -> Floats:
-    """Colours (N, 3) at the points of the mesh nearest to `points` (N, 3)."""
+def _nearest_colors(points: Floats, mesh: TriangleMesh) -> Floats:
+    """Colors (N, 3) at the points of the mesh nearest to `points` (N, 3)."""
     library = open3d()
     faces = mesh.faces.cpu().numpy()
     scene = library.t.geometry.RaycastingScene()
@@ -152,13 +152,13 @@ def _nearest_colours(points: Floats, mesh: TriangleMesh) -> Floats:
     found = scene.compute_closest_points(points.astype(np.float32))
     two = found["primitive_uvs"].numpy().astype(np.float64)
     weights = np.stack([1 - two.sum(axis=1), two[:, 0], two[:, 1]], axis=1)
-    assert mesh.colours is not None
-    corners = mesh.colours.detach().double().cpu().numpy()[faces[found["primitive_ids"].numpy()]]
+    assert mesh.colors is not None
+    corners = mesh.colors.detach().double().cpu().numpy()[faces[found["primitive_ids"].numpy()]]
     return np.asarray(np.einsum("nk,nkc->nc", weights, corners))
 
 
 def _grown(picture: Floats, filled: NDArray[np.bool_]) -> Floats:
-    """Every chart widened by the mean of its filled neighbours, `_PADDING` texels far."""
+    """Every chart widened by the mean of its filled neighbors, `_PADDING` texels far."""
     for _ in range(_PADDING):
         padded = np.pad(picture * filled[..., None], ((1, 1), (1, 1), (0, 0)))
         known = np.pad(filled.astype(np.float64), 1)

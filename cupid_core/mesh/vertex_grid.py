@@ -26,7 +26,7 @@ class VertexGrid:
 
     @property
     def strides(self) -> tuple[int, int, int]:
-        """Difference of keys between neighbours along x, y, z."""
+        """Difference of keys between neighbors along x, y, z."""
         side = self.resolution + 1
         return side * side, side, 1
 

@@ -16,20 +16,20 @@ _SIDES = (
 
 
 def voxel_boxes(coords: Tensor, resolution: int) -> TriangleMesh:
-    """A box for each voxel; walls between neighbours are kept.
+    """A box for each voxel; walls between neighbors are kept.
 
     Args:
         coords: (N, 3) integer voxels.
         resolution: voxels per edge of the canonical cube.
 
     Returns:
-        8 N vertices, 12 N faces, canonical frame, no colours.
+        8 N vertices, 12 N faces, canonical frame, no colors.
 
     Raises:
         EmptyMeshError: there is no voxel.
     """
     if not len(coords):
-        raise EmptyMeshError("There is no voxel to draw.", cure="Check that the structure is not empty.")
+        raise EmptyMeshError("There is no voxel to draw.", hint="Check that the structure is not empty.")
     bits = torch.arange(8, device=coords.device)
     corners = torch.stack([bits // 4, bits // 2 % 2, bits % 2], dim=1)
     vertices = (coords[:, None] + corners).float() / resolution - 0.5

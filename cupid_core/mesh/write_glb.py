@@ -1,7 +1,7 @@
 """Binary glTF: one object, or a scene of named objects. The only files with y up; see `y_up`.
 
 Knows meshes and placements, not how either was found. Material: metallic 0, roughness 0.9. In a glTF file vertex
-colours are linear (ours are sRGB), and a base-colour texture is sRGB.
+colors are linear (ours are sRGB), and a base-color texture is sRGB.
 
 Source: glTF 2.0 specification, sections 3.6 (accessors), 3.7.2 (meshes), 3.9 (materials), 4 (GLB).
 """
@@ -26,7 +26,7 @@ from cupid_core.errors import InputError
 from cupid_core.geometry import so3
 from cupid_core.geometry.se3 import SE3
 from cupid_core.mesh.atomic_file import write_atomically
-from cupid_core.mesh.colour_space import srgb_to_linear
+from cupid_core.mesh.color_space import srgb_to_linear
 from cupid_core.mesh.texture import TexturedMesh
 from cupid_core.mesh.y_up import mesh_to_y_up, points_to_y_up
 from cupid_core.types import TriangleMesh
@@ -79,7 +79,7 @@ def write_scene_glb(path: Path, items: Sequence[SceneItem], *, up_camera: Tensor
         OutputError: the file cannot be written.
     """
     if not items:
-        raise InputError("There is no object to write a scene of.", cure="Give at least one object.")
+        raise InputError("There is no object to write a scene of.", hint="Give at least one object.")
     document = _Document()
     children = []
     taken: set[str] = set()
@@ -105,7 +105,7 @@ def _file_from_camera(up_camera: Tensor | None) -> Tensor:
     up = up_camera.detach().double().cpu()
     length = float(up.norm())
     if up.shape != (3,) or not 0 < length < float("inf"):
-        raise InputError(f"up_camera is {up.tolist()}.", cure="Give a direction of three numbers, not all zero.")
+        raise InputError(f"up_camera is {up.tolist()}.", hint="Give a direction of three numbers, not all zero.")
     up, upright = turned_over @ up / length, torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
     axis = torch.linalg.cross(up, upright)
     sine = float(axis.norm())
@@ -154,8 +154,8 @@ class _Document:
         if isinstance(item, TexturedMesh):
             attributes["TEXCOORD_0"] = self._accessor(np.ascontiguousarray(item.uv, dtype=np.float32), "VEC2")
             material["baseColorTexture"] = {"index": self._texture(item.texture)}
-        elif mesh.colours is not None:
-            attributes["COLOR_0"] = self._accessor(_linear_colours(mesh.colours), "VEC4", normalised=True)
+        elif mesh.colors is not None:
+            attributes["COLOR_0"] = self._accessor(_linear_colors(mesh.colors), "VEC4", normalized=True)
         indices = self._accessor(mesh.faces.cpu().numpy().astype(np.uint32).reshape(-1), "SCALAR")
         number = self._append("materials", {"name": name, "pbrMetallicRoughness": material, "doubleSided": False})
         primitive = {"attributes": attributes, "indices": indices, "material": number, "mode": 4}
@@ -181,7 +181,7 @@ class _Document:
         self.binary += data
         return self._append("bufferViews", {"buffer": 0, "byteOffset": start, "byteLength": len(data)} | extra)
 
-    def _accessor(self, values: NDArray[Any], kind: str, *, bounds: bool = False, normalised: bool = False) -> int:
+    def _accessor(self, values: NDArray[Any], kind: str, *, bounds: bool = False, normalized: bool = False) -> int:
         numbers = {"f": _FLOAT, "H": _UINT16, "I": _UINT32}
         target = _INDEX_BUFFER if kind == "SCALAR" else _VERTEX_BUFFER
         accessor: dict[str, Any] = {
@@ -190,7 +190,7 @@ class _Document:
             "count": len(values),
             "type": kind,
         }
-        if normalised:
+        if normalized:
             accessor["normalized"] = True
         if bounds:
             accessor |= {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
@@ -219,7 +219,7 @@ def _unit(normals: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(length > 0, normals / np.maximum(length, 1e-30), up).astype(np.float32)
 
 
-def _linear_colours(colours: Tensor) -> NDArray[np.uint16]:
+def _linear_colors(colors: Tensor) -> NDArray[np.uint16]:
     """(V, 4) linear, 16 bits as 8 would show steps in the dark; four channels keep rows aligned to 4 bytes."""
-    linear = srgb_to_linear(colours.detach().double().clamp(0, 1)).cpu().numpy()
+    linear = srgb_to_linear(colors.detach().double().clamp(0, 1)).cpu().numpy()
     return np.concatenate([(linear * 65535).round(), np.full((len(linear), 1), 65535.0)], axis=1).astype(np.uint16)

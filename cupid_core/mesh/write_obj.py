@@ -12,21 +12,21 @@ from cupid_core.mesh.atomic_file import write_atomically
 from cupid_core.mesh.texture import TexturedMesh
 from cupid_core.types import TriangleMesh
 
-_GREY = (0.6, 0.6, 0.6)
+_GRAY = (0.6, 0.6, 0.6)
 
 
 def write_obj(path: Path, mesh: TriangleMesh | TexturedMesh) -> None:
     """Write `path`, and beside it `.mtl` and `.png` of the same stem; the `.obj` last, so that it finds both.
 
-    Vertex colours are appended to the coordinates (sRGB, as most readers take them); readers that ignore them see
-    the mean colour of the material.
+    Vertex colors are appended to the coordinates (sRGB, as most readers take them); readers that ignore them see
+    the mean color of the material.
 
     Raises:
         OutputError: a file cannot be written.
     """
     plain = mesh.mesh if isinstance(mesh, TexturedMesh) else mesh
-    colour = " ".join(f"{value:.4f}" for value in mean_colour(plain))
-    material = ["newmtl surface", f"Kd {colour}", "Ka 0 0 0", "Ks 0 0 0", "d 1", "illum 1"]
+    color = " ".join(f"{value:.4f}" for value in mean_color(plain))
+    material = ["newmtl surface", f"Kd {color}", "Ka 0 0 0", "Ks 0 0 0", "d 1", "illum 1"]
     columns = [plain.vertices.detach().double().cpu().numpy()]
     if isinstance(mesh, TexturedMesh):
         picture = io.BytesIO()
@@ -34,8 +34,8 @@ def write_obj(path: Path, mesh: TriangleMesh | TexturedMesh) -> None:
         write_atomically(path.with_suffix(".png"), picture.getvalue())
         material[1] = "Kd 1 1 1"
         material.append(f"map_Kd {path.with_suffix('.png').name}")
-    elif plain.colours is not None:
-        columns.append(plain.colours.detach().double().cpu().numpy())
+    elif plain.colors is not None:
+        columns.append(plain.colors.detach().double().cpu().numpy())
     lines = [f"mtllib {path.with_suffix('.mtl').name}", "usemtl surface"]
     lines += _lines("v", np.concatenate(columns, axis=1))
     corner = "{0}"
@@ -51,11 +51,11 @@ def write_obj(path: Path, mesh: TriangleMesh | TexturedMesh) -> None:
     write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
 
 
-def mean_colour(mesh: TriangleMesh) -> tuple[float, ...]:
-    """Mean of the vertex colours; grey where there are none."""
-    if mesh.colours is None or not len(mesh.colours):
-        return _GREY
-    return tuple(mesh.colours.detach().double().clamp(0, 1).mean(dim=0).tolist())
+def mean_color(mesh: TriangleMesh) -> tuple[float, ...]:
+    """Mean of the vertex colors; gray where there are none."""
+    if mesh.colors is None or not len(mesh.colors):
+        return _GRAY
+    return tuple(mesh.colors.detach().double().clamp(0, 1).mean(dim=0).tolist())
 
 
 def _lines(word: str, table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[str]:

@@ -21,7 +21,7 @@ SPLAT_COLUMNS = (
 def write_ply(path: Path, mesh: TriangleMesh) -> None:
     """Write a mesh as it is in memory: object frame, z up.
 
-    Coordinates and normals are float32; colours are sRGB, 8 bits a channel.
+    Coordinates and normals are float32; colors are sRGB, 8 bits a channel.
 
     Raises:
         OutputError: the file cannot be written.
@@ -29,8 +29,8 @@ def write_ply(path: Path, mesh: TriangleMesh) -> None:
     columns = [(name, "<f4", mesh.vertices[:, i]) for i, name in enumerate("xyz")]
     if mesh.normals is not None:
         columns += [(f"n{name}", "<f4", mesh.normals[:, i]) for i, name in enumerate("xyz")]
-    if mesh.colours is not None:
-        eight_bit = (mesh.colours.clamp(0, 1) * 255).round()
+    if mesh.colors is not None:
+        eight_bit = (mesh.colors.clamp(0, 1) * 255).round()
         columns += [(name, "u1", eight_bit[:, i]) for i, name in enumerate(("red", "green", "blue"))]
     faces = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("vertices", "<i4", 3)])
     faces["count"], faces["vertices"] = 3, mesh.faces.cpu().numpy()
@@ -60,7 +60,7 @@ def write_splats(path: Path, table: Tensor) -> None:
     if table.dim() != 2 or table.shape[1] != len(SPLAT_COLUMNS) or not bool(torch.isfinite(table).all()):
         raise InvalidTensorError(
             f"The table of splats is {tuple(table.shape)}, expected finite (M, {len(SPLAT_COLUMNS)}).",
-            cure="Pass what `Gaussians.ply_table` returns.",
+            hint="Pass what `Gaussians.ply_table` returns.",
         )
     columns = [(name, "<f4", table[:, i]) for i, name in enumerate(SPLAT_COLUMNS)]
     header = "\n".join([*_header(columns, len(table)), "end_header\n"])

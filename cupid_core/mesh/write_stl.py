@@ -1,4 +1,4 @@
-"""Binary STL: triangles without colours or shared vertices. z up; knows nothing of other formats."""
+"""Binary STL: triangles without colors or shared vertices. z up; knows nothing of other formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADER = b"binary stl".ljust(80, b" ")
 
 
 def write_stl(path: Path, mesh: TriangleMesh) -> None:
-    """Write a mesh as it is in memory: object frame, z up, float32. Colours are lost, the format has none.
+    """Write a mesh as it is in memory: object frame, z up, float32. Colors are lost, the format has none.
 
     Raises:
         OutputError: the file cannot be written.

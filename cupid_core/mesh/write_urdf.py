@@ -16,7 +16,7 @@ from cupid_core.errors import InputError
 from cupid_core.mesh.atomic_file import writable_folder, write_atomically
 from cupid_core.mesh.physical import PhysicalProperties, physical_properties
 from cupid_core.mesh.texture import TexturedMesh
-from cupid_core.mesh.write_obj import mean_colour, write_obj
+from cupid_core.mesh.write_obj import mean_color, write_obj
 from cupid_core.mesh.write_stl import write_stl
 from cupid_core.types import TriangleMesh
 
@@ -53,12 +53,12 @@ def write_urdf(
         OutputError: a file cannot be written.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise InputError(f"'{name}' is no name for a link.", cure="Use letters, digits, '_' and '-'.")
+        raise InputError(f"'{name}' is no name for a link.", hint="Use letters, digits, '_' and '-'.")
     if not 0 < density_kg_m3 < float("inf"):
-        raise InputError(f"The density is {density_kg_m3} kg/m^3.", cure="Give a positive number.")
+        raise InputError(f"The density is {density_kg_m3} kg/m^3.", hint="Give a positive number.")
     if solid is None:
         if isinstance(mesh, TexturedMesh):
-            raise InputError("A textured mesh is cut along its seams.", cure="Pass the finished mesh as `solid`.")
+            raise InputError("A textured mesh is cut along its seams.", hint="Pass the finished mesh as `solid`.")
         solid = mesh
     properties = physical_properties(solid)
     writable_folder(folder)
@@ -71,8 +71,8 @@ def write_urdf(
     link = ET.SubElement(robot, "link", name=f"{name}_link")
     _inertial(link, properties, density_kg_m3)
     shape = _shape(link, "visual", mesh_prefix + visual)
-    material = ET.SubElement(shape, "material", name=f"{name}_colour")
-    ET.SubElement(material, "color", rgba=_numbers([*mean_colour(solid), 1.0]))
+    material = ET.SubElement(shape, "material", name=f"{name}_color")
+    ET.SubElement(material, "color", rgba=_numbers([*mean_color(solid), 1.0]))
     for file in collisions:
         _shape(link, "collision", mesh_prefix + file)
     ET.indent(robot)
@@ -83,7 +83,7 @@ def write_urdf(
 
 def _inertial(link: ET.Element, properties: PhysicalProperties, density_kg_m3: float) -> None:
     inertial = ET.SubElement(link, "inertial")
-    ET.SubElement(inertial, "origin", xyz=_numbers(properties.centre_of_mass.tolist()), rpy="0 0 0")
+    ET.SubElement(inertial, "origin", xyz=_numbers(properties.center_of_mass.tolist()), rpy="0 0 0")
     ET.SubElement(inertial, "mass", value=_numbers([properties.volume_m3 * density_kg_m3]))
     row, column = torch.triu_indices(3, 3).tolist()
     tensor = properties.inertia * density_kg_m3

@@ -26,7 +26,7 @@ from cupid_core.models.conditioning import Conditioning, block_modulations, cont
 from cupid_core.models.layers.attention import KeyValue, padding_bias, visibility_bias
 from cupid_core.models.layers.blocks import ModulatedCrossBlock, modulation_layer
 from cupid_core.models.layers.embeddings import TimestepEmbedder, model_times, position_embedding
-from cupid_core.models.layers.initialise import initialise_flow
+from cupid_core.models.layers.initialize import initialize_flow
 from cupid_core.models.layers.precision import cast_torso
 from cupid_core.models.layers.sparse_blocks import SparseResBlock3d, blocks_to_coarse, blocks_to_fine, coarser
 from cupid_core.models.pose_aligned import VoxelView
@@ -54,7 +54,7 @@ class SLatFlowModel(nn.Module):
         use_checkpoint: accepted because published files name it; it concerns training memory and has no effect.
         use_skip_connection: residual blocks after the transformer also read those before it.
         share_mod: one modulation for all transformer blocks.
-        qk_rms_norm: normalise queries and keys of the self-attention.
+        qk_rms_norm: normalize queries and keys of the self-attention.
         qk_rms_norm_cross: the same for the cross-attention.
         occlusion_aware: context tokens may carry a visible fraction (CUPID appendix A.2).
         pose_channels: channels of the pose-aligned features, set by the variants.
@@ -114,7 +114,7 @@ class SLatFlowModel(nn.Module):
         )
         self.out_blocks = blocks_to_fine(widths, num_io_res_blocks, 2 if use_skip_connection else 1)
         self.out_layer = nn.Linear(widths[0], out_channels)
-        self._initialise()
+        self._initialize()
         self.to_precision(torch.float16 if use_fp16 else torch.float32)
 
     def to_precision(self, torso_dtype: torch.dtype) -> SLatFlowModel:
@@ -191,7 +191,7 @@ class SLatFlowModel(nn.Module):
         if view is not None and view.uv.shape[0] != topology.coords.shape[0]:
             raise InputError(
                 f"The view has {view.uv.shape[0]} image positions for {topology.coords.shape[0]} voxels.",
-                cure="Give one uv per voxel, in the order of the topology.",
+                hint="Give one uv per voxel, in the order of the topology.",
             )
         inner, outer = self.modulations(model_times(times, cond.device))
         return AppearanceConditioning(
@@ -322,7 +322,7 @@ class SLatFlowModel(nn.Module):
         if topology.resolution != self.resolution:
             raise InputError(
                 f"The voxels are on a grid of {topology.resolution}, the network works on {self.resolution}.",
-                cure="Build the topology at the resolution of the network.",
+                hint="Build the topology at the resolution of the network.",
             )
         scales = [topology]
         for _ in range(self.levels):
@@ -334,7 +334,7 @@ class SLatFlowModel(nn.Module):
             raise InputError(
                 f"Pose-aligned features are {'missing' if pose is None else 'given'}; the network takes "
                 f"{self.pose_channels} channels of them.",
-                cure="Make them with this network's `pose_features`.",
+                hint="Make them with this network's `pose_features`.",
             )
         return x if pose is None else torch.cat([x, pose], dim=1)
 
@@ -344,12 +344,12 @@ class SLatFlowModel(nn.Module):
         if not self.occlusion_aware:
             raise InputError(
                 "Visible fractions were given to an appearance network that is not occlusion aware.",
-                cure="Leave them out, or use a checkpoint trained with `occlusion_aware`.",
+                hint="Leave them out, or use a checkpoint trained with `occlusion_aware`.",
             )
         return visibility_bias(weights)
 
-    def _initialise(self) -> None:
-        initialise_flow(self)
+    def _initialize(self) -> None:
+        initialize_flow(self)
         for block in (*self.input_blocks, *self.out_blocks):
             for parameter in cast(SparseResBlock3d, block).conv2.parameters():
                 nn.init.zeros_(parameter)
@@ -357,9 +357,9 @@ class SLatFlowModel(nn.Module):
 
 def _check(pe_mode: str, patch_size: int, levels: int) -> None:
     if pe_mode != "ape":
-        raise ConfigError(f"pe_mode is '{pe_mode}'.", cure="Only 'ape' exists, also in the published networks.")
+        raise ConfigError(f"pe_mode is '{pe_mode}'.", hint="Only 'ape' exists, also in the published networks.")
     if patch_size != 2**levels:
         raise ConfigError(
             f"Patch size {patch_size} does not fit {levels} levels of io_block_channels.",
-            cure=f"Use patch_size={2**levels}.",
+            hint=f"Use patch_size={2**levels}.",
         )

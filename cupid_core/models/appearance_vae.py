@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cupid_core.errors import ConfigError, InputError
 from cupid_core.models.layers.embeddings import position_embedding
-from cupid_core.models.layers.initialise import initialise_flow
+from cupid_core.models.layers.initialize import initialize_flow
 from cupid_core.models.layers.precision import cast_torso
 from cupid_core.models.layers.sparse_blocks import SparseTransformerBlock
 from cupid_core.models.padded_groups import PaddedGroups
@@ -49,7 +49,7 @@ class SparseTransformerBase(nn.Module):
         pe_mode: only "ape" (absolute position embedding) exists.
         use_fp16: the torso starts in float16, as in the published files.
         use_checkpoint: accepted because published files name it; it concerns training memory and has no effect.
-        qk_rms_norm: normalise queries and keys.
+        qk_rms_norm: normalize queries and keys.
 
     Raises:
         ConfigError: another `pe_mode` or `attn_mode`.
@@ -75,10 +75,10 @@ class SparseTransformerBase(nn.Module):
         super().__init__()
         if pe_mode != "ape":
             raise ConfigError(
-                f"pe_mode is '{pe_mode}'.", cure="Only 'ape' exists, also in the published networks."
+                f"pe_mode is '{pe_mode}'.", hint="Only 'ape' exists, also in the published networks."
             )
         if attn_mode not in ("swin", "full"):
-            raise ConfigError(f"attn_mode is '{attn_mode}'.", cure="Use 'swin' (published networks) or 'full'.")
+            raise ConfigError(f"attn_mode is '{attn_mode}'.", hint="Use 'swin' (published networks) or 'full'.")
         self.resolution = resolution
         self.window_size = window_size if attn_mode == "swin" else None
         self.model_channels = model_channels
@@ -109,7 +109,7 @@ class SparseTransformerBase(nn.Module):
     def add_head(self, in_channels: int, out_channels: int) -> None:
         """Add the output layer, the last part of every network built on this one, and set first values."""
         self.out_layer = nn.Linear(in_channels, out_channels)
-        initialise_flow(self)
+        initialize_flow(self)
         self.to_precision(torch.float16 if self._starts_half else torch.float32)
 
     def tokens(self, rows: Tensor, topology: VoxelTopology) -> Tensor:
@@ -135,14 +135,14 @@ class SparseTransformerBase(nn.Module):
         if topology.resolution != self.resolution:
             raise InputError(
                 f"The voxels are on a grid of {topology.resolution}, the network works on {self.resolution}.",
-                cure="Build the topology at the resolution of the network.",
+                hint="Build the topology at the resolution of the network.",
             )
         if self.window_size is None:
             return (topology.items,)
         if topology.window_size != self.window_size:
             raise InputError(
                 f"The topology has windows of {topology.window_size}, the network attends in {self.window_size}.",
-                cure=f"Build it with window_size={self.window_size}.",
+                hint=f"Build it with window_size={self.window_size}.",
             )
         return topology.windows
 

@@ -76,7 +76,7 @@ class LatentConditioningSLatFlowModel(SLatFlowModel):
 
 
 class VisualLatentConditioningSLatFlowModel(LatentConditioningSLatFlowModel):
-    """Told the latent and a pyramid of shallow colour features; the published network.
+    """Told the latent and a pyramid of shallow color features; the published network.
 
     Args:
         visual_input_channels: channels of the image; None takes 3, or 4 where the network is occlusion aware and
@@ -217,11 +217,11 @@ def appearance_flow(conditioning: PoseConditioning | str, **arguments: Any) -> S
         kind, extra = _VARIANTS[PoseConditioning(conditioning)]
     except ValueError as error:
         known = ", ".join(variant.value for variant in PoseConditioning)
-        raise InputError(f"There is no conditioning '{conditioning}'.", cure=f"Use one of {known}.") from error
+        raise InputError(f"There is no conditioning '{conditioning}'.", hint=f"Use one of {known}.") from error
     return kind(**extra, **arguments)
 
 
 def _required(value: Given | None, name: str) -> Given:
     if value is None:
-        raise InputError(f"This appearance network needs {name}.", cure="Fill it in the `VoxelView`.")
+        raise InputError(f"This appearance network needs {name}.", hint="Fill it in the `VoxelView`.")
     return value

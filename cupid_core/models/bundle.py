@@ -107,13 +107,13 @@ class NetworkBundle:
             if not isinstance(network, kind):
                 raise CheckpointError(
                     f"{checkpoint.folder}: '{key}' is a {type(network).__name__}, not a {kind.__name__}.",
-                    cure="The published layout names each network by what it does; compare with a published one.",
+                    hint="The published layout names each network by what it does; compare with a published one.",
                 )
             return network
 
         appearance_flow = load("slat_flow_model", SLatFlowModel)
         wants_latent = isinstance(appearance_flow, LatentConditioningSLatFlowModel)
-        normalisation = checkpoint.arguments.slat_normalization
+        normalization = checkpoint.arguments.slat_normalization
         return cls(
             image_encoder=(
                 load(IMAGE_ENCODER, ImageEncoder)
@@ -127,8 +127,8 @@ class NetworkBundle:
             slat_encoder=load(SLAT_ENCODER, SLatEncoder) if wants_latent else None,
             mesh_decoder=load("slat_decoder_mesh", SLatMeshDecoder),
             gaussian_decoder=load("slat_decoder_gs", SLatGaussianDecoder) if "slat_decoder_gs" in names else None,
-            latent_mean=torch.tensor(normalisation.mean, device=device),
-            latent_std=torch.tensor(normalisation.std, device=device),
+            latent_mean=torch.tensor(normalization.mean, device=device),
+            latent_std=torch.tensor(normalization.std, device=device),
             published=checkpoint.arguments,
         )
 
@@ -146,14 +146,14 @@ def _official_image_encoder(
         known = ", ".join(_OFFICIAL_FILES)
         raise CheckpointError(
             f"{checkpoint.folder} names the image encoder '{name}'.",
-            cure=f"Known: {known}; or list a network '{IMAGE_ENCODER}' in pipeline.json.",
+            hint=f"Known: {known}; or list a network '{IMAGE_ENCODER}' in pipeline.json.",
         )
     candidates = [checkpoint.folder / f"{_OFFICIAL_FILES[name]}{suffix}" for suffix in (".safetensors", ".pth")]
     path = file or next((path for path in candidates if path.is_file()), None)
     if path is None:
         raise CheckpointError(
             f"{checkpoint.folder} needs the official image encoder '{name}', which it does not contain.",
-            cure=f"Download {_OFFICIAL_FILES[name]}.pth of DINOv2 and put it there, or give its path.",
+            hint=f"Download {_OFFICIAL_FILES[name]}.pth of DINOv2 and put it there, or give its path.",
         )
     state = load_official_vit(path)
     with torch.device("meta"):

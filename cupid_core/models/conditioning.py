@@ -44,7 +44,7 @@ class Conditioning:
         if time not in self.times:
             raise InputError(
                 f"Flow time {time} is not among the {len(self.times)} times this conditioning was made for.",
-                cure="Make the conditioning with the times that the solver visits.",
+                hint="Make the conditioning with the times that the solver visits.",
             )
         row = self.times.index(time)
         return self.modulations[row : row + 1]

@@ -2,7 +2,7 @@
 
 Stands behind the same interface as the published image encoder (`models.image_encoder`): class token,
 registers and patch tokens, layer-normed without gain or bias. A small network learns from few images what
-patches of a plain vision transformer need very many for: the stem brings edges and neighbourhood (Xiao et al.
+patches of a plain vision transformer need very many for: the stem brings edges and neighborhood (Xiao et al.
 2021, "Early convolutions help transformers see better").
 """
 
@@ -89,7 +89,7 @@ class ConvImageTransformer(ImageEncoder):
         if img_size % self.patch_size:
             raise ConfigError(
                 f"An image of {img_size} pixels, cells of {self.patch_size} pixels.",
-                cure="Use a size that is a multiple of 2^levels of the stem.",
+                hint="Use a size that is a multiple of 2^levels of the stem.",
             )
         self.planes, self.in_channels = tuple(planes), channels_of(planes)
         self.native_grid = img_size // self.patch_size
@@ -148,7 +148,7 @@ def checked_image(image: Tensor, encoder: ImageEncoder) -> Tensor:
     if tuple(image.shape[1:]) != expected:
         raise InvalidTensorError(
             f"Images are {tuple(image.shape[1:])}, this encoder wants {expected}.",
-            cure=f"Resize to {encoder.img_size} pixels; its planes are {', '.join(encoder.planes)}.",
+            hint=f"Resize to {encoder.img_size} pixels; its planes are {', '.join(encoder.planes)}.",
         )
     return image
 

@@ -82,7 +82,7 @@ class ConvImagePyramid(ImageEncoder):
         if unfit or len(channels) < _TOKEN_LEVEL + 1:
             raise ConfigError(
                 f"An image of {img_size} pixels over {shrink}, {len(channels)} levels.",
-                cure="Use at least 4 levels and a size that is a multiple of shrink * 2^levels.",
+                hint="Use at least 4 levels and a size that is a multiple of shrink * 2^levels.",
             )
         self.planes, self.in_channels = tuple(planes), channels_of(planes)
         self.img_size, self.embed_dim = img_size, embed_dim

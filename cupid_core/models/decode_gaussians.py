@@ -3,7 +3,7 @@
 Source: TRELLIS (Xiang et al. 2024) section 3.1 on 3D Gaussian splatting (Kerbl et al. 2023). Every voxel makes the
 same number of Gaussians near itself; a smallest size keeps them from vanishing (mip-splatting, Yu et al. 2024).
 
-Channels of the network output with n Gaussians per voxel, each part (n, k) row by row: offset 3, colour 3,
+Channels of the network output with n Gaussians per voxel, each part (n, k) row by row: offset 3, color 3,
 scale 3, rotation 4, opacity 1.
 """
 
@@ -32,11 +32,11 @@ class Gaussians:
     """M Gaussian splats of one or several objects, in the object frame: cube [-0.5, 0.5]^3, z up.
 
     Attributes:
-        positions: (M, 3) centres.
+        positions: (M, 3) centers.
         scales: (M, 3) standard deviations along the own axes, in units of the cube.
         quats_xyzw: (M, 4) unit quaternions, own axes to object frame.
         opacities: (M, 1) in (0, 1).
-        colours_dc: (M, 3) degree-0 spherical-harmonic coefficients.
+        colors_dc: (M, 3) degree-0 spherical-harmonic coefficients.
         item: (M,) int64 which object.
     """
 
@@ -44,13 +44,13 @@ class Gaussians:
     scales: Tensor
     quats_xyzw: Tensor
     opacities: Tensor
-    colours_dc: Tensor
+    colors_dc: Tensor
     item: Tensor
 
     @property
     def rgb(self) -> Tensor:
-        """(M, 3) colours, not below 0; above 1 is possible."""
-        return (0.5 + SH_DEGREE_0 * self.colours_dc).clamp(min=0.0)
+        """(M, 3) colors, not below 0; above 1 is possible."""
+        return (0.5 + SH_DEGREE_0 * self.colors_dc).clamp(min=0.0)
 
     def of_item(self, item: int) -> Gaussians:
         """The splats of one object."""
@@ -72,7 +72,7 @@ class Gaussians:
                 (x, y, z) to (x, -z, y), as published exports have it.
 
         Returns:
-            (M, 17): x y z, normal (zero) x y z, colour coefficients 3, opacity logit, log scales 3,
+            (M, 17): x y z, normal (zero) x y z, color coefficients 3, opacity logit, log scales 3,
             rotation w x y z.
         """
         if R_file_object is None:
@@ -83,7 +83,7 @@ class Gaussians:
             [
                 self.positions @ R_file_object.T,
                 torch.zeros_like(self.positions),
-                self.colours_dc,
+                self.colors_dc,
                 torch.logit(self.opacities),
                 self.scales.log(),
                 so3.multiply(turn, self.quats_xyzw).roll(1, dims=-1),
@@ -98,7 +98,7 @@ class GaussianActivation:
 
     Attributes:
         num_gaussians: splats per voxel.
-        voxel_size: reach of a splat from the voxel centre, in halves of a voxel.
+        voxel_size: reach of a splat from the voxel center, in halves of a voxel.
         scaling_bias: scale (cube units) at network output 0.
         opacity_bias: opacity at network output 0.
         smallest_scale: lower bound of the scale (cube units), added in quadrature.
@@ -137,11 +137,11 @@ class GaussianActivation:
         except KeyError as error:
             raise ConfigError(
                 f"representation_config has no entry {error}.",
-                cure="Copy it from the published json of the decoder.",
+                hint="Copy it from the published json of the decoder.",
             ) from error
         if made.scaling_activation not in ("softplus", "exp"):
             raise ConfigError(
-                f"scaling_activation is '{made.scaling_activation}'.", cure="Use 'softplus' (published) or 'exp'."
+                f"scaling_activation is '{made.scaling_activation}'.", hint="Use 'softplus' (published) or 'exp'."
             )
         return made
 
@@ -173,7 +173,7 @@ class SLatGaussianDecoder(SparseTransformerBase):
         self.add_head(self.model_channels, self.activation.num_gaussians * sum(PARTS.values()))
 
     def forward(self, latent: Tensor, topology: VoxelTopology) -> Tensor:
-        """Decode a latent (N, latent_channels) float32, not normalised: (N, 14 n) float32."""
+        """Decode a latent (N, latent_channels) float32, not normalized: (N, 14 n) float32."""
         return self.project(self.tokens(latent, topology))
 
     def attributes(self, raw: Tensor, topology: VoxelTopology) -> Gaussians:
@@ -185,15 +185,15 @@ class SLatGaussianDecoder(SparseTransformerBase):
             for name, values in zip(PARTS, torch.split(raw, widths, dim=1), strict=True)
         }
         offset = part["_xyz"] + self.offset_perturbation if rule.perturb_offset else part["_xyz"]
-        centre = (topology.coords[:, None, 1:] + 0.5) / topology.resolution - 0.5
-        position = centre + torch.tanh(offset) * (0.5 * rule.voxel_size / topology.resolution)
+        center = (topology.coords[:, None, 1:] + 0.5) / topology.resolution - 0.5
+        position = center + torch.tanh(offset) * (0.5 * rule.voxel_size / topology.resolution)
         quat_wxyz = part["_rotation"] + torch.tensor([1.0, 0.0, 0.0, 0.0], device=raw.device)
         return Gaussians(
             positions=position.flatten(0, 1),
             scales=rule.scales(part["_scaling"]).flatten(0, 1),
             quats_xyzw=F.normalize(quat_wxyz, dim=-1).roll(-1, dims=-1).flatten(0, 1),
             opacities=torch.sigmoid(part["_opacity"] + _logit(rule.opacity_bias)).flatten(0, 1),
-            colours_dc=part["_features_dc"].flatten(0, 1),
+            colors_dc=part["_features_dc"].flatten(0, 1),
             item=topology.item.repeat_interleave(per_voxel),
         )
 

@@ -3,7 +3,7 @@
 Source: TRELLIS (Xiang et al. 2024) section 3.1. Two subdivisions take the grid from R to 4 R cells per edge.
 
 Channels of the output: signed distance at the 8 corners [0:8], deformation of the 8 corners [8:32], interpolation
-weights 21 [32:53], colour and normal logits of the 8 corners, 6 each [53:101]. Corner k is at the offset
+weights 21 [32:53], color and normal logits of the 8 corners, 6 each [53:101]. Corner k is at the offset
 (k & 1, k >> 1 & 1, k >> 2 & 1).
 """
 
@@ -19,7 +19,7 @@ from cupid_core.models.layers.sparse_blocks import SparseSubdivideBlock3d
 from cupid_core.models.topology import VoxelTopology
 
 GEOMETRY_CHANNELS = 53
-COLOUR_CHANNELS = 48
+COLOR_CHANNELS = 48
 
 
 class CubeFields(NamedTuple):
@@ -34,7 +34,7 @@ class SLatMeshDecoder(SparseTransformerBase):
 
     Args:
         latent_channels: channels of the latent.
-        representation_config: `use_color` (default false) adds the 48 colour channels; nothing else is read.
+        representation_config: `use_color` (default false) adds the 48 color channels; nothing else is read.
         trunk: the arguments of `SparseTransformerBase`; `model_channels` divisible by 256.
     """
 
@@ -46,15 +46,15 @@ class SLatMeshDecoder(SparseTransformerBase):
         self.upsample = nn.ModuleList(
             [SparseSubdivideBlock3d(wide, wide // 4), SparseSubdivideBlock3d(wide // 4, wide // 8)]
         )
-        coloured = bool((representation_config or {}).get("use_color", False))
-        self.add_head(wide // 8, GEOMETRY_CHANNELS + (COLOUR_CHANNELS if coloured else 0))
+        colored = bool((representation_config or {}).get("use_color", False))
+        self.add_head(wide // 8, GEOMETRY_CHANNELS + (COLOR_CHANNELS if colored else 0))
 
     def torso(self) -> list[nn.Module]:
         """Roots of the modules that go to half precision."""
         return [self.blocks, self.upsample]
 
     def forward(self, latent: Tensor, topology: VoxelTopology) -> CubeFields:
-        """Decode a latent (N, latent_channels) float32, not normalised."""
+        """Decode a latent (N, latent_channels) float32, not normalized."""
         rows = self.tokens(latent, topology)
         for block in self.upsample:
             fine = topology.subdivide()

@@ -23,10 +23,10 @@ class RadianceField:
     """Tri-vector factors of N voxels.
 
     Attributes:
-        positions: (N, 3) voxel centres in the object frame, cube [-0.5, 0.5]^3, z up.
+        positions: (N, 3) voxel centers in the object frame, cube [-0.5, 0.5]^3, z up.
         trivec: (N, rank, 3, dim) factors along x, y, z.
         density: (N, rank).
-        colours_dc: (N, rank, 3) degree-0 spherical-harmonic colour.
+        colors_dc: (N, rank, 3) degree-0 spherical-harmonic color.
         item: (N,) int64 item of each voxel.
         resolution: voxels per axis.
     """
@@ -34,7 +34,7 @@ class RadianceField:
     positions: Tensor
     trivec: Tensor
     density: Tensor
-    colours_dc: Tensor
+    colors_dc: Tensor
     item: Tensor
     resolution: int
 
@@ -57,23 +57,23 @@ class SLatRadianceFieldDecoder(SparseTransformerBase):
         if missing:
             raise ConfigError(
                 f"representation_config has no {' and no '.join(sorted(missing))}.",
-                cure="Copy it from the published json of the decoder.",
+                hint="Copy it from the published json of the decoder.",
             )
         self.rank, self.dim = int(representation_config["rank"]), int(representation_config["dim"])
         self.add_head(self.model_channels, self.rank * (3 * self.dim + 4))
 
     def forward(self, latent: Tensor, topology: VoxelTopology) -> Tensor:
-        """Decode a latent (N, latent_channels) float32, not normalised: (N, rank (3 dim + 4)) float32."""
+        """Decode a latent (N, latent_channels) float32, not normalized: (N, rank (3 dim + 4)) float32."""
         return self.project(self.tokens(latent, topology))
 
     def attributes(self, raw: Tensor, topology: VoxelTopology) -> RadianceField:
         """Name the numbers of `forward`'s result; the factors are stored as differences from 1."""
-        trivec, density, colours = torch.split(raw, [3 * self.rank * self.dim, self.rank, 3 * self.rank], dim=1)
+        trivec, density, colors = torch.split(raw, [3 * self.rank * self.dim, self.rank, 3 * self.rank], dim=1)
         return RadianceField(
             positions=(topology.coords[:, 1:] + 0.5) / topology.resolution - 0.5,
             trivec=trivec.reshape(-1, self.rank, 3, self.dim) + 1,
             density=density,
-            colours_dc=colours.reshape(-1, self.rank, 3),
+            colors_dc=colors.reshape(-1, self.rank, 3),
             item=topology.item,
             resolution=topology.resolution,
         )

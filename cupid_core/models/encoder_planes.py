@@ -34,7 +34,7 @@ def channels_of(planes: Sequence[str]) -> int:
     if not planes or list(planes) != [name for name in PLANES if name in planes]:
         raise ConfigError(
             f"The planes of an image encoder are {list(planes)}.",
-            cure=f"Name each once, in this order: {', '.join(PLANES)}.",
+            hint=f"Name each once, in this order: {', '.join(PLANES)}.",
         )
     return sum(PLANES[name] for name in planes)
 
@@ -57,7 +57,7 @@ def select_planes(image: Tensor, planes: Sequence[str]) -> Tensor:
         if first < starts < first + width:
             raise InvalidTensorError(
                 f"An image of {starts} channels has only a part of '{name}'.",
-                cure=f"Channels are {PLANES}, in this order; leave out whole groups at the end.",
+                hint=f"Channels are {PLANES}, in this order; leave out whole groups at the end.",
             )
         if name in planes:
             there = first < starts

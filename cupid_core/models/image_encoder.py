@@ -2,7 +2,7 @@
 
 Own implementation with the official parameter names, so that the official state dict loads strictly. Sources:
 DINOv2 (Oquab et al. 2023), "Vision transformers need registers" (Darcet et al. 2023). CUPID takes the hidden state
-before the final norm and normalises it without gain or bias.
+before the final norm and normalizes it without gain or bias.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def image_encoder_args(name: str) -> dict[str, Any]:
         ConfigError: an unknown name.
     """
     if name not in _WIDTHS:
-        raise ConfigError(f"Image encoder '{name}' is not known.", cure=f"Use one of {', '.join(_WIDTHS)}.")
+        raise ConfigError(f"Image encoder '{name}' is not known.", hint=f"Use one of {', '.join(_WIDTHS)}.")
     embed_dim, depth, num_heads = _WIDTHS[name]
     return {"img_size": 518, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
 
@@ -193,7 +193,7 @@ class DinoVisionTransformer(ImageEncoder):
             raise ConfigError(
                 "The image encoder has no such variant: "
                 f"{ffn_layer=}, {block_chunks=}, {interpolate_antialias=}, {interpolate_offset=}.",
-                cure="Use ffn_layer='mlp', block_chunks=0, interpolate_antialias=True, interpolate_offset=0.0.",
+                hint="Use ffn_layer='mlp', block_chunks=0, interpolate_antialias=True, interpolate_offset=0.0.",
             )
         self.img_size, self.patch_size, self.embed_dim = img_size, patch_size, embed_dim
         self.native_grid = img_size // patch_size
@@ -233,7 +233,7 @@ class DinoVisionTransformer(ImageEncoder):
         if height % self.patch_size or width % self.patch_size:
             raise InvalidTensorError(
                 f"Image of {width}x{height} pixels for patches of {self.patch_size}.",
-                cure=f"Resize it to {self.img_size}x{self.img_size}.",
+                hint=f"Resize it to {self.img_size}x{self.img_size}.",
             )
         channels = zip(image.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True)
         patches = self.patch_embed(torch.stack([(plane - mean) / std for plane, mean, std in channels], dim=1))

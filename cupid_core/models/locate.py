@@ -50,40 +50,40 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
     match = _HUB_ID.match(name)
     if match is None or Path(source).exists():
         inside = ", ".join(embedded()) or "none"
-        raise CheckpointError(f"'{name}' is no checkpoint (inside this package: {inside}).", cure=LAYOUT)
+        raise CheckpointError(f"'{name}' is no checkpoint (inside this package: {inside}).", hint=LAYOUT)
     try:
         return Path(_snapshot(match, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError) as error:
         if download:
             return pull(name)
-        cure = f"`cupid weights pull {name}` on a machine with network access. {LAYOUT}"
-        raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", cure=cure) from error
+        hint = f"`cupid weights pull {name}` on a machine with network access. {LAYOUT}"
+        raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", hint=hint) from error
 
 
 def pull(hub_id: str) -> Path:
     """Fetch a checkpoint from the hub into its local cache; files that are there already are not fetched again.
 
     Args:
-        hub_id: "organisation/name" or "organisation/name@revision".
+        hub_id: "organization/name" or "organization/name@revision".
 
     Raises:
         CheckpointError: not a hub id, unknown repository or revision, or the hub cannot be reached.
     """
     match = _HUB_ID.match(hub_id)
     if match is None:
-        raise CheckpointError(f"'{hub_id}' is not a hub id.", cure="Write it as organisation/name@commit.")
+        raise CheckpointError(f"'{hub_id}' is not a hub id.", hint="Write it as organization/name@commit.")
     try:
         return Path(_snapshot(match, local_files_only=False))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"'{hub_id}' could not be fetched: {first_line}",
-            cure=f"Check the name, the revision and the network connection. {LAYOUT}",
+            hint=f"Check the name, the revision and the network connection. {LAYOUT}",
         ) from error
 
 
 def find_beside(folder: Path, relative: str, *, download: bool = False) -> Path:
-    """A file of a checkpoint: relative to its folder, or "organisation/name/path" in another hub repository.
+    """A file of a checkpoint: relative to its folder, or "organization/name/path" in another hub repository.
 
     Raises:
         CheckpointError: it is in neither place.
@@ -99,9 +99,9 @@ def find_beside(folder: Path, relative: str, *, download: bool = False) -> Path:
             where = "/".join(parts[:2])
             raise CheckpointError(
                 f"{relative} is neither in {folder} nor in the local cache.",
-                cure=f"`cupid weights pull {where}` fetches it, or copy it to {path}.",
+                hint=f"`cupid weights pull {where}` fetches it, or copy it to {path}.",
             ) from error
-    raise CheckpointError(f"{path} is missing.", cure=LAYOUT)
+    raise CheckpointError(f"{path} is missing.", hint=LAYOUT)
 
 
 def sha256(path: Path) -> str:

@@ -2,9 +2,9 @@
 
 Source: CUPID (arXiv 2510.20776) section 3.3. Once the camera is known, every voxel has an image position uv, and
 the image says something about that voxel in particular: a latent (image tokens at uv through the structured-latent
-encoder) and a pyramid of shallow colour features. Both depend on image and uv only, so they are made once per run.
+encoder) and a pyramid of shallow color features. Both depend on image and uv only, so they are made once per run.
 
-uv is normalised, (0, 0) the outer corner of the first pixel and (1, 1) that of the last.
+uv is normalized, (0, 0) the outer corner of the first pixel and (1, 1) that of the last.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class VoxelView:
     Several items may share an image: then Bc images serve B = k Bc items, the k items of one image adjacent.
 
     Attributes:
-        uv: (N, 2) normalised image position of each voxel, in [0, 1].
+        uv: (N, 2) normalized image position of each voxel, in [0, 1].
         tokens: (Bc, prefix + P * P, C) image tokens, patches row by row; all zero for the null condition.
         image: (Bc, 3, H, W) RGB in [0, 1] on black, or (Bc, 4, H, W) with the visibility mask; None if not used.
         latent: (N, latent channels) from `with_latent`; None until then.
@@ -70,7 +70,7 @@ class VoxelView:
                 raise InvalidTensorError(
                     f"VoxelView.{name} is {tuple(value.shape)}, expected {dimensions} dimensions"
                     f"{f', the first {start}' if start else ''}.",
-                    cure="One row per voxel in uv, latent and visible; one item per image in tokens and image.",
+                    hint="One row per voxel in uv, latent and visible; one item per image in tokens and image.",
                 )
 
     def null(self) -> VoxelView:
@@ -95,7 +95,7 @@ class VoxelView:
 def latent_features(encoder: SLatEncoder, view: VoxelView, topology: VoxelTopology) -> Tensor:
     """Posterior mean of the structured latent of the image tokens seen at each voxel.
 
-    Not normalised, unlike the latent that the flow denoises. Items whose prefix tokens are all zero are under the
+    Not normalized, unlike the latent that the flow denoises. Items whose prefix tokens are all zero are under the
     null condition and get zeros.
 
     Returns:
@@ -161,7 +161,7 @@ def patch_map(tokens: Tensor, prefix_tokens: int = PREFIX_TOKENS) -> Tensor:
     if side * side != patches.shape[1]:
         raise InputError(
             f"{patches.shape[1]} patch tokens after {prefix_tokens} others are not a square map.",
-            cure="Give the tokens of a square image and the encoder's number of prefix tokens.",
+            hint="Give the tokens of a square image and the encoder's number of prefix tokens.",
         )
     return patches.transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
 

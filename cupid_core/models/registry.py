@@ -61,6 +61,6 @@ def network_class(name: str, *, origin: str) -> type[nn.Module]:
     kind = NETWORKS.get(name.removeprefix(_TRAINING_PREFIX))
     if kind is None:
         raise CheckpointError(
-            f"'{origin}' names the class '{name}'.", cure=f"Known: {', '.join(sorted(NETWORKS))}."
+            f"'{origin}' names the class '{name}'.", hint=f"Known: {', '.join(sorted(NETWORKS))}."
         )
     return kind

@@ -1,6 +1,6 @@
 """Logits of the structure decoders to voxels and their image coordinates. Knows grids, not networks or cameras.
 
-Source: CUPID section 3; the widening of thin selections follows the released behaviour.
+Source: CUPID section 3; the widening of thin selections follows the released behavior.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class DecodedStructure:
     Attributes:
         coords: (N, 4) int32, (item, x, y, z) of the occupied voxels, sorted.
         uv_coords: (M, 4) int32, (item, x, y, z) of the voxels with image coordinates, sorted.
-        uv: (M, 2) normalised image coordinates in [0, 1].
+        uv: (M, 2) normalized image coordinates in [0, 1].
         counts: (B,) number of occupied voxels of each item; 0 is possible with `on_empty="keep"` only.
     """
 
@@ -59,7 +59,7 @@ def decode_structure(
     if not (bool(occupancy.isfinite().all()) and bool(uv_logits.isfinite().all())):
         raise InvalidTensorError(
             "The structure logits hold NaN or infinity.",
-            cure="Run the structure networks in float32 or bfloat16, or verify the checkpoint.",
+            hint="Run the structure networks in float32 or bfloat16, or verify the checkpoint.",
         )
     occupied = occupancy[:, 0] > 0
     counts = occupied.flatten(1).sum(1)
@@ -67,7 +67,7 @@ def decode_structure(
         empty = (counts == 0).nonzero().flatten().tolist()
         raise StructureEmptyError(
             f"No voxel is occupied in items {empty} of {len(counts)}.",
-            cure="Check that the mask covers the object, or draw other samples.",
+            hint="Check that the mask covers the object, or draw other samples.",
         )
     field = occupancy[:, 0] if select == "occupancy" else uv_logits[:, 0]
     field = field.double()  # the exact comparison that `_threshold` was made for

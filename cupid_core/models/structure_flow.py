@@ -22,7 +22,7 @@ from cupid_core.models.conditioning import Conditioning, block_modulations, cont
 from cupid_core.models.layers.attention import KeyValue, visibility_bias
 from cupid_core.models.layers.blocks import ModulatedCrossBlock, modulation_layer
 from cupid_core.models.layers.embeddings import TimestepEmbedder, grid_position_embedding, model_times
-from cupid_core.models.layers.initialise import initialise_flow
+from cupid_core.models.layers.initialize import initialize_flow
 from cupid_core.models.layers.precision import cast_torso
 
 
@@ -44,7 +44,7 @@ class SparseStructureFlowModel(nn.Module):
         use_fp16: the torso starts in float16, as in the published files.
         use_checkpoint: accepted because published files name it; it concerns training memory and has no effect.
         share_mod: one modulation for all blocks.
-        qk_rms_norm: normalise queries and keys of the self-attention.
+        qk_rms_norm: normalize queries and keys of the self-attention.
         qk_rms_norm_cross: the same for the cross-attention.
         occlusion_aware: context tokens may carry a visible fraction.
 
@@ -78,12 +78,12 @@ class SparseStructureFlowModel(nn.Module):
         super().__init__()
         if pe_mode != "ape":
             raise ConfigError(
-                f"pe_mode is '{pe_mode}'.", cure="Only 'ape' exists, also in the published networks."
+                f"pe_mode is '{pe_mode}'.", hint="Only 'ape' exists, also in the published networks."
             )
         if resolution % patch_size:
             raise ConfigError(
                 f"Patch size {patch_size} does not divide resolution {resolution}.",
-                cure="Choose a divisor of the resolution.",
+                hint="Choose a divisor of the resolution.",
             )
         self.resolution, self.patch_size = resolution, patch_size
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -106,7 +106,7 @@ class SparseStructureFlowModel(nn.Module):
             for _ in range(num_blocks)
         )
         self.out_layer = nn.Linear(model_channels, out_channels * patch_size**3)
-        initialise_flow(self)
+        initialize_flow(self)
         self.to_precision(torch.float16 if use_fp16 else torch.float32)
 
     def to_precision(self, torso_dtype: torch.dtype) -> SparseStructureFlowModel:
@@ -221,7 +221,7 @@ class SparseStructureFlowModel(nn.Module):
         if not self.occlusion_aware:
             raise InputError(
                 "Visible fractions were given to a structure network that is not occlusion aware.",
-                cure="Leave them out, or use a checkpoint trained with `occlusion_aware`.",
+                hint="Leave them out, or use a checkpoint trained with `occlusion_aware`.",
             )
         return visibility_bias(weights)
 

@@ -198,6 +198,6 @@ def _levels(
 
 def _head(channels: int, out_channels: int, norm_type: str) -> nn.Sequential:
     if norm_type not in ("layer", "group"):
-        raise ConfigError(f"norm_type is '{norm_type}'.", cure="Use 'layer' or 'group'.")
+        raise ConfigError(f"norm_type is '{norm_type}'.", hint="Use 'layer' or 'group'.")
     norm = ChannelLayerNorm32(channels) if norm_type == "layer" else GroupNorm32(32, channels)
     return nn.Sequential(norm, nn.SiLU(), nn.Conv3d(channels, out_channels, 3, padding=1))

@@ -1,10 +1,10 @@
 """The active voxels of one or several objects as plain index tensors; knows coordinates, not features or networks.
 
 Built once per object (or batch of objects) on the device of the coordinates, with sorting and searching only.
-Every sparse operation is then a gather: a convolution reads `neighbours`, pooling reads `children`, attention
+Every sparse operation is then a gather: a convolution reads `neighbors`, pooling reads `children`, attention
 reads `items` or `windows`. Order of the voxels is the caller's; items may be interleaved.
 
-Offsets: neighbour k = 9 i + 3 j + l is the step (i - 1, j - 1, l - 1) along x, y, z; 13 is the voxel itself.
+Offsets: neighbor k = 9 i + 3 j + l is the step (i - 1, j - 1, l - 1) along x, y, z; 13 is the voxel itself.
 Children: s = 4 i + 2 j + l is the cell 2 c + (i, j, l).
 """
 
@@ -21,8 +21,8 @@ from torch import Tensor
 from cupid_core.models.padded_groups import PaddedGroups, group_by_key
 from cupid_core.models.voxel_coords import cell_code, cell_of_code, check_arguments, check_voxels, cube
 
-NEIGHBOURS = 27
-CENTRE = 13
+NEIGHBORS = 27
+CENTER = 13
 CHILDREN = 8
 
 
@@ -32,7 +32,7 @@ class VoxelTopology:
 
     Attributes:
         coords: (N, 4) int64 (item, x, y, z).
-        neighbours: (N, 27) int32 rows of the 3x3x3 neighbourhood in the same item; N where there is no voxel.
+        neighbors: (N, 27) int32 rows of the 3x3x3 neighborhood in the same item; N where there is no voxel.
         items: the voxels of each item as one group, for attention over a whole item and for statistics per item.
         windows: the voxels of each attention window, one entry per shift: 0, then half a window.
         down: the next coarser level, or None where it was not asked for.
@@ -42,7 +42,7 @@ class VoxelTopology:
     """
 
     coords: Tensor
-    neighbours: Tensor
+    neighbors: Tensor
     items: PaddedGroups
     windows: tuple[PaddedGroups, ...]
     down: Coarsening | None
@@ -109,7 +109,7 @@ class VoxelTopology:
         return replace(
             self,
             coords=(self.coords + shift * unit).flatten(0, 1),
-            neighbours=_repeat_rows(self.neighbours, self.coords.shape[0], copies),
+            neighbors=_repeat_rows(self.neighbors, self.coords.shape[0], copies),
             items=self.items.repeat(copies),
             windows=tuple(groups.repeat(copies) for groups in self.windows),
             down=None if self.down is None else self.down.repeat(copies),
@@ -119,7 +119,7 @@ class VoxelTopology:
     def subdivide(self) -> VoxelTopology:
         """The topology in which each voxel is replaced by its 8 children, adjacent in memory, z fastest.
 
-        Neighbours follow from the parents' by arithmetic, so nothing is sorted or searched. The result has no
+        Neighbors follow from the parents' by arithmetic, so nothing is sorted or searched. The result has no
         windows and no coarser level.
         """
         device = self.coords.device
@@ -127,13 +127,13 @@ class VoxelTopology:
         corner = torch.cat([self.coords[:, :1], 2 * self.coords[:, 1:]], dim=1)
         place = child[:, None] + cube(3, device) - 1
         step = _number(torch.div(place, 2, rounding_mode="floor") + 1, 3)
-        parent = self.neighbours[:, step.flatten()].reshape(-1, CHILDREN, NEIGHBOURS)
+        parent = self.neighbors[:, step.flatten()].reshape(-1, CHILDREN, NEIGHBORS)
         absent = self.coords.shape[0]
         fine = torch.where(parent == absent, absent * CHILDREN, parent * CHILDREN + _number(place % 2, 2).int())
         return replace(
             self,
             coords=(corner[:, None] + F.pad(child, (1, 0))).flatten(0, 1),
-            neighbours=_by_column(fine.flatten(0, 1)),
+            neighbors=_by_column(fine.flatten(0, 1)),
             items=self.items.subdivide(CHILDREN),
             windows=(),
             down=None,
@@ -168,13 +168,13 @@ class Coarsening:
         topology: the coarse level, voxels sorted by (item, x, y, z).
         parents: (N,) int64 coarse voxel of each fine voxel.
         children: (M, 8) int64 fine voxels of each coarse voxel; N where there is none.
-        neighbours: (N, 27) int32 coarse voxel that holds each fine neighbour; M where there is no fine neighbour.
+        neighbors: (N, 27) int32 coarse voxel that holds each fine neighbor; M where there is no fine neighbor.
     """
 
     topology: VoxelTopology
     parents: Tensor
     children: Tensor
-    neighbours: Tensor
+    neighbors: Tensor
 
     def repeat(self, copies: int) -> Coarsening:
         """The same step for `copies` equal batches, one after the other."""
@@ -183,20 +183,20 @@ class Coarsening:
             topology=self.topology.repeat(copies),
             parents=_repeat_rows(self.parents[:, None], coarse, copies)[:, 0],
             children=_repeat_rows(self.children, fine, copies),
-            neighbours=_repeat_rows(self.neighbours, coarse, copies),
+            neighbors=_repeat_rows(self.neighbors, coarse, copies),
         )
 
 
-def step_to_parent(child: int, neighbour: int) -> tuple[int, int]:
-    """Where neighbour k of child s is, seen from the parent of s.
+def step_to_parent(child: int, neighbor: int) -> tuple[int, int]:
+    """Where neighbor k of child s is, seen from the parent of s.
 
     Returns:
-        Offset (0 to 26) of the parent of that neighbour, and which of its children (0 to 7) the neighbour is.
+        Offset (0 to 26) of the parent of that neighbor, and which of its children (0 to 7) the neighbor is.
     """
     along = [
-        child // 4 + neighbour // 9 - 1,
-        child // 2 % 2 + neighbour // 3 % 3 - 1,
-        child % 2 + neighbour % 3 - 1,
+        child // 4 + neighbor // 9 - 1,
+        child // 2 % 2 + neighbor // 3 % 3 - 1,
+        child % 2 + neighbor % 3 - 1,
     ]
     offset, sibling = 0, 0
     for place in along:
@@ -205,14 +205,14 @@ def step_to_parent(child: int, neighbour: int) -> tuple[int, int]:
 
 
 def _index(coords: Tensor, resolution: int, batch_size: int, window: int | None, levels: int) -> VoxelTopology:
-    neighbours = _find_neighbours(coords, resolution)
+    neighbors = _find_neighbors(coords, resolution)
     shifts = () if window is None else (0, window // 2)
     return VoxelTopology(
         coords=coords,
-        neighbours=neighbours,
+        neighbors=neighbors,
         items=group_by_key(coords[:, 0].contiguous()),
         windows=tuple(_windows(coords, resolution, window or 1, shift) for shift in shifts),
-        down=_coarsen(coords, neighbours, resolution, batch_size, levels) if levels else None,
+        down=_coarsen(coords, neighbors, resolution, batch_size, levels) if levels else None,
         resolution=resolution,
         batch_size=batch_size,
         window_size=window,
@@ -225,7 +225,7 @@ def _windows(coords: Tensor, resolution: int, window: int, shift: int) -> Padded
     return group_by_key(cell_code(cell, per_axis))
 
 
-def _coarsen(coords: Tensor, neighbours: Tensor, resolution: int, batch_size: int, levels: int) -> Coarsening:
+def _coarsen(coords: Tensor, neighbors: Tensor, resolution: int, batch_size: int, levels: int) -> Coarsening:
     """Merge voxels whose halved coordinates agree; several levels by recursion."""
     half = resolution // 2
     cell = torch.cat([coords[:, :1], torch.div(coords[:, 1:], 2, rounding_mode="floor")], dim=1)
@@ -238,11 +238,11 @@ def _coarsen(coords: Tensor, neighbours: Tensor, resolution: int, batch_size: in
         topology=_index(cell_of_code(codes, half), half, batch_size, None, levels - 1),
         parents=parents,
         children=children,
-        neighbours=_by_column(holder[neighbours.long()]),
+        neighbors=_by_column(holder[neighbors.long()]),
     )
 
 
-def _find_neighbours(coords: Tensor, resolution: int) -> Tensor:
+def _find_neighbors(coords: Tensor, resolution: int) -> Tensor:
     """(N, 27) int32. The grid is padded by one cell, so a step beyond the border meets no code of a voxel."""
     count, side = coords.shape[0], resolution + 2
     codes, order = torch.sort(cell_code(coords + torch.tensor([0, 1, 1, 1], device=coords.device), side))

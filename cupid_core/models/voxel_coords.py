@@ -37,17 +37,17 @@ def check_arguments(coords: Tensor, resolution: int, window: int | None, levels:
     if coords.dim() != 2 or coords.shape[1] != 4 or coords.is_floating_point() or coords.dtype == torch.bool:
         raise InvalidTensorError(
             f"coords is {tuple(coords.shape)} {coords.dtype}, expected (N, 4) integers (item, x, y, z).",
-            cure="Give one row of four integers per voxel.",
+            hint="Give one row of four integers per voxel.",
         )
     if coords.shape[0] == 0:
-        raise InvalidTensorError("There is no voxel.", cure="Check the occupancy before building a topology.")
+        raise InvalidTensorError("There is no voxel.", hint="Check the occupancy before building a topology.")
     if resolution < 1 or levels < 0 or resolution % 2**levels:
         raise InvalidTensorError(
             f"Resolution {resolution} cannot be halved {levels} times.",
-            cure="Use a resolution divisible by 2**levels, e.g. 64.",
+            hint="Use a resolution divisible by 2**levels, e.g. 64.",
         )
     if window is not None and window < 1:
-        raise InvalidTensorError(f"Window size {window} is below 1.", cure="Use a window of at least one voxel.")
+        raise InvalidTensorError(f"Window size {window} is below 1.", hint="Use a window of at least one voxel.")
 
 
 def check_voxels(coords: Tensor, resolution: int, batch_size: int | None) -> int:
@@ -65,17 +65,17 @@ def check_voxels(coords: Tensor, resolution: int, batch_size: int | None) -> int
     if bounds[0] < 0 or bounds[4] >= count:
         raise InvalidTensorError(
             f"Item numbers reach from {bounds[0]} to {bounds[4]}, expected 0 to {count - 1}.",
-            cure="Number the items from zero, or give the right batch_size.",
+            hint="Number the items from zero, or give the right batch_size.",
         )
     if min(bounds[1:4]) < 0 or max(bounds[5:8]) >= resolution:
         raise InvalidTensorError(
             f"Coordinates reach from {min(bounds[1:4])} to {max(bounds[5:8])}, expected 0 to {resolution - 1}.",
-            cure="Give the resolution of the grid the voxels come from.",
+            hint="Give the resolution of the grid the voxels come from.",
         )
     if twice:
-        raise InvalidTensorError(f"{twice} voxels are there twice.", cure="Remove duplicates (torch.unique).")
+        raise InvalidTensorError(f"{twice} voxels are there twice.", hint="Remove duplicates (torch.unique).")
     if present != count:
         raise InvalidTensorError(
-            f"{count - present} of {count} items have no voxel.", cure="Leave empty items out of the batch."
+            f"{count - present} of {count} items have no voxel.", hint="Leave empty items out of the batch."
         )
     return int(count)

@@ -53,8 +53,8 @@ class SamplerEntry(_Published):
     params: SamplerParameters = SamplerParameters()
 
 
-class Normalisation(_Published):
-    """Channel mean and standard deviation of the structured latent (stage 2 samples in normalised units)."""
+class Normalization(_Published):
+    """Channel mean and standard deviation of the structured latent (stage 2 samples in normalized units)."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -66,7 +66,7 @@ class PipelineArguments(_Published):
     models: dict[str, str]
     sparse_structure_sampler: SamplerEntry
     slat_sampler: SamplerEntry
-    slat_normalization: Normalisation
+    slat_normalization: Normalization
     image_cond_model: str = ""
 
 
@@ -102,7 +102,7 @@ class Checkpoint:
 
     Attributes:
         folder: where pipeline.json lies.
-        arguments: samplers, latent normalisation, image encoder name.
+        arguments: samplers, latent normalization, image encoder name.
     """
 
     folder: Path
@@ -128,7 +128,7 @@ class Checkpoint:
         path = self.arguments.models.get(key, PUBLISHED_SLAT_ENCODER if key == SLAT_ENCODER else "")
         if not path:
             known = ", ".join(self.networks)
-            raise CheckpointError(f"{self.folder} has no network '{key}'.", cure=f"It has: {known}.")
+            raise CheckpointError(f"{self.folder} has no network '{key}'.", hint=f"It has: {known}.")
         description = find_beside(self.folder, f"{path}.json", download=download)
         weights = find_beside(self.folder, f"{path}.safetensors", download=download)
         network = _parse(_NetworkFile, description)
@@ -143,7 +143,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     path = folder / PIPELINE
     if not path.is_file():
-        raise CheckpointError(f"{folder} is no checkpoint: it has no {PIPELINE}.", cure=LAYOUT)
+        raise CheckpointError(f"{folder} is no checkpoint: it has no {PIPELINE}.", hint=LAYOUT)
     return Checkpoint(folder, _parse(_PipelineFile, path).args)
 
 
@@ -197,7 +197,7 @@ def build_network(files: NetworkFiles) -> nn.Module:
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"'{files.key}': {files.class_name} cannot be built from its json: {error}.",
-            cure="The arguments must be those of the published class; compare with a published checkpoint.",
+            hint="The arguments must be those of the published class; compare with a published checkpoint.",
         ) from error
 
 
@@ -210,12 +210,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing.", cure=LAYOUT) from error
+        raise CheckpointError(f"{path} is missing.", hint=LAYOUT) from error
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {_diagnosis(path, error)}.", cure=_CURE_FILE) from error
+        raise CheckpointError(f"{path} cannot be read: {_diagnosis(path, error)}.", hint=_HINT_FILE) from error
 
 
-_CURE_FILE = "Copy or pull the file again; `cupid weights verify` checks a whole checkpoint."
+_HINT_FILE = "Copy or pull the file again; `cupid weights verify` checks a whole checkpoint."
 
 
 def _diagnosis(path: Path, error: Exception) -> str:
@@ -248,7 +248,7 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, origin: str) -
     if wrong:
         raise CheckpointError(
             f"{origin} does not fit {type(network).__name__}: {wrong}.",
-            cure="The json beside it must describe the same network; pull both again, or correct its arguments.",
+            hint="The json beside it must describe the same network; pull both again, or correct its arguments.",
         )
 
 
@@ -262,16 +262,16 @@ def load_official_vit(path: Path) -> dict[str, Tensor]:
         return read_tensors(path)
     if not path.is_file():
         raise CheckpointError(
-            f"{path} is missing.", cure="Download the official DINOv2 checkpoint with registers."
+            f"{path} is missing.", hint="Download the official DINOv2 checkpoint with registers."
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} is not a plain state dict: {error}.", cure="Use the official file, unchanged."
+            f"{path} is not a plain state dict: {error}.", hint="Use the official file, unchanged."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds more than tensors.", cure="Use the official file, unchanged.")
+        raise CheckpointError(f"{path} holds more than tensors.", hint="Use the official file, unchanged.")
     return state
 
 
@@ -279,8 +279,8 @@ def _parse(kind: type[Any], path: Path) -> Any:
     try:
         return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}.", cure=_CURE_FILE) from error
+        raise CheckpointError(f"{path} is not JSON: {error}.", hint=_HINT_FILE) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "its top level"
-        raise CheckpointError(f"{path}: {where}: {first['msg']}.", cure=LAYOUT) from error
+        raise CheckpointError(f"{path}: {where}: {first['msg']}.", hint=LAYOUT) from error

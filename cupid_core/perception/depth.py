@@ -44,7 +44,7 @@ class NoDepth:
 
 
 class SensorDepth:
-    """The depth image that a sensor delivered along with the colour image, aligned to it.
+    """The depth image that a sensor delivered along with the color image, aligned to it.
 
     Args:
         measured: (H, W) uint16 millimetres or floating metres, as `geometry.depth_to_metres`.
@@ -64,7 +64,7 @@ class SensorDepth:
         if tuple(self._depth.depth_m.shape) != image.shape[:2]:
             raise InvalidDepthError(
                 f"Depth is {tuple(self._depth.depth_m.shape)}, the image {image.shape[:2]} (height, width).",
-                cure="Align depth to the colour image first.",
+                hint="Align depth to the color image first.",
             )
         return self._depth
 

@@ -1,6 +1,6 @@
-"""GrabCut: the mask of an object from its box, without weights. Knows colours, not what objects look like.
+"""GrabCut: the mask of an object from its box, without weights. Knows colors, not what objects look like.
 
-Works well where the object differs in colour from what is around its box; shadows, and surroundings of the colour
+Works well where the object differs in color from what is around its box; shadows, and surroundings of the color
 of the object, end up on the wrong side. Source: Rother, Kolmogorov, Blake 2004, as implemented in OpenCV.
 """
 
@@ -17,7 +17,7 @@ from cupid_core.errors import InvalidPromptError
 from cupid_core.image.masks import Mask, clip_box
 from cupid_core.perception.segment import Prompt, Segmentation, check_fill, check_segmenter_image, segment_each
 
-# GrabCut fits five colour clusters to each side and needs pixels for them.
+# GrabCut fits five color clusters to each side and needs pixels for them.
 _MIN_SIDE_PX = 64
 _SEED = 0
 # Parts of the mask smaller than this fraction of its largest part are specks; holes likewise.
@@ -47,10 +47,10 @@ class GrabCutSegmenter:
         if prompt.box is None:
             raise InvalidPromptError(
                 "GrabCut needs a box, only points were given.",
-                cure="Give a box, or use SAM 2: pip install 'cupid_ros[sam2]'.",
+                hint="Give a box, or use SAM 2: pip install 'cupid_ros[sam2]'.",
             )
         height, width = image.shape[:2]
-        # A box that cuts a little off the object would teach its colour as background, and nothing would be found.
+        # A box that cuts a little off the object would teach its color as background, and nothing would be found.
         box = _grown(clip_box(prompt.box, height, width), height, width, self._config.grabcut_slack, at_least=1)
         x0, y0, x1, y1 = window = _grown(box, height, width, self._config.grabcut_context, at_least=2)
         scale = _scale(x1 - x0, y1 - y0, self._config.grabcut_side_px)

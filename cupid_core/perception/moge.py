@@ -39,7 +39,7 @@ class MogeDepth:
         if not hasattr(model, "scale_head") or not hasattr(model, "points_head"):
             raise CheckpointError(
                 "This MoGe model gives no metric depth.",
-                cure="Use a MoGe-2 model, e.g. Ruicheng/moge-2-vits-normal or Ruicheng/moge-2-vitl.",
+                hint="Use a MoGe-2 model, e.g. Ruicheng/moge-2-vits-normal or Ruicheng/moge-2-vitl.",
             )
         self._config = config or DepthConfig()
         self._model: Any = model.eval()
@@ -62,7 +62,7 @@ class MogeDepth:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(
                 f"MoGe weights '{config.moge_weights}' cannot be loaded: {first_line}.",
-                cure="Give a MoGe-2 model.pt or hub id (perception.depth.moge_weights), or check the connection.",
+                hint="Give a MoGe-2 model.pt or hub id (perception.depth.moge_weights), or check the connection.",
             ) from error
         return cls(model.to(device), config)
 
@@ -95,7 +95,7 @@ class MogeDepth:
             depth_m = _through_lens(depth_m, camera)
         if not bool(depth_m.isfinite().any()):
             raise InvalidDepthError(
-                "MoGe gave no depth for any pixel of the image.", cure="Give sensor depth, or reconstruct without."
+                "MoGe gave no depth for any pixel of the image.", hint="Give sensor depth, or reconstruct without."
             )
         estimated = None
         if camera is None:
@@ -107,17 +107,17 @@ def _horizontal_field_of_view_deg(camera: Camera, height: int, width: int) -> fl
     if (camera.width, camera.height) != (width, height):
         raise InvalidCameraError(
             f"The camera is {camera.width} x {camera.height}, the image {width} x {height} (width x height).",
-            cure="Give the camera of this image, resized with it.",
+            hint="Give the camera of this image, resized with it.",
         )
     return math.degrees(2.0 * math.atan(width / (2.0 * float(camera.K[0, 0]))))
 
 
-def _estimated_camera(K_normalised: torch.Tensor, height: int, width: int) -> Camera:
+def _estimated_camera(K_normalized: torch.Tensor, height: int, width: int) -> Camera:
     try:
-        return Camera.from_normalised(K_normalised, width, height)
+        return Camera.from_normalized(K_normalized, width, height)
     except InvalidCameraError as error:
         raise InvalidDepthError(
-            f"MoGe cannot tell how this image was taken: {error.problem}", cure="Give the camera of the image."
+            f"MoGe cannot tell how this image was taken: {error.problem}", hint="Give the camera of the image."
         ) from error
 
 
@@ -139,5 +139,5 @@ def _model_class() -> Any:
         return importlib.import_module("moge.model.v2").MoGeModel
     except ImportError as error:
         raise MissingPackageError(
-            f"Monocular depth needs the package moge, which cannot be imported: {error}.", cure=_INSTALL
+            f"Monocular depth needs the package moge, which cannot be imported: {error}.", hint=_INSTALL
         ) from error

@@ -137,7 +137,7 @@ def _arrays(prompts: list[Prompt], height: int, width: int) -> dict[str, NDArray
 def _build(config: SegmenterConfig, device: torch.device) -> torch.nn.Module:
     if config.sam2_side_px % 256:
         raise ConfigError(
-            f"perception.segmenter.sam2_side_px is {config.sam2_side_px}.", cure="Give a multiple of 256."
+            f"perception.segmenter.sam2_side_px is {config.sam2_side_px}.", hint="Give a multiple of 256."
         )
     build_sam = _import("sam2.build_sam")
     arguments = {
@@ -154,13 +154,13 @@ def _build(config: SegmenterConfig, device: torch.device) -> torch.nn.Module:
             known = ", ".join(build_sam.HF_MODEL_ID_TO_FILENAMES)
             raise CheckpointError(
                 f"'{config.sam2_weights}' is neither a file nor a hub id of SAM 2.",
-                cure=f"Give a .pt or: {known}.",
+                hint=f"Give a .pt or: {known}.",
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"SAM 2 weights '{config.sam2_weights}' cannot be loaded: {first_line}.",
-            cure="Check file and configuration (perception.segmenter.sam2_config), or the network connection.",
+            hint="Check file and configuration (perception.segmenter.sam2_config), or the network connection.",
         ) from error
     built: torch.nn.Module = model
     return built
@@ -173,12 +173,12 @@ def _config_name(build_sam: Any, config: SegmenterConfig) -> str:
     if name is None:
         raise ConfigError(
             f"The name of {config.sam2_weights} does not tell the size of the network.",
-            cure="Set perception.segmenter.sam2_config, e.g. configs/sam2.1/sam2.1_hiera_t.yaml.",
+            hint="Set perception.segmenter.sam2_config, e.g. configs/sam2.1/sam2.1_hiera_t.yaml.",
         )
     package = Path(build_sam.sam2.__path__[0])
     if not (package / name).is_file():
         known = sorted(str(path.relative_to(package)) for path in package.glob("configs/sam2*/*hiera_?*.yaml"))
-        raise ConfigError(f"The package sam2 has no '{name}'.", cure=f"Give one of: {', '.join(known)}.")
+        raise ConfigError(f"The package sam2 has no '{name}'.", hint=f"Give one of: {', '.join(known)}.")
     return str(name)
 
 
@@ -187,5 +187,5 @@ def _import(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingPackageError(
-            f"SAM 2 needs the package sam2, which cannot be imported: {error}.", cure=_INSTALL
+            f"SAM 2 needs the package sam2, which cannot be imported: {error}.", hint=_INSTALL
         ) from error

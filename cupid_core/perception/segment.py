@@ -35,7 +35,7 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.box is None and not self.inside:
-            raise InvalidPromptError("The prompt says nowhere where the object is.", cure="Give a box or a pixel.")
+            raise InvalidPromptError("The prompt says nowhere where the object is.", hint="Give a box or a pixel.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def check_segmenter_image(image: NDArray[np.uint8]) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise InvalidImageError(
             f"The image is {image.shape} {image.dtype}, expected (H, W, 3) uint8 with at least one pixel.",
-            cure="`image.rgb.to_rgb8` brings any image to it.",
+            hint="`image.rgb.to_rgb8` brings any image to it.",
         )
 
 
@@ -95,7 +95,7 @@ def check_prompt(prompt: Prompt, height: int, width: int) -> None:
         if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
             raise InvalidPromptError(
                 f"The point ({x:g}, {y:g}) lies outside the image of {width} x {height}.",
-                cure="Give pixels of this image, x to the right, y down.",
+                hint="Give pixels of this image, x to the right, y down.",
             )
 
 
@@ -132,7 +132,7 @@ def check_fill(mask: Mask, prompt: Prompt, min_fill: float) -> None:
     if area < needed:
         raise EmptyMaskError(
             f"Segmentation found {area} pixels for {_where(prompt)}, fewer than {needed:.0f}.",
-            cure="Check the box, mark pixels on the object, or give its mask.",
+            hint="Check the box, mark pixels on the object, or give its mask.",
         )
 
 

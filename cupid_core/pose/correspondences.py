@@ -91,7 +91,7 @@ def observe(
 
     Args:
         points_object: (N, 3) floating, object frame.
-        uv: (N, 2) floating, normalised image coordinates, 0 to 1 across the image.
+        uv: (N, 2) floating, normalized image coordinates, 0 to 1 across the image.
         weights: (N,) floating, relative inverse variances, 0 for "does not count"; None for all ones.
         camera: gives image size and lens; None takes the size from the settings.
         config: border margin and sample size.
@@ -139,8 +139,8 @@ def pad(blocks: Sequence[PointBlock]) -> PointBlock:
 def spreads(moments: Array) -> Array:
     """Standard deviations along the principal axes, (B, d) smallest first, from sums of X X^T (B, d+1, d+1)."""
     total = moments[:, -1:, -1:]
-    centre = moments[:, :-1, -1:] / total
-    scatter = moments[:, :-1, :-1] / total - centre @ centre.swapaxes(1, 2)
+    center = moments[:, :-1, -1:] / total
+    scatter = moments[:, :-1, :-1] / total - center @ center.swapaxes(1, 2)
     return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(scatter), 0.0)))
 
 
@@ -175,7 +175,7 @@ def _check(points: Tensor, uv: Tensor, weights: Tensor | None) -> None:
         raise InvalidTensorError(
             f"Points {tuple(points.shape)} {points.dtype} on {points.device} and uv {tuple(uv.shape)} {uv.dtype} "
             f"on {uv.device} do not fit together.",
-            cure="Give floating points (N, 3) and uv (N, 2) on one device.",
+            hint="Give floating points (N, 3) and uv (N, 2) on one device.",
         )
     # One sum is cheap; it can only be finite if all terms are.
     if not math.isfinite(points.sum()):
@@ -186,11 +186,11 @@ def _check(points: Tensor, uv: Tensor, weights: Tensor | None) -> None:
         raise InvalidTensorError(
             f"Weights have shape {tuple(weights.shape)} and type {weights.dtype}, expected ({len(points)},) "
             f"floating on {points.device}.",
-            cure="Give one weight per pair.",
+            hint="Give one weight per pair.",
         )
     if not bool(((weights >= 0) & weights.isfinite()).all()):
         raise InvalidTensorError(
-            "A weight is negative or not finite.", cure="Weights are inverse variances; use 0 for no trust."
+            "A weight is negative or not finite.", hint="Weights are inverse variances; use 0 for no trust."
         )
 
 
@@ -198,7 +198,7 @@ def _require(usable: int, count: int, at_border: int) -> None:
     if usable < MINIMUM_POINTS:
         raise TooFewCorrespondencesError(
             f"{usable} of {count} pairs count, {MINIMUM_POINTS} are needed ({at_border} lie at the image border).",
-            cure="Give more pairs, positive weights, or a crop that holds more of the object.",
+            hint="Give more pairs, positive weights, or a crop that holds more of the object.",
         )
 
 
@@ -206,7 +206,7 @@ def _check_finite(values: Tensor, name: str) -> None:
     bad = int((~values.isfinite()).any(dim=-1).sum())
     if bad:
         raise InvalidTensorError(
-            f"{bad} of {len(values)} {name}s hold NaN or infinity.", cure="Remove them, or stop what made them."
+            f"{bad} of {len(values)} {name}s hold NaN or infinity.", hint="Remove them, or stop what made them."
         )
 
 
@@ -226,7 +226,7 @@ def _near_border(uv: Tensor, image: Tensor, margin: float) -> Tensor | None:
 def _square(
     uv: Tensor, image: Tensor, camera: Camera | None, config: PoseConfig
 ) -> tuple[Tensor, Tensor | None, tuple[float, float] | None]:
-    """Normalised coordinates to square ones, without lens and skew.
+    """Normalized coordinates to square ones, without lens and skew.
 
     Returns:
         (1, 2, N); (1, 1, N) with 0 for pixels that no ray of the lens reaches, or None; `Observation.extent`.
@@ -237,8 +237,8 @@ def _square(
         px = camera.uv_to_px(uv)
         ideal = camera.unproject(px, torch.ones_like(px[:, 0]))[:, :2].T[None]
         K = camera.K.to(ideal)
-        scale, centre = torch.stack((K[0, 0], K[1, 1])), K[:2, 2] + 0.5
-        image = (ideal * scale[:, None] + centre[:, None]) / side
+        scale, center = torch.stack((K[0, 0], K[1, 1])), K[:2, 2] + 0.5
+        image = (ideal * scale[:, None] + center[:, None]) / side
         seen = image.isfinite().all(dim=1, keepdim=True)
         return torch.where(seen, image, 0.0), None if bool(seen.all()) else seen.to(image.dtype), None
     extent = (width / side, height / side)

@@ -15,15 +15,15 @@ from cupid_core.pose.pinhole import Array, Mask, view_from_projection
 from cupid_core.pose.point_passes import Blocks, PointBlock, gram_blocks, to_array
 
 MINIMUM_POINTS = 6
-# Smallest over largest eigenvalue of the normalised point moments, below which the points lie in a plane.
+# Smallest over largest eigenvalue of the normalized point moments, below which the points lie in a plane.
 _PLANAR_CONDITION = 1e-9
 _IDENTITY = np.eye(4)
 
 
 def dlt(points_object: Tensor, uv: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Projection matrices by the DLT: Hartley-normalised, weighted, without the bias of the plain method.
+    """Projection matrices by the DLT: Hartley-normalized, weighted, without the bias of the plain method.
 
-    The plain DLT minimises the algebraic error under |P| = 1; image noise enters the error through the third row
+    The plain DLT minimizes the algebraic error under |P| = 1; image noise enters the error through the third row
     of P and drags it towards small depths, with a bias that does not shrink with the number of points. Here the
     mean squared depth is held at one instead, which makes the noise term constant.
 
@@ -43,7 +43,7 @@ def dlt(points_object: Tensor, uv: Tensor, weights: Tensor | None = None) -> Ten
         InvalidTensorError: shapes do not fit.
 
     Source: Hartley and Zisserman, Multiple View Geometry, section 7.1; the constraint after Taubin 1991 and
-    Kanatani's renormalisation.
+    Kanatani's renormalization.
     """
     _check(points_object, uv, weights)
     batch, count = points_object.shape[:-2], points_object.shape[-2]
@@ -56,7 +56,7 @@ def dlt(points_object: Tensor, uv: Tensor, weights: Tensor | None = None) -> Ten
     projection, volumetric = projection_from_blocks(weighted_blocks(block))
     if not volumetric.all():
         raise PoseDegenerateError(
-            "All points lie in one plane: the DLT has no unique solution.", cure="Use solve_pose, it takes planes."
+            "All points lie in one plane: the DLT has no unique solution.", hint="Use solve_pose, it takes planes."
         )
     return torch.from_numpy(projection).to(points_object.device).reshape(*batch, 3, 4)
 
@@ -70,8 +70,8 @@ def weighted_blocks(block: PointBlock) -> Blocks:
 def projection_from_blocks(blocks: Blocks) -> tuple[Array, Mask]:
     """The DLT, given its moments.
 
-    Normalisation happens on the moments, not on the points: whitening the points (S = sum X X^T becomes the
-    identity) and centring the image. Then the first two rows follow from the third, p1 = S_u p3 and p2 = S_v p3,
+    Normalization happens on the moments, not on the points: whitening the points (S = sum X X^T becomes the
+    identity) and centering the image. Then the first two rows follow from the third, p1 = S_u p3 and p2 = S_v p3,
     and the 12x12 eigenproblem shrinks to the 4x4 matrix S_uu+vv - S_u^2 - S_v^2.
 
     Returns:
@@ -113,13 +113,13 @@ def decompose_projection(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if matrix.shape[-2:] != (3, 4) or not matrix.is_floating_point():
         raise InvalidTensorError(
             f"A projection matrix has shape (*B, 3, 4), got {tuple(matrix.shape)} {matrix.dtype}.",
-            cure="Give floating 3x4 matrices in the last two dimensions.",
+            hint="Give floating 3x4 matrices in the last two dimensions.",
         )
     flat = to_array(matrix).reshape(-1, 3, 4)
     volume = np.linalg.det(flat[:, :, :3])
     if not (np.abs(volume) > 1e-12 * np.linalg.norm(flat[:, :, :3], axis=(1, 2)) ** 3).all():
         raise PoseDegenerateError(
-            "The left 3x3 block of a projection matrix is singular.", cure="Affine cameras have no K [R | t]."
+            "The left 3x3 block of a projection matrix is singular.", hint="Affine cameras have no K [R | t]."
         )
     view, skew = view_from_projection(flat * np.sign(volume)[:, None, None])
     intrinsics = np.tile(np.eye(3), (len(flat), 1, 1))
@@ -133,11 +133,11 @@ def decompose_projection(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def reference_dlt(points_object: Tensor, uv: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The published method: singular vectors of the 2N x 12 matrix, nothing normalised. For comparison only.
+    """The published method: singular vectors of the 2N x 12 matrix, nothing normalized. For comparison only.
 
     Args:
         points_object: (B, N, 3) object points, N >= 6.
-        uv: (B, N, 2) normalised image coordinates.
+        uv: (B, N, 2) normalized image coordinates.
         weights: (B, N) factors of the homogeneous points, or None.
 
     Returns:
@@ -174,9 +174,9 @@ def _check(points: Tensor, uv: Tensor, weights: Tensor | None) -> None:
     if not fits or not points.is_floating_point():
         raise InvalidTensorError(
             f"Points {tuple(points.shape)} {points.dtype} and uv {tuple(uv.shape)} do not fit together.",
-            cure="Give floating points (*B, N, 3), uv (*B, N, 2) and weights (*B, N).",
+            hint="Give floating points (*B, N, 3), uv (*B, N, 2) and weights (*B, N).",
         )
     if points.shape[-2] < MINIMUM_POINTS:
         raise TooFewCorrespondencesError(
-            f"{points.shape[-2]} correspondences, the DLT needs {MINIMUM_POINTS}.", cure="Give more points."
+            f"{points.shape[-2]} correspondences, the DLT needs {MINIMUM_POINTS}.", hint="Give more points."
         )

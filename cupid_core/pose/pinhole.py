@@ -4,7 +4,7 @@ Small float64 numpy algebra with the batch in front, on the CPU: projection matr
 the manifold, the Gaussian prior. Knows no points, no pixels of a real image and no torch.
 
 Image coordinates in this room are `square`: pixels divided by the longer image side, origin at the image corner.
-They have square pixels whatever the aspect of the image, and equal normalised uv for a square image.
+They have square pixels whatever the aspect of the image, and equal normalized uv for a square image.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class Pinhole:
         """Derivative of the row-major projection matrix by the full parameters, transposed: (B, 10, 12)."""
         count = len(self)
         jacobian = np.zeros((count, FULL_SIZE, 3, 4))
-        focal, centre = self.intrinsics[:, :2], self.intrinsics[:, 2:]
+        focal, center = self.intrinsics[:, :2], self.intrinsics[:, 2:]
         jacobian[:, 0, 0, 3], jacobian[:, 1, 1, 3] = focal[:, 0], focal[:, 1]
-        jacobian[:, 2, :2, 3], jacobian[:, 2, 2, 3] = centre, 1.0
+        jacobian[:, 2, :2, 3], jacobian[:, 2, 2, 3] = center, 1.0
         turned = _GENERATORS @ self.rotation[:, None]
         jacobian[:, 3:6, :, :3] = turned
         jacobian[:, 3:6, :2, :3] *= focal[:, None, :, None]
-        jacobian[:, 3:6, :2, :3] += centre[:, None, :, None] * turned[:, :, 2:]
+        jacobian[:, 3:6, :2, :3] += center[:, None, :, None] * turned[:, :, 2:]
         rows = self.extrinsic()
         jacobian[:, 6, 0] = focal[:, :1] * rows[:, 0]
         jacobian[:, 7, 1] = focal[:, 1:] * rows[:, 1]
@@ -136,11 +136,11 @@ def free_parameters(intrinsics: str) -> Array:
     pose = np.eye(FULL_SIZE)[:, :6]
     both = np.zeros((FULL_SIZE, 1))
     both[6:8] = 1.0
-    centre = np.eye(FULL_SIZE)[:, 8:]
+    center = np.eye(FULL_SIZE)[:, 8:]
     columns = {
         "fixed": (pose,),
         "focal": (pose, both),
-        "unknown": (pose, both, centre),
+        "unknown": (pose, both, center),
         "prior": (np.eye(FULL_SIZE),),
     }
     return np.concatenate(columns[intrinsics], axis=1)

@@ -34,15 +34,15 @@ def camera_starts(points: Array, image: Array, intrinsics: Array) -> Pinhole:
     step = max(1, len(points) // _SQPNP_POINTS)
     rays = (image - intrinsics[2:]) / intrinsics[:2]
     parts = [_views(*_solve(points[::step], rays[::step], cv2.SOLVEPNP_SQPNP), intrinsics)]
-    centre = points.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(points - centre, full_matrices=False)
+    center = points.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(points - center, full_matrices=False)
     if lengths[2] < _THIN_RATIO * lengths[0]:
         # IPPE wants exact planes: solve for the projection onto the main plane, in the frame of that plane.
         plane = axes * np.array([1.0, 1.0, np.linalg.det(axes)])[:, None]
-        flat = (points - centre) @ plane.T * np.array([1.0, 1.0, 0.0])
+        flat = (points - center) @ plane.T * np.array([1.0, 1.0, 0.0])
         tilted = _views(*_solve(flat, rays, cv2.SOLVEPNP_IPPE), intrinsics)
         rotation = tilted.rotation @ plane
-        parts.append(Pinhole(rotation, tilted.translation - rotation @ centre, tilted.intrinsics))
+        parts.append(Pinhole(rotation, tilted.translation - rotation @ center, tilted.intrinsics))
     return join(parts)
 
 

@@ -7,7 +7,7 @@ numpy. Knows projection matrices and robust weights, not poses, cameras or what 
 One fact carries this room. With X a homogeneous point and (u, v) its image, every quadratic form that a camera
 solver needs is made of the same 4x4 blocks, sums over points of a X X^T with a in 1, u, v, u^2 + v^2: the normal
 matrix of the DLT (measured u, v), and that of Gauss-Newton by the twelve entries of the projection matrix
-(predicted u, v, divided by depth). Any other parametrisation follows by the chain rule, without another pass.
+(predicted u, v, divided by depth). Any other parametrization follows by the chain rule, without another pass.
 """
 
 from __future__ import annotations

@@ -23,13 +23,13 @@ from cupid_core.pose.refine import refine
 # Pairs on which starts compete.
 _SCREEN_POINTS = 256
 # Minimal sets worth refining, and poses worth comparing on the whole sample.
-_FINALISTS = 8
+_FINALIZTS = 8
 _WINNERS = 3
 # Difference of robust costs (half squared deviations) from which the worse view has no chance.
 _DECISIVE = 30.0
 # Share of inliers below which outliers are suspected; Gaussian noise alone leaves one in 10^7 outside.
 CLEAN_INLIERS = 0.95
-# Ratio of neighbouring focal length guesses: within a factor of 1.25 any start finds the optimum.
+# Ratio of neighboring focal length guesses: within a factor of 1.25 any start finds the optimum.
 _GUESS_STEP_LOG = 0.45
 # A residual this small shows no mirror image; a variance this many times smaller does.
 _MIRROR_NOISE = 0.002
@@ -61,14 +61,14 @@ def search(sample: PointBlock, prior: IntrinsicsPrior, config: PoseConfig, direc
     ranked, cost = _contest(screen, _least_median(screen, join(starts), config), prior, config, rough=True)
     if not _is_clean(screen, ranked[:1], config):
         drawn = minimal_starts(points, image, guesses, config.hypotheses)
-        finalists = _least_median(screen, drawn, config)
-        again = _inlier_starts(screen, finalists[:1], config)
+        finalizts = _least_median(screen, drawn, config)
+        again = _inlier_starts(screen, finalizts[:1], config)
         again = again[_in_front(screen, again)]
-        entrants = join([ranked[:_WINNERS], finalists, again])
+        entrants = join([ranked[:_WINNERS], finalizts, again])
         ranked, cost = _contest(screen, entrants, prior, config, rough=True)
     if len(ranked) == 0:
         raise BehindCameraError(
-            "Every candidate pose has object points behind the camera.", cure="Check the axes of points and uv."
+            "Every candidate pose has object points behind the camera.", hint="Check the axes of points and uv."
         )
     winners, _ = _contest(sample, _distinct(ranked, cost), prior, config, rough=False)
     best = winners[:1]
@@ -111,7 +111,7 @@ def _is_clean(block: PointBlock, view: Pinhole, config: PoseConfig) -> bool:
 def _least_median(block: PointBlock, views: Pinhole, config: PoseConfig) -> Pinhole:
     """The few views with the smallest median residual on one object, best first (Rousseeuw 1984)."""
     views = views[_in_front(block, views)]
-    return views[np.argsort(_variances(block, views, config))[:_FINALISTS]]
+    return views[np.argsort(_variances(block, views, config))[:_FINALIZTS]]
 
 
 def _inlier_starts(block: PointBlock, view: Pinhole, config: PoseConfig) -> Pinhole:
@@ -142,7 +142,7 @@ def _refuse_mirror_image(
     if float(_variances(mirrored, ranked[:1], config)[0]) * _MIRROR_GAIN < variance:
         raise BehindCameraError(
             "The pairs fit only a camera that has the object behind it.",
-            cure="Check handedness and axes: camera x right, y down, z forward; object right-handed.",
+            hint="Check handedness and axes: camera x right, y down, z forward; object right-handed.",
         )
 
 

@@ -1,7 +1,7 @@
 """Object poses from 3D-2D pairs: the one entrance of the room.
 
 One function tells the method: observe, start, polish, judge. Knows cameras and settings; the mathematics is in the
-neighbouring files.
+neighboring files.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def solve_pose(
 
     Args:
         points_object: (N, 3) floating, object frame, any unit of length; N >= 6 that count. In one plane is fine.
-        uv: (N, 2) floating, normalised image coordinates: 0 to 1 across the image, u = (px + 0.5) / width.
+        uv: (N, 2) floating, normalized image coordinates: 0 to 1 across the image, u = (px + 0.5) / width.
         weights: (N,) relative inverse variances of the image points, 0 for "does not count"; None for all ones.
         camera: of the image, with its lens. None estimates focal length (square pixels, no skew) and principal
-            point (a narrow prior at the image centre) for an image of `config.image_width_px` x `image_height_px`.
+            point (a narrow prior at the image center) for an image of `config.image_width_px` x `image_height_px`.
         config: what to refine of a given camera, priors, robustness.
 
     Returns:
@@ -121,7 +121,7 @@ def solve_poses(
         raise InvalidTensorError(
             f"{count} objects, but {len(uv)} uv, {len(each)} cameras"
             + ("." if weights is None else f", {len(weights)} weights."),
-            cure="Give one of each per object.",
+            hint="Give one of each per object.",
         )
     results: dict[int, PoseEstimate | PoseError] = {}
     observations: dict[int, Observation] = {}
@@ -202,11 +202,11 @@ def _searched(group: _Group, i: int, direct: Pinhole | None) -> Pinhole:
     if group.spread[i, 1] <= LINE_RATIO * group.spread[i, 2]:
         raise PoseDegenerateError(
             "All points lie on one line or in one place: any rotation about it explains the pairs.",
-            cure="Give points that spread in two directions at least.",
+            hint="Give points that spread in two directions at least.",
         )
     one, u, v, squares = (float(block[i, 3, 3]) for block in group.moments)
     if squares / one - (u * u + v * v) / one**2 < _IMAGE_POINT**2:
-        raise PoseDegenerateError("All uv are the same point.", cure="Check where the uv come from.")
+        raise PoseDegenerateError("All uv are the same point.", hint="Check where the uv come from.")
     return search(group.observations[i].sample, group.prior[i : i + 1], group.config, direct)
 
 
@@ -250,12 +250,12 @@ def _is_certain(fit: Fit, k: int, config: PoseConfig) -> bool:
 def _judged(fit: Fit, k: int, estimate: PoseEstimate, most: float) -> PoseEstimate | PoseError:
     """The estimate of a searched object, or why it is none."""
     if not (np.isfinite(fit.covariance[k]).all() and np.isfinite(fit.view.translation[k]).all()):
-        return PoseDegenerateError("The pairs leave the pose undetermined.", cure="Give pairs that spread more.")
+        return PoseDegenerateError("The pairs leave the pose undetermined.", hint="Give pairs that spread more.")
     noise = math.sqrt(fit.variance[k])
     if noise > most:
         return PoseDegenerateError(
             f"The best pose misses the pairs by {noise:.3f} of the image; pose.max_noise allows {most:g}.",
-            cure="Check that points and uv belong together and that the camera is the right one.",
+            hint="Check that points and uv belong together and that the camera is the right one.",
         )
     return estimate
 

@@ -205,7 +205,7 @@ class Cupid:
         elif picture.alpha is not None:
             visible = mask_from_alpha(picture.alpha, threshold=self.config.crop.alpha_threshold)
         else:
-            raise InvalidImageError("There is no mask, and the image has no alpha.", cure="Give one of them.")
+            raise InvalidImageError("There is no mask, and the image has no alpha.", hint="Give one of them.")
         rgb = picture.rgb
         if camera is not None and camera.lens is not None:
             labels = visible.astype(np.int32)

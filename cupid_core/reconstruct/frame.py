@@ -72,7 +72,7 @@ class Frame:
         labels = labels_from_masks(known, height, width)
         for id_, size in (sizes_m or {}).items():
             if not (np.isfinite(size) and size > 0):
-                raise InputError(f"Object {id_} has a longest side of {size} m.", cure="Give a positive length.")
+                raise InputError(f"Object {id_} has a longest side of {size} m.", hint="Give a positive length.")
         if camera is None and depth is not None:
             camera = depth.camera
         if camera is not None:
@@ -82,17 +82,17 @@ class Frame:
         elif depth is not None and tuple(depth.depth_m.shape) != (height, width):
             raise InputError(
                 f"Depth is {tuple(depth.depth_m.shape)}, the image {(height, width)} (height, width).",
-                cure="Align depth to the colour image.",
+                hint="Align depth to the color image.",
             )
         if not labels.any():
-            raise EmptyMaskError("No object is left in the image.", cure="Check the masks and the lens.")
+            raise EmptyMaskError("No object is left in the image.", hint="Check the masks and the lens.")
         wanted = None if only is None else frozenset(only)
         frame = cls(rgb, labels, camera, depth, dict(names or {}), dict(sizes_m or {}), wanted)
         if not frame.ids():
             seen = [int(id_) for id_ in np.unique(labels) if id_ != 0]
             raise EmptyMaskError(
                 f"None of the objects {sorted(wanted or ())} is in the image: it has {seen}.",
-                cure="Ask for ids that have a mask.",
+                hint="Ask for ids that have a mask.",
             )
         return frame
 

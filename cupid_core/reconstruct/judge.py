@@ -94,11 +94,11 @@ def _placement(shown: TriangleMesh, pose: PoseEstimate, view: ObjectView, config
 def _score(
     quality: Quality, shown: TriangleMesh, placement: Placement | None, side: int, config: CupidConfig
 ) -> float:
-    """Silhouette IoU, less what colours, pixels of the voxels and depth are off by."""
+    """Silhouette IoU, less what colors, pixels of the voxels and depth are off by."""
     weights = config.reconstruct
     score = quality.silhouette_iou - weights.reprojection_weight * quality.reprojection_rms_px / side
-    if quality.colour_psnr_db is not None:
-        score -= weights.colour_weight * 10 ** (-quality.colour_psnr_db / 20)
+    if quality.color_psnr_db is not None:
+        score -= weights.color_weight * 10 ** (-quality.color_psnr_db / 20)
     if placement is not None and placement.residual_m is not None:
         extent = shown.vertices.amax(dim=0) - shown.vertices.amin(dim=0)
         score -= weights.depth_weight * min(1.0, placement.residual_m / (placement.scale * float(extent.max())))

@@ -51,7 +51,7 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise InputError(f"{self.samples} samples.", cure="Draw at least one hypothesis.")
+            raise InputError(f"{self.samples} samples.", hint="Draw at least one hypothesis.")
 
     def seeds(self) -> list[int]:
         """One for each draw; the first draws of a longer request are those of a shorter one."""

@@ -63,7 +63,7 @@ def place_object(
     """
     best, mask = result.best, frame.mask(id_)
     if best.mesh is None:
-        raise EmptyMeshError(f"Object {id_} has no mesh.", cure="Ask for more than the pose.")
+        raise EmptyMeshError(f"Object {id_} has no mesh.", hint="Ask for more than the pose.")
     finished = finish_mesh(best.mesh, config.mesh)
     place = _place(finished.mesh, best.pose, frame, id_, config)
     metric = place.placement.scale_source is not ScaleSource.UNKNOWN

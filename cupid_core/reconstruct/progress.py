@@ -85,7 +85,7 @@ class Run:
             CancelledError: the caller wants to stop.
         """
         if self.cancelled is not None and self.cancelled():
-            raise CancelledError(f"Stopped during '{stage}' as asked.", cure="Start again.")
+            raise CancelledError(f"Stopped during '{stage}' as asked.", hint="Start again.")
         if self.on_progress is not None:
             self.on_progress(Progress(stage, fraction, poses))
 

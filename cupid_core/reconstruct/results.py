@@ -22,7 +22,7 @@ class Hypothesis:
     """One draw: an object and where the camera stands. The unit of length is the edge of the canonical cube.
 
     Attributes:
-        mesh: canonical frame, with colours; None where only the pose was asked for.
+        mesh: canonical frame, with colors; None where only the pose was asked for.
         pose: of the object; its camera is that of the whole image without lens distortion.
         coords: (N, 3) int64 occupied voxels.
         uv: (N, 2) image position of each voxel in the crop, in [0, 1], as stage 1 sampled it.

@@ -56,7 +56,7 @@ class Draw:
     resolution: int
     pose: PoseEstimate | None = None
 
-    def centres(self) -> Tensor:
+    def centers(self) -> Tensor:
         """(N, 3) float64 canonical positions of the voxels."""
         return (self.coords.double() + 0.5) / self.resolution - 0.5
 
@@ -122,7 +122,7 @@ def draw_structures(
             items.append(
                 StructureEmptyError(
                     f"Draw {number} has {count} occupied voxels.",
-                    cure="Check that the mask covers the object, or draw more hypotheses.",
+                    hint="Check that the mask covers the object, or draw more hypotheses.",
                 )
             )
             continue
@@ -142,7 +142,7 @@ def solve_cameras(items: Sequence[Item], views: Sequence[ObjectView], config: Cu
             continue
         draws = [item for item in items if isinstance(item, Draw) and views[item.view].camera_known == known]
         poses = solve_poses(
-            [draw.centres() for draw in draws],
+            [draw.centers() for draw in draws],
             [draw.uv.double() for draw in draws],
             cameras=[_double(views[draw.view].camera) for draw in draws],
             config=pose_config(views[draws[0].view], config.pose),
@@ -197,7 +197,7 @@ def _projected(draw: Draw) -> tuple[Tensor, Tensor]:
     """(N, 2) image positions of the voxels by the pose, in the crop, and (N,) distances along the axis."""
     assert draw.pose is not None
     camera = draw.pose.camera
-    points = draw.pose.T_camera_object.apply(draw.centres())
+    points = draw.pose.T_camera_object.apply(draw.centers())
     return camera.px_to_uv(camera.project(points)).float(), points[:, 2].float()
 
 
@@ -206,7 +206,7 @@ def _in_front(item: Item) -> Item:
     if isinstance(item, Draw) and not bool(_projected(item)[0].isfinite().all()):
         return BehindCameraError(
             f"Draw {item.number} reaches behind the camera.",
-            cure="Move the camera away from the object, or draw more hypotheses.",
+            hint="Move the camera away from the object, or draw more hypotheses.",
         )
     return item
 

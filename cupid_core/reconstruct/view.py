@@ -74,12 +74,12 @@ def look_at(
     if occlusion is not None and occlusion.shape != mask.shape:
         raise InvalidImageError(
             f"The occlusion mask is {occlusion.shape}, the image {mask.shape} (height, width).",
-            cure="Give one value per pixel of the image.",
+            hint="Give one value per pixel of the image.",
         )
     if depth is not None and tuple(depth.depth_m.shape) != mask.shape:
         raise InvalidImageError(
             f"The depth image is {tuple(depth.depth_m.shape)}, the image {mask.shape} (height, width).",
-            cure="Align depth to the colour image.",
+            hint="Align depth to the color image.",
         )
     return ObjectView(
         crop=crop,
@@ -125,9 +125,9 @@ def _unseen(view: ObjectView, size: int) -> Tensor:
 
 
 def _resized(mask: Mask, size: int) -> Tensor:
-    """(1, size, size) in [0, 1], resampled as the colours are."""
-    grey = np.where(mask, np.uint8(255), np.uint8(0))
-    rgba = np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
+    """(1, size, size) in [0, 1], resampled as the colors are."""
+    gray = np.where(mask, np.uint8(255), np.uint8(0))
+    rgba = np.stack([gray, gray, gray, np.full_like(gray, 255)], axis=-1)
     return network_input(rgba, size)[:1]
 
 

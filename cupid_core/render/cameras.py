@@ -1,6 +1,6 @@
-"""Cameras that look at the object, and projections for rasterisers; knows poses and intrinsics, no pixels.
+"""Cameras that look at the object, and projections for rasterizers; knows poses and intrinsics, no pixels.
 
-The object frame is z up; camera frames are OpenCV optical (x right, y down, z forward). Intrinsics are normalised:
+The object frame is z up; camera frames are OpenCV optical (x right, y down, z forward). Intrinsics are normalized:
 they map camera points to uv in [0, 1] over the image.
 """
 
@@ -25,11 +25,11 @@ class CameraRing:
 
     Attributes:
         T_camera_object: N poses.
-        K_normalised: (3, 3) normalised intrinsics of each.
+        K_normalized: (3, 3) normalized intrinsics of each.
     """
 
     T_camera_object: SE3
-    K_normalised: Tensor
+    K_normalized: Tensor
 
 
 def hammersley_ring(count: int, radius: float = 2.0, fov_rad: float = math.radians(40.0)) -> CameraRing:
@@ -91,7 +91,7 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> SE3:
     y, takes the place of `up`.
 
     Args:
-        eye: (*B, 3) camera centres, world frame.
+        eye: (*B, 3) camera centers, world frame.
         target: (*B, 3) or (3,) points that project onto the optical axis.
         up: (3,) direction in the world frame.
 
@@ -103,7 +103,7 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> SE3:
     """
     toward = target - eye
     if bool((torch.linalg.vector_norm(toward, dim=-1) == 0).any()):
-        raise InvalidCameraError("A camera is at the point it looks at.", cure="Move it away.")
+        raise InvalidCameraError("A camera is at the point it looks at.", hint="Move it away.")
     forward = torch.nn.functional.normalize(toward, dim=-1)
     right = torch.linalg.cross(forward, up.expand_as(forward), dim=-1)
     spare = torch.zeros_like(up)
@@ -118,7 +118,7 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> SE3:
 
 
 def intrinsics_from_fov(fov_rad: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Normalised intrinsics (3, 3) of a square image with its principal point in the middle.
+    """Normalized intrinsics (3, 3) of a square image with its principal point in the middle.
 
     Args:
         fov_rad: full angle of view in radians, between 0 and pi.
@@ -128,14 +128,14 @@ def intrinsics_from_fov(fov_rad: float, dtype: torch.dtype = torch.float32) -> T
     return torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]], dtype=dtype)
 
 
-def clip_projection(K_normalised: Tensor, near: float, far: float) -> Tensor:
-    """Camera points to clip space (4, 4) for a rasteriser whose row 0 is the top of the image.
+def clip_projection(K_normalized: Tensor, near: float, far: float) -> Tensor:
+    """Camera points to clip space (4, 4) for a rasterizer whose row 0 is the top of the image.
 
     After division by w = camera z: x and y in [-1, 1] from left to right and top to bottom, z in [0, 1] from near
     to far. Skew is left out.
 
     Args:
-        K_normalised: (3, 3).
+        K_normalized: (3, 3).
         near: camera z of the near plane, positive.
         far: camera z of the far plane, beyond `near`.
 
@@ -143,19 +143,19 @@ def clip_projection(K_normalised: Tensor, near: float, far: float) -> Tensor:
         InvalidCameraError: the planes are not in this order.
     """
     _check_planes(near, far)
-    result = _clip_rows(K_normalised)
+    result = _clip_rows(K_normalized)
     result[2, 2], result[2, 3] = far / (far - near), near * far / (near - far)
     result[3, 2] = 1.0
     return result
 
 
-def opengl_projection(K_normalised: Tensor, near: float, far: float) -> Tensor:
+def opengl_projection(K_normalized: Tensor, near: float, far: float) -> Tensor:
     """OpenGL projection matrix (4, 4): view space looks along -z with y up; all clip axes in [-1, 1], y up.
 
     Skew is left out.
 
     Args:
-        K_normalised: (3, 3) of the OpenCV camera.
+        K_normalized: (3, 3) of the OpenCV camera.
         near: distance of the near plane, positive.
         far: distance of the far plane, beyond `near`.
 
@@ -163,8 +163,8 @@ def opengl_projection(K_normalised: Tensor, near: float, far: float) -> Tensor:
         InvalidCameraError: the planes are not in this order.
     """
     _check_planes(near, far)
-    flip_y = K_normalised.new_tensor([1.0, -1.0, 1.0, 1.0])
-    result = flip_y[:, None] * _clip_rows(K_normalised) * _opengl_axes(K_normalised)
+    flip_y = K_normalized.new_tensor([1.0, -1.0, 1.0, 1.0])
+    result = flip_y[:, None] * _clip_rows(K_normalized) * _opengl_axes(K_normalized)
     result[2, 2], result[2, 3] = (near + far) / (near - far), 2 * near * far / (near - far)
     result[3, 2] = -1.0
     return result
@@ -185,11 +185,11 @@ def _ring(yaw: Tensor, pitch: Tensor, radius: float, fov_rad: float) -> CameraRi
     return CameraRing(look_at(direction * radius, origin, up), intrinsics_from_fov(fov_rad))
 
 
-def _clip_rows(K_normalised: Tensor) -> Tensor:
+def _clip_rows(K_normalized: Tensor) -> Tensor:
     """The x and y rows of a projection, y downwards; (4, 4) with the other rows zero."""
-    result = K_normalised.new_zeros(4, 4)
-    result[0, 0], result[1, 1] = 2 * K_normalised[0, 0], 2 * K_normalised[1, 1]
-    result[0, 2], result[1, 2] = 2 * K_normalised[0, 2] - 1, 2 * K_normalised[1, 2] - 1
+    result = K_normalized.new_zeros(4, 4)
+    result[0, 0], result[1, 1] = 2 * K_normalized[0, 0], 2 * K_normalized[1, 1]
+    result[0, 2], result[1, 2] = 2 * K_normalized[0, 2] - 1, 2 * K_normalized[1, 2] - 1
     return result
 
 
@@ -202,12 +202,12 @@ def _check(count: int, radius: float, fov_rad: float) -> None:
     if count < 1 or not radius > 0 or not 0 < fov_rad < math.pi:
         raise InvalidCameraError(
             f"{count} cameras at radius {radius:g} with {fov_rad:g} rad of view cannot be.",
-            cure="Give at least one camera, a positive radius and an angle between 0 and pi.",
+            hint="Give at least one camera, a positive radius and an angle between 0 and pi.",
         )
 
 
 def _check_planes(near: float, far: float) -> None:
     if not 0 < near < far:
         raise InvalidCameraError(
-            f"Near plane {near:g} and far plane {far:g} are not in order.", cure="Give 0 < near < far."
+            f"Near plane {near:g} and far plane {far:g} are not in order.", hint="Give 0 < near < far."
         )

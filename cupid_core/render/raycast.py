@@ -1,6 +1,6 @@
-"""What a camera sees of triangle meshes: depth, silhouette, colours, normals, by casting rays on the CPU (open3d).
+"""What a camera sees of triangle meshes: depth, silhouette, colors, normals, by casting rays on the CPU (open3d).
 
-For measuring and for pictures, not for training: nothing here is differentiable. One ray goes through the centre
+For measuring and for pictures, not for training: nothing here is differentiable. One ray goes through the center
 of every pixel of the box that the mesh covers. Knows meshes, poses and cameras; must not know images of the
 world, masks or networks.
 """
@@ -37,8 +37,8 @@ class Rendering:
     Attributes:
         depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where nothing is seen.
         mask: (H, W) bool, the silhouette.
-        colours: (H, W, 3) float32 vertex colours weighted by barycentric coordinates, unlit; NaN where nothing is
-            seen. None for a mesh without colours.
+        colors: (H, W, 3) float32 vertex colors weighted by barycentric coordinates, unlit; NaN where nothing is
+            seen. None for a mesh without colors.
         normals: (H, W, 3) float32 unit normals in the camera frame, of the mesh's vertices where it has normals,
             else of its triangles; they face the camera unless a surface is seen from behind. NaN where nothing is
             seen.
@@ -47,7 +47,7 @@ class Rendering:
 
     depth: Floats
     mask: Mask
-    colours: Floats | None
+    colors: Floats | None
     normals: Floats
     box: tuple[int, int, int, int]
 
@@ -60,14 +60,14 @@ class SceneRendering:
         labels: (H, W) int32, 0 where nothing is seen, else 1 + the index of the mesh.
         depth: (H, W) float32 camera z, NaN where nothing is seen.
         mask: (H, W) bool, labels > 0.
-        colours: (H, W, 3) float32; NaN where nothing is seen or the mesh has no colours; None where none has.
+        colors: (H, W, 3) float32; NaN where nothing is seen or the mesh has no colors; None where none has.
         normals: (H, W, 3) float32, as in `Rendering`.
     """
 
     labels: npt.NDArray[np.int32]
     depth: Floats
     mask: Mask
-    colours: Floats | None
+    colors: Floats | None
     normals: Floats
 
 
@@ -87,7 +87,7 @@ class MeshCaster:
         _check(mesh)
         self.vertices = _array(mesh.vertices)
         self.faces = mesh.faces.detach().cpu().numpy()
-        self.colours = None if mesh.colours is None else _array(mesh.colours)
+        self.colors = None if mesh.colors is None else _array(mesh.colors)
         self.normals = None if mesh.normals is None else _array(mesh.normals)
         self._library = open3d()
         self._scene = self._library.t.geometry.RaycastingScene(nthreads=1)
@@ -108,7 +108,7 @@ class MeshCaster:
         height, width = camera.height, camera.width
         depth = np.full((height, width), np.nan, np.float32)
         normals = np.full((height, width, 3), np.nan, np.float32)
-        colours = None if self.colours is None else np.full((height, width, 3), np.nan, np.float32)
+        colors = None if self.colors is None else np.full((height, width, 3), np.nan, np.float32)
         points = scale * (self.vertices.astype(np.float64) @ rotation.T) + translation
         box, rays = _box_and_rays(points, camera)
         x0, y0, x1, y1 = box
@@ -120,9 +120,9 @@ class MeshCaster:
             shape = (y1 - y0, x1 - x0)
             depth[window] = found[0].reshape(shape)
             normals[window] = found[1].reshape(*shape, 3)
-            if colours is not None and found[2] is not None:
-                colours[window] = found[2].reshape(*shape, 3)
-        return Rendering(depth, np.isfinite(depth), colours, normals, box)
+            if colors is not None and found[2] is not None:
+                colors[window] = found[2].reshape(*shape, 3)
+        return Rendering(depth, np.isfinite(depth), colors, normals, box)
 
     def _cast(
         self,
@@ -130,11 +130,11 @@ class MeshCaster:
         directions: npt.NDArray[np.float64],
         rotation: npt.NDArray[np.float64],
     ) -> tuple[Floats, Floats, Floats | None]:
-        """Depth (N,), camera normals (N, 3) and colours (N, 3) of rays from one origin; NaN where they miss."""
+        """Depth (N,), camera normals (N, 3) and colors (N, 3) of rays from one origin; NaN where they miss."""
         count = len(directions)
         depth = np.full(count, np.nan, np.float32)
         normals = np.full((count, 3), np.nan, np.float32)
-        colours = None if self.colours is None else np.full((count, 3), np.nan, np.float32)
+        colors = None if self.colors is None else np.full((count, 3), np.nan, np.float32)
         for start in range(0, count, _CHUNK_RAYS):
             part = directions[start : start + _CHUNK_RAYS]
             rays = np.concatenate([np.broadcast_to(origin, part.shape), part], axis=1).astype(np.float32)
@@ -151,9 +151,9 @@ class MeshCaster:
             turned = local.astype(np.float64) @ rotation.T
             length = np.linalg.norm(turned, axis=1, keepdims=True)
             normals[rows] = turned / np.where(length > 0, length, 1.0)
-            if colours is not None and self.colours is not None:
-                colours[rows] = np.einsum("nk,nkc->nc", weights, self.colours[corners])
-        return depth, normals, colours
+            if colors is not None and self.colors is not None:
+                colors[rows] = np.einsum("nk,nkc->nc", weights, self.colors[corners])
+        return depth, normals, colors
 
     def _corners(self, answer: Any, hit: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Barycentric weights (N, 3) and vertex numbers (N, 3) of the places that were hit."""
@@ -187,21 +187,21 @@ def render_scene(placed: Sequence[tuple[TriangleMesh, Pose]], camera: Camera) ->
         MissingPackageError: open3d cannot be loaded.
     """
     if not placed:
-        raise InputError("There is no mesh to render.", cure="Give at least one mesh and its pose.")
+        raise InputError("There is no mesh to render.", hint="Give at least one mesh and its pose.")
     height, width = camera.height, camera.width
     labels = np.zeros((height, width), np.int32)
     depth = np.full((height, width), np.nan, np.float32)
     normals = np.full((height, width, 3), np.nan, np.float32)
-    colours = np.full((height, width, 3), np.nan, np.float32)
+    colors = np.full((height, width, 3), np.nan, np.float32)
     for number, (mesh, pose) in enumerate(placed, start=1):
         single = render_mesh(mesh, pose, camera)
         # `~(a >= b)` also holds where nothing stood before (NaN).
         front = single.mask & ~(single.depth >= depth)
         labels[front] = number
         depth[front], normals[front] = single.depth[front], single.normals[front]
-        colours[front] = np.nan if single.colours is None else single.colours[front]
-    coloured = any(mesh.colours is not None for mesh, _ in placed)
-    return SceneRendering(labels, depth, labels > 0, colours if coloured else None, normals)
+        colors[front] = np.nan if single.colors is None else single.colors[front]
+    colored = any(mesh.colors is not None for mesh, _ in placed)
+    return SceneRendering(labels, depth, labels > 0, colors if colored else None, normals)
 
 
 def _box_and_rays(
@@ -247,20 +247,20 @@ def _parts(pose: Pose) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
     if shift.shape != (3,) or not bool(matrix.isfinite().all() & shift.isfinite().all()):
         raise InvalidTensorError(
             f"A pose to render has translations of shape {tuple(shift.shape)}, expected one finite pose.",
-            cure="Render one pose at a time.",
+            hint="Render one pose at a time.",
         )
     return matrix.numpy(), shift.numpy(), scale
 
 
 def _check(mesh: TriangleMesh) -> None:
     if not len(mesh.faces):
-        raise EmptyMeshError("The mesh has no triangle.", cure="Check the stage that decoded it.")
+        raise EmptyMeshError("The mesh has no triangle.", hint="Check the stage that decoded it.")
     if not bool(mesh.vertices.isfinite().all()):
-        raise InvalidTensorError("A vertex is NaN or infinite.", cure="Clean the mesh first.")
+        raise InvalidTensorError("A vertex is NaN or infinite.", hint="Clean the mesh first.")
     low, high = int(mesh.faces.min()), int(mesh.faces.max())
     if low < 0 or high >= len(mesh.vertices):
         raise InvalidTensorError(
-            f"Faces name vertices {low} to {high} of {len(mesh.vertices)}.", cure="Clean the mesh first."
+            f"Faces name vertices {low} to {high} of {len(mesh.vertices)}.", hint="Clean the mesh first."
         )
 
 

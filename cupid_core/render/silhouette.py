@@ -23,16 +23,16 @@ def eroded(mask: Mask, pixels: int) -> Mask:
 
 
 def dilated(mask: Mask, pixels: int) -> Mask:
-    """A mask (H, W) with all pixels whose centres lie within `pixels` of it."""
+    """A mask (H, W) with all pixels whose centers lie within `pixels` of it."""
     if pixels <= 0 or not mask.any():
         return mask.copy()
     return np.asarray(_distance(mask) <= pixels)
 
 
 def signed_distance(mask: Mask) -> npt.NDArray[np.float32]:
-    """Distance (H, W) in pixels from every pixel centre to the border of a mask; negative inside.
+    """Distance (H, W) in pixels from every pixel center to the border of a mask; negative inside.
 
-    The border runs half-way between a pixel inside and its neighbour outside. Infinite where the mask is empty or
+    The border runs half-way between a pixel inside and its neighbor outside. Infinite where the mask is empty or
     full.
     """
     if mask.all() or not mask.any():

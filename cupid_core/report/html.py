@@ -28,7 +28,7 @@ from cupid_core.report.pictures import (
     cut,
     difference,
     masked,
-    object_colour,
+    object_color,
     shaded,
     square_around,
 )
@@ -104,7 +104,7 @@ def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
                 "T_camera_object": item.T_camera_object.matrix().double().tolist(),
                 "axes_length": axes_length(item),
                 "vertices": _base64(item.mesh.vertices, "<f4"),
-                "colours": _base64(_bytes_of(item), "u1"),
+                "colors": _base64(_bytes_of(item), "u1"),
                 "faces": _base64(item.mesh.faces, "<u4"),
             }
             for item in scene.objects
@@ -113,10 +113,10 @@ def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
 
 
 def _bytes_of(item: PlacedObject) -> Tensor:
-    colours = item.mesh.colours
-    if colours is None:
-        return torch.tensor(object_colour(item.id)).expand(len(item.mesh.vertices), 3)
-    return (colours.clamp(0, 1) * 255).round()
+    colors = item.mesh.colors
+    if colors is None:
+        return torch.tensor(object_color(item.id)).expand(len(item.mesh.vertices), 3)
+    return (colors.clamp(0, 1) * 255).round()
 
 
 def _base64(tensor: Tensor, kind: str) -> str:
@@ -145,7 +145,7 @@ def _photos(views: SceneViews, overlay: Picture, config: ReportConfig) -> str:
     pictures = [
         _figure(_jpeg(views.image, config), "Input."),
         _figure(_jpeg(overlay, config), legend),
-        _figure(_png(_label_picture(views)), "Masks, one colour per object."),
+        _figure(_png(_label_picture(views)), "Masks, one color per object."),
     ]
     if views.together is not None:
         pictures.append(_figure(_jpeg(shaded(views.together), config), "The reconstruction, same camera."))
@@ -155,7 +155,7 @@ def _photos(views: SceneViews, overlay: Picture, config: ReportConfig) -> str:
 def _label_picture(views: SceneViews) -> Picture:
     picture = masked(views.image, np.zeros(views.labels.shape, bool))
     for number in np.unique(views.labels[views.labels > 0]):
-        picture[views.labels == number] = object_colour(int(number))
+        picture[views.labels == number] = object_color(int(number))
     return picture
 
 
@@ -163,7 +163,7 @@ def _section(item: PlacedObject, numbers: Mapping[str, Any], views: SceneViews, 
     """One object: what was seen, what came out, how they differ, all around, and the numbers."""
     mask, rendering = views.labels == item.id, views.single[item.id]
     name = escape(f"{item.id} {item.label}".strip())
-    swatch = "#{:02x}{:02x}{:02x}".format(*object_colour(item.id))
+    swatch = "#{:02x}{:02x}{:02x}".format(*object_color(item.id))
     title = f'<h2><span class="swatch" style="background:{swatch}"></span>{name}</h2>'
     square = square_around(mask | rendering.mask)
     pictures = []
@@ -174,7 +174,7 @@ def _section(item: PlacedObject, numbers: Mapping[str, Any], views: SceneViews, 
             (shaded(rendering), "Re-rendered."),
             (
                 difference(views.image, rendering, mask),
-                "Difference: orange mask only, blue mesh only, grey colour.",
+                "Difference: orange mask only, blue mesh only, gray color.",
             ),
         )
         pictures = [

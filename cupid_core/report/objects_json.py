@@ -141,7 +141,7 @@ def _physical(item: PlacedObject) -> dict[str, Any] | None:
     return {
         "volume": _number(found.volume_m3),
         "area": _number(found.area_m2),
-        "centre_of_mass": _rows(found.centre_of_mass),
+        "center_of_mass": _rows(found.center_of_mass),
         "inertia": _rows(found.inertia),
     }
 
@@ -151,7 +151,7 @@ def _quality(quality: Quality) -> dict[str, Any]:
         "verdict": quality.verdict.value,
         "reasons": list(quality.reasons),
         "silhouette_iou": _number(quality.silhouette_iou),
-        "colour_psnr_db": _number(quality.colour_psnr_db),
+        "color_psnr_db": _number(quality.color_psnr_db),
         "reprojection_rms_px": _number(quality.reprojection_rms_px),
         "inlier_ratio": _number(quality.inlier_ratio),
         "depth_residual_m": _number(quality.depth_residual_m),
@@ -186,7 +186,7 @@ def _hypothesis(draw: Hypothesis) -> dict[str, Any]:
 
 
 def _failure(id_: int, label: str, error: CupidError) -> dict[str, Any]:
-    return {"id": id_, "label": label, "code": error.code, "problem": error.problem, "cure": error.cure}
+    return {"id": id_, "label": label, "code": error.code, "problem": error.problem, "hint": error.hint}
 
 
 def _number(value: float | None) -> float | None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from cupid_core.reconstruct.results import PlacedObject
-from cupid_core.report.pictures import Mask, Picture, SceneViews, object_colour
+from cupid_core.report.pictures import Mask, Picture, SceneViews, object_color
 
-AXIS_COLOURS = ((230, 60, 50), (60, 180, 75), (50, 110, 240))
+AXIS_COLORS = ((230, 60, 50), (60, 180, 75), (50, 110, 240))
 Plate = tuple[int, int, int, int]
 # OpenCV draws at fractions of a pixel when it is given whole numbers of 1/16 pixel.
 _SHIFT = 4
@@ -31,7 +31,7 @@ def draw_overlay(views: SceneViews, objects: Sequence[PlacedObject]) -> Picture:
     picture = views.image.copy()
     pen = max(1, round(max(picture.shape[:2]) / 400))
     for item in objects:
-        _outline(picture, views.single[item.id].mask, object_colour(item.id), pen)
+        _outline(picture, views.single[item.id].mask, object_color(item.id), pen)
     # Axes and names after all outlines: they are what is read.
     for item in objects:
         _axes(picture, item, views, pen)
@@ -47,11 +47,11 @@ def axes_length(item: PlacedObject) -> float:
     return 0.6 * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
 
 
-def _outline(picture: Picture, mask: Mask, colour: tuple[int, int, int], pen: int) -> None:
+def _outline(picture: Picture, mask: Mask, color: tuple[int, int, int], pen: int) -> None:
     """Anti-aliased outline of a silhouette; a thin dark line under it keeps it visible on any ground."""
     edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     fine = [edge * (1 << _SHIFT) for edge in edges]
-    for width, ink in ((pen + 2, (25, 25, 25)), (pen, colour)):
+    for width, ink in ((pen + 2, (25, 25, 25)), (pen, color)):
         for edge in fine:
             cv2.polylines(picture, [edge], True, ink, width, cv2.LINE_AA, _SHIFT)
 
@@ -64,7 +64,7 @@ def _axes(picture: Picture, item: PlacedObject, views: SceneViews, pen: int) -> 
     order = np.argsort(-_depths(item, tips))  # the farthest first, the nearest on top
     for axis in (int(k) - 1 for k in order if k > 0):
         ends = [tuple(int(v) for v in np.round(points[k] * (1 << _SHIFT))) for k in (0, axis + 1)]
-        for width, ink in ((pen + 2, (25, 25, 25)), (pen + 1, AXIS_COLOURS[axis])):
+        for width, ink in ((pen + 2, (25, 25, 25)), (pen + 1, AXIS_COLORS[axis])):
             cv2.arrowedLine(picture, ends[0], ends[1], ink, width, cv2.LINE_AA, _SHIFT, 0.12)
 
 
@@ -74,7 +74,7 @@ def _depths(item: PlacedObject, points: torch.Tensor) -> np.ndarray[tuple[int], 
 
 
 def _name(picture: Picture, item: PlacedObject, mask: Mask, plates: list[Plate], pen: int) -> None:
-    """Id and label on a plate of the object's colour, above its silhouette, inside the picture, over no other."""
+    """Id and label on a plate of the object's color, above its silhouette, inside the picture, over no other."""
     if not mask.any():
         return
     rows, columns = np.nonzero(mask)
@@ -86,9 +86,9 @@ def _name(picture: Picture, item: PlacedObject, mask: Mask, plates: list[Plate],
     base = _free_place(rows.min() - 3 * pen - below, left, width, tall, plates, picture.shape[0])
     plate = (left - 3, base - height - 4, left + width + 3, base + below + 1)
     plates.append(plate)
-    colour = object_colour(item.id)
-    cv2.rectangle(picture, plate[:2], plate[2:], colour, -1)
-    ink = (255, 255, 255) if sum(colour) < 380 else (15, 15, 15)
+    color = object_color(item.id)
+    cv2.rectangle(picture, plate[:2], plate[2:], color, -1)
+    ink = (255, 255, 255) if sum(color) < 380 else (15, 15, 15)
     cv2.putText(picture, text, (left, base), _FONT, scale, ink, thick, cv2.LINE_AA)
 
 

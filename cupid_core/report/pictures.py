@@ -19,14 +19,14 @@ from cupid_core.render.raycast import Rendering, SceneRendering, render_mesh, re
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-# Colours that stay apart for colour-blind eyes (Okabe and Ito, 2008), without black and yellow.
+# Colors that stay apart for color-blind eyes (Okabe and Ito, 2008), without black and yellow.
 _PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178))
 MISSED = (213, 94, 0)
 TOO_MUCH = (0, 114, 178)
 PAPER = 245
 
 
-def object_colour(number: int) -> tuple[int, int, int]:
+def object_color(number: int) -> tuple[int, int, int]:
     """RGB in 0..255 that an object has in every picture and table."""
     return _PALETTE[number % len(_PALETTE)]
 
@@ -72,7 +72,7 @@ def view_scene(scene: SceneReconstruction, longest_px: int) -> SceneViews:
 
 
 def _resized_labels(labels: npt.NDArray[np.int32], size: tuple[int, int]) -> npt.NDArray[np.int32]:
-    # OpenCV resizes 32-bit integers with the nearest neighbour only, which is what labels need.
+    # OpenCV resizes 32-bit integers with the nearest neighbor only, which is what labels need.
     return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), dtype=np.int32)
 
 
@@ -83,19 +83,19 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def shaded(rendering: Rendering | SceneRendering, *, paper: int = PAPER) -> Picture:
-    """(H, W, 3) the colours of a rendering, a little darker where the surface turns away, on plain paper."""
+    """(H, W, 3) the colors of a rendering, a little darker where the surface turns away, on plain paper."""
     facing = np.abs(rendering.normals[..., 2:3])
-    colours = np.full((*rendering.mask.shape, 3), 0.7, np.float32)
-    if rendering.colours is not None:
-        colours = rendering.colours
-    lit = np.nan_to_num(colours * (0.6 + 0.4 * facing)) * 255
+    colors = np.full((*rendering.mask.shape, 3), 0.7, np.float32)
+    if rendering.colors is not None:
+        colors = rendering.colors
+    lit = np.nan_to_num(colors * (0.6 + 0.4 * facing)) * 255
     return np.where(rendering.mask[..., None], lit, paper).round().clip(0, 255).astype(np.uint8)
 
 
 def masked(image: Picture, mask: Mask) -> Picture:
     """The image with everything outside the mask faded."""
-    grey = image.mean(axis=2, keepdims=True) * 0.25 + 185
-    return np.where(mask[..., None], image, grey).round().clip(0, 255).astype(np.uint8)
+    gray = image.mean(axis=2, keepdims=True) * 0.25 + 185
+    return np.where(mask[..., None], image, gray).round().clip(0, 255).astype(np.uint8)
 
 
 def difference(image: Picture, rendering: Rendering, mask: Mask) -> Picture:
@@ -107,13 +107,13 @@ def difference(image: Picture, rendering: Rendering, mask: Mask) -> Picture:
         mask: (H, W) of the object in the photo.
 
     Returns:
-        (H, W, 3): inside both outlines the mean absolute difference of colour, white none and black 128 or more
+        (H, W, 3): inside both outlines the mean absolute difference of color, white none and black 128 or more
         of 255; `MISSED` where only the mask is, `TOO_MUCH` where only the rendering is; paper elsewhere.
     """
     result = np.full_like(image, PAPER)
     both = mask & rendering.mask
-    if rendering.colours is not None:
-        away = np.abs(image.astype(np.float32) - np.nan_to_num(rendering.colours) * 255).mean(axis=2)
+    if rendering.colors is not None:
+        away = np.abs(image.astype(np.float32) - np.nan_to_num(rendering.colors) * 255).mean(axis=2)
         result[both] = (255 - 2 * away.clip(0, 127.5)).astype(np.uint8)[both][:, None]
     result[mask & ~rendering.mask] = MISSED
     result[rendering.mask & ~mask] = TOO_MUCH

@@ -25,7 +25,7 @@ def objects_table(objects: Sequence[Record]) -> str:
             escape(f"{item['id']} {item['label']}"),
             _verdict(item["quality"]),
             _plain(item["quality"]["silhouette_iou"], "{:.3f}"),
-            _plain(item["quality"]["colour_psnr_db"], "{:.1f} dB"),
+            _plain(item["quality"]["color_psnr_db"], "{:.1f} dB"),
             _plain(item["quality"]["depth_residual_m"], "{:.1f} mm", 1000),
             _size(item),
             _length(_distance(item), item),
@@ -43,7 +43,7 @@ def single_table(item: Record) -> str:
     rows = [
         ("verdict", _verdict(quality) + (" " + escape(reasons) if reasons else "")),
         ("silhouette IoU", _plain(quality["silhouette_iou"], "{:.3f}")),
-        ("colour PSNR", _plain(quality["colour_psnr_db"], "{:.1f} dB")),
+        ("color PSNR", _plain(quality["color_psnr_db"], "{:.1f} dB")),
         ("reprojection RMS", _plain(quality["reprojection_rms_px"], "{:.2f} px")),
         ("inliers", _plain(quality["inlier_ratio"], "{:.1f} %", 100)),
         ("depth residual, median", _plain(quality["depth_residual_m"], "{:.1f} mm", 1000)),
@@ -69,7 +69,7 @@ def failures_html(failures: Sequence[Record]) -> str:
         (
             escape(f"{item['id']} {item['label']}"),
             escape(item["code"]),
-            escape(item["problem"] + " " + item["cure"]),
+            escape(item["problem"] + " " + item["hint"]),
         )
         for item in failures
     ]

@@ -20,7 +20,7 @@ def turntable(mesh: TriangleMesh, frames: int, size_px: int, elevation_rad: floa
     """Pictures of a mesh that turns once.
 
     Args:
-        mesh: in the object frame (z up), any unit; it is centred and fills the picture whatever its size.
+        mesh: in the object frame (z up), any unit; it is centerd and fills the picture whatever its size.
         frames: how many, evenly over the full turn.
         size_px: edge of the square pictures.
         elevation_rad: height of the camera above the horizontal plane.
@@ -32,13 +32,13 @@ def turntable(mesh: TriangleMesh, frames: int, size_px: int, elevation_rad: floa
         InvalidCameraError: no frame.
     """
     vertices = mesh.vertices.detach().double().cpu()
-    centre = (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
-    vertices = vertices - centre
+    center = (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
+    vertices = vertices - center
     radius = float(torch.linalg.vector_norm(vertices, dim=1).max().clamp(min=1e-9))
     middle = replace(mesh.to("cpu"), vertices=(vertices / radius).to(mesh.vertices.dtype))
     # The sphere of radius 1 just touches the border of the picture.
     distance = 1.02 / math.sin(_FIELD_OF_VIEW_RAD / 2)
     caster = MeshCaster(middle)
     cameras = ring(frames, elevation_rad, distance, _FIELD_OF_VIEW_RAD)
-    camera = Camera.from_normalised(cameras.K_normalised, size_px, size_px)
+    camera = Camera.from_normalized(cameras.K_normalized, size_px, size_px)
     return [shaded(caster.render(cameras.T_camera_object[i], camera)) for i in range(frames)]

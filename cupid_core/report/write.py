@@ -34,7 +34,7 @@ def check_output(folder: Path) -> None:
         OutputError: it is a file, or neither it nor its nearest existing parent can be written to.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file, not a folder.", cure="Choose another name for --out.")
+        raise OutputError(f"{folder} is a file, not a folder.", hint="Choose another name for --out.")
     with _staging(folder):
         pass
 
@@ -120,5 +120,5 @@ def _inside(name: str) -> bool:
 def _not_writable(folder: Path, error: OSError) -> OutputError:
     return OutputError(
         f"Results cannot be written to {folder}: {error.strerror or os.strerror(error.errno or 0)}.",
-        cure="Give a folder in --out that this user may write to, on a disk with space.",
+        hint="Give a folder in --out that this user may write to, on a disk with space.",
     )

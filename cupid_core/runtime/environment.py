@@ -31,7 +31,7 @@ class Finding:
         name: what was looked for.
         level: "ok" found, "missing" an optional part is not there, "problem" something the package needs.
         found: version, device or path as found; empty when there is nothing.
-        meaning: what that means for the user, with the cure where something is missing.
+        meaning: what that means for the user, with the hint where something is missing.
     """
 
     name: str

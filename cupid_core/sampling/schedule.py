@@ -23,7 +23,7 @@ def time_schedule(steps: int, rescale_t: float = 1.0) -> tuple[float, ...]:
     if steps < 1 or rescale_t <= 0:
         raise ConfigError(
             f"A schedule of {steps} steps rescaled by {rescale_t} does not exist.",
-            cure="Use at least 1 step and a positive rescale_t.",
+            hint="Use at least 1 step and a positive rescale_t.",
         )
     uniform = ((steps - index) / steps for index in range(steps + 1))
     # Written as r t / (r t + (1 - t)), so that 1 stays exactly 1.

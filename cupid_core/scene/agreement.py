@@ -1,4 +1,4 @@
-"""How far a rendering agrees with what was seen: silhouette, colours, depth. Knows pixels, judges nothing.
+"""How far a rendering agrees with what was seen: silhouette, colors, depth. Knows pixels, judges nothing.
 
 `hidden` is where something else, in front, may hide the object: nothing can be said there, so it does not count.
 """
@@ -19,7 +19,7 @@ from cupid_core.types import DepthMap
 Mask = npt.NDArray[np.bool_]
 Depths = npt.NDArray[np.float32]
 
-# Squared error below which colours are the same: 120 dB.
+# Squared error below which colors are the same: 120 dB.
 _LEAST_ERROR = 1e-12
 
 
@@ -56,11 +56,11 @@ def silhouette_iou(rendering: Rendering, mask: Mask, hidden: Mask | None = None)
     return int((rendered & mask).sum()) / either if either else 0.0
 
 
-def colour_psnr_db(rendering: Rendering, image: npt.NDArray[np.uint8], mask: Mask) -> float | None:
-    """Peak signal-to-noise ratio of the colours inside both silhouettes, of values in [0, 1].
+def color_psnr_db(rendering: Rendering, image: npt.NDArray[np.uint8], mask: Mask) -> float | None:
+    """Peak signal-to-noise ratio of the colors inside both silhouettes, of values in [0, 1].
 
-    The colours are compared as they are: no gain, no light is fitted first, so the shading of the photograph,
-    which vertex colours do not have, counts as error.
+    The colors are compared as they are: no gain, no light is fitted first, so the shading of the photograph,
+    which vertex colors do not have, counts as error.
 
     Args:
         rendering: (H, W) of one object.
@@ -68,16 +68,16 @@ def colour_psnr_db(rendering: Rendering, image: npt.NDArray[np.uint8], mask: Mas
         mask: (H, W) its visible pixels.
 
     Returns:
-        At most 120 dB. None without colours, or where the silhouettes have no pixel in common.
+        At most 120 dB. None without colors, or where the silhouettes have no pixel in common.
 
     Raises:
         InputError: shapes differ.
     """
     check_shapes(rendering, mask, image[..., 0])
     both = rendering.mask & mask
-    if rendering.colours is None or not both.any():
+    if rendering.colors is None or not both.any():
         return None
-    error = rendering.colours[both].astype(np.float64) - image[both].astype(np.float64) / 255.0
+    error = rendering.colors[both].astype(np.float64) - image[both].astype(np.float64) / 255.0
     return -10.0 * math.log10(max(float(np.square(error).mean()), _LEAST_ERROR))
 
 
@@ -116,5 +116,5 @@ def check_shapes(rendering: Rendering, *images: npt.NDArray[Any] | None) -> None
         if image is not None and image.shape != rendering.mask.shape:
             raise InputError(
                 f"A rendering of {rendering.mask.shape} meets an image of {image.shape} (height, width).",
-                cure="Render with the camera of the image, and align depth to it.",
+                hint="Render with the camera of the image, and align depth to it.",
             )

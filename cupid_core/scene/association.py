@@ -29,7 +29,7 @@ class Region:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """Middle of the box, pixels."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
 
@@ -47,9 +47,9 @@ def overlap(first: Region, second: Region) -> float:
 
 
 def shift(first: Region, second: Region) -> float:
-    """Distance of the centres as a share of the larger object's size; infinite for regions without size."""
+    """Distance of the centers as a share of the larger object's size; infinite for regions without size."""
     size = max(first.size, second.size)
-    (x, y), (u, v) = first.centre, second.centre
+    (x, y), (u, v) = first.center, second.center
     return float(np.hypot(x - u, y - v)) / size if size > 0 else float("inf")
 
 
@@ -58,7 +58,7 @@ def associate(
 ) -> list[int | None]:
     """For each region its place in the earlier image, each place at most once.
 
-    Pairs that overlap by `min_iou` come first, the best first; then those of the rest whose centres are nearest,
+    Pairs that overlap by `min_iou` come first, the best first; then those of the rest whose centers are nearest,
     up to `max_shift` and only between regions whose sizes differ by less than a factor of two.
 
     Args:

@@ -55,4 +55,4 @@ def compose_in_first_object(objects: Sequence[PlacedMesh]) -> tuple[TriangleMesh
 
 def _check(objects: Sequence[PlacedMesh]) -> None:
     if not objects:
-        raise InputError("There is no object to compose a scene of.", cure="Give at least one placed mesh.")
+        raise InputError("There is no object to compose a scene of.", hint="Give at least one placed mesh.")

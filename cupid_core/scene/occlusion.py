@@ -27,7 +27,7 @@ def occlusion_masks(
 
     Args:
         labels: (H, W) integer, 0 = none, else the number of the object that is visible there.
-        depth: (H, W) of the same image; None without: then neighbours may hide each other, both ways.
+        depth: (H, W) of the same image; None without: then neighbors may hide each other, both ways.
         config: the defaults where None.
 
     Returns:
@@ -38,13 +38,13 @@ def occlusion_masks(
     """
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise InputError(
-            f"Labels have shape {labels.shape} and type {labels.dtype}.", cure="Give (H, W) integers, 0 for none."
+            f"Labels have shape {labels.shape} and type {labels.dtype}.", hint="Give (H, W) integers, 0 for none."
         )
     depth_m = None if depth is None else depths_of(depth)
     if depth_m is not None and depth_m.shape != labels.shape:
         raise InputError(
             f"Depth is {depth_m.shape}, labels are {labels.shape} (height, width).",
-            cure="Align depth to the image.",
+            hint="Align depth to the image.",
         )
     settings = config or PlacementConfig()
     ids = [int(number) for number in np.unique(labels) if number != 0]
@@ -59,7 +59,7 @@ def occlusion_masks(
 def _order(
     labels: npt.NDArray[np.integer], ids: list[int], depth_m: Depths | None, settings: PlacementConfig
 ) -> dict[int, set[int]]:
-    """For each object those neighbours that are, or may be, in front of it."""
+    """For each object those neighbors that are, or may be, in front of it."""
     in_front: dict[int, set[int]] = {id_: set() for id_ in ids}
     for number, first in enumerate(ids):
         for second in ids[number + 1 :]:
@@ -95,7 +95,7 @@ def _may_hide(front: Mask, behind: Mask, depth_m: Depths | None, settings: Place
 def _common_window(
     labels: npt.NDArray[np.integer], first: int, second: int, reach: int
 ) -> tuple[slice, slice] | None:
-    """The part of the image where two objects can be neighbours; None where they cannot."""
+    """The part of the image where two objects can be neighbors; None where they cannot."""
     one, two = box_of(labels == first), box_of(labels == second)
     assert one is not None and two is not None
     grown: list[Box] = [(b[0] - reach, b[1] - reach, b[2] + reach, b[3] + reach) for b in (one, two)]

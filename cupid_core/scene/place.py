@@ -127,7 +127,7 @@ def place_with_depth(
             raise PlacementError(
                 f"The {len(pairs)} visible points do not determine where the object is in the camera of the depth "
                 "model.",
-                cure="Give the camera of the image (K), or a metric depth sensor.",
+                hint="Give the camera of the image (K), or a metric depth sensor.",
             )
         chosen = found
     scale = float(chosen.S_camera_object.scale)
@@ -164,7 +164,7 @@ def place_with_size(
     if not (0 < longest_side_m < math.inf and 0 <= longest_side_std_m < math.inf and 0 < extent < math.inf):
         raise PlacementError(
             f"A longest side of {longest_side_m:g} m (+- {longest_side_std_m:g}) for a mesh of {extent:g} units.",
-            cure="Give a positive length in metres, with a deviation that is not negative.",
+            hint="Give a positive length in metres, with a deviation that is not negative.",
         )
     S_pose = _exact(Sim3.from_se3(pose.T_camera_object))
     scale, relative = longest_side_m / extent, longest_side_std_m / longest_side_m

@@ -11,7 +11,7 @@ from cupid_core.config import QualityConfig
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.render.raycast import Rendering
 from cupid_core.render.silhouette import box_of
-from cupid_core.scene.agreement import Mask, colour_psnr_db, depth_residual_m, depths_of, silhouette_iou
+from cupid_core.scene.agreement import Mask, color_psnr_db, depth_residual_m, depths_of, silhouette_iou
 from cupid_core.types import DepthMap, Quality, Verdict
 
 # A number that decides: its value, the threshold of "good", that of "failed", and what to say.
@@ -33,9 +33,9 @@ def measure_quality(
 
     Args:
         rendering: (H, W) of the object alone, with the camera of the image; in metres where depth is given. None
-            where there is no mesh: IoU is NaN then, colours and depth are absent, and the pose alone decides.
+            where there is no mesh: IoU is NaN then, colors and depth are absent, and the pose alone decides.
         mask: (H, W) bool, its visible pixels.
-        image: (H, W, 3) uint8. Colours are compared as they are (see `agreement.colour_psnr_db`).
+        image: (H, W, 3) uint8. Colors are compared as they are (see `agreement.color_psnr_db`).
         pose: the estimate behind it; of its pairs come reprojection and inliers.
         hidden: (H, W) bool, where it may be hidden by others; does not count in the silhouette.
         depth: metric depth; leave it out where the place is not in metres.
@@ -53,12 +53,12 @@ def measure_quality(
     iou, psnr, residual = math.nan, None, None
     if rendering is not None:
         iou = silhouette_iou(rendering, mask, hidden)
-        psnr = colour_psnr_db(rendering, image, mask)
+        psnr = color_psnr_db(rendering, image, mask)
         residual = None if depth is None else depth_residual_m(rendering, depths_of(depth), mask)
     extent = _extent_px(mask)
     checks: list[_Check] = [
         (-iou, -settings.good_iou, -settings.failed_iou, f"silhouette IoU {iou:.2f}"),
-        (None if psnr is None else -psnr, -settings.good_psnr_db, math.inf, f"colour PSNR {psnr or 0.0:.1f} dB"),
+        (None if psnr is None else -psnr, -settings.good_psnr_db, math.inf, f"color PSNR {psnr or 0.0:.1f} dB"),
         (
             pose.reprojection_rms_px / extent,
             settings.good_reprojection,
@@ -81,7 +81,7 @@ def measure_quality(
         reasons = (*reasons, "few points behind the pose")
     return Quality(
         silhouette_iou=iou,
-        colour_psnr_db=psnr,
+        color_psnr_db=psnr,
         reprojection_rms_px=pose.reprojection_rms_px,
         inlier_ratio=pose.inlier_ratio,
         depth_residual_m=residual,

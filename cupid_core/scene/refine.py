@@ -93,13 +93,13 @@ def refine_placement(
     """
     settings = config or RefineConfig()
     # Normals of the triangles themselves: those of vertices are rounded off at edges.
-    caster = MeshCaster(replace(mesh, normals=None, colours=None))
+    caster = MeshCaster(replace(mesh, normals=None, colors=None))
     start = S_camera_object.to(dtype=torch.float64, device="cpu")
     depth_m = None if depth is None else depths_of(depth)
     first = caster.render(start, camera)
     check_shapes(first, mask, hidden, depth_m)
     if not mask.any():
-        raise EmptyMaskError("The mask selects no pixel.", cure="Check which detection it belongs to.")
+        raise EmptyMaskError("The mask selects no pixel.", hint="Check which detection it belongs to.")
     before = _agreement(first, depth_m, mask, hidden)
     size = _size(mesh, start)
     view = _view(first, mask, depth_m, camera, hidden, settings)
@@ -215,5 +215,5 @@ def _size(mesh: TriangleMesh, place: Sim3) -> float:
     vertices = mesh.vertices.detach().double().cpu()
     size = float(place.scale) * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
     if size <= 0:
-        raise InputError("The mesh has no extent.", cure="Check the stage that decoded it.")
+        raise InputError("The mesh has no extent.", hint="Check the stage that decoded it.")
     return size

@@ -89,9 +89,9 @@ def solve_step(
     Returns:
         None where neither depth nor outline says anything.
     """
-    centre = place.translation.numpy()
-    of_outline = _outline_residuals(rendering, centre, view, settings)
-    of_depth = _depth_residuals(rendering, centre, view, settings)
+    center = place.translation.numpy()
+    of_outline = _outline_residuals(rendering, center, view, settings)
+    of_depth = _depth_residuals(rendering, center, view, settings)
     if of_outline is None and of_depth is None:
         return None
     # The image alone cannot tell a large object from a near one.
@@ -105,7 +105,7 @@ def solve_step(
     return torch.from_numpy(-np.linalg.solve(normal, gradient))
 
 
-def _depth_residuals(rendering: Rendering, centre: Array, view: View, settings: RefineConfig) -> _Residuals | None:
+def _depth_residuals(rendering: Rendering, center: Array, view: View, settings: RefineConfig) -> _Residuals | None:
     """Distances along the normals from measured points to the rendered surface, at the same pixels."""
     if view.depth_m is None:
         return None
@@ -118,7 +118,7 @@ def _depth_residuals(rendering: Rendering, centre: Array, view: View, settings: 
     measured = rays * view.depth_m[rows, columns, None].astype(np.float64)
     normals = rendering.normals[rows, columns].astype(np.float64)
     values = ((points - measured) * normals).sum(axis=1)
-    jacobian = np.einsum("ni,nij->nj", normals, _motion(points - centre))
+    jacobian = np.einsum("ni,nij->nj", normals, _motion(points - center))
     # A surface seen at a glance turns errors of a pixel into errors of depth: it counts less.
     facing = np.abs((normals * rays).sum(axis=1)) / np.linalg.norm(rays, axis=1)
     scale = np.sqrt(facing)
@@ -127,7 +127,7 @@ def _depth_residuals(rendering: Rendering, centre: Array, view: View, settings: 
 
 
 def _outline_residuals(
-    rendering: Rendering, centre: Array, view: View, settings: RefineConfig
+    rendering: Rendering, center: Array, view: View, settings: RefineConfig
 ) -> _Residuals | None:
     """Distances in the image between the rendered outline and the border of the mask, both ways."""
     if not rendering.mask.any() or not view.border.any():
@@ -146,7 +146,7 @@ def _outline_residuals(
     slope = np.concatenate([_slope(wanted, *at), _slope(rendered, *border)])
     if len(rows) < _LEAST:
         return None
-    jacobian = np.einsum("ni,nij->nj", slope, _image_motion(rendering, view.camera, centre, rows, columns))
+    jacobian = np.einsum("ni,nij->nj", slope, _image_motion(rendering, view.camera, center, rows, columns))
     return _Residuals(values, jacobian, settings.outline_noise_px)
 
 
@@ -167,12 +167,12 @@ def _slope(distance: npt.NDArray[np.float32], rows: Indices, columns: Indices) -
     return np.asarray(slope / np.maximum(length, 1e-6))
 
 
-def _image_motion(rendering: Rendering, camera: Camera, centre: Array, rows: Indices, columns: Indices) -> Array:
+def _image_motion(rendering: Rendering, camera: Camera, center: Array, rows: Indices, columns: Indices) -> Array:
     """How pixels (N, 2, 7) of the surface move with the step."""
     K = camera.K.double().numpy()
     rays = camera.rays().double().numpy()[rows, columns]
     depth = rendering.depth[rows, columns].astype(np.float64)
-    motion = _motion(rays * depth[:, None] - centre)
+    motion = _motion(rays * depth[:, None] - center)
     across = (motion[:, :2] - rays[:, :2, None] * motion[:, 2:]) / depth[:, None, None]
     return np.asarray(np.stack([K[0, 0] * across[:, 0] + K[0, 1] * across[:, 1], K[1, 1] * across[:, 1]], axis=1))
 

@@ -81,7 +81,7 @@ def visible_pairs(
             f"{int(chosen.sum())} pixels show the object with a measured depth, at least {settings.min_pairs} are "
             f"needed (the mask has {int(mask.sum())} pixels, {int((mask & np.isfinite(depth_m)).sum())} of them "
             f"measured).",
-            cure="Check that depth is aligned to the image and in the sensor's range, or give a known size.",
+            hint="Check that depth is aligned to the image and in the sensor's range, or give a known size.",
         )
     rows, columns = _spread(chosen, settings.max_pairs)
     rendered = _points(camera, rows, columns, rendering.depth)
@@ -105,13 +105,13 @@ def _inner(smooth: Mask, silhouette: Mask, settings: PlacementConfig) -> tuple[M
 
 
 def _smooth(depth: Depths, max_jump: float) -> Mask:
-    """Pixels (H, W) whose measured neighbours are all about as far; those that are not measured do not count."""
+    """Pixels (H, W) whose measured neighbors are all about as far; those that are not measured do not count."""
     padded = np.pad(depth, 1, constant_values=np.nan)
     smooth = np.isfinite(depth)
     for row in (0, 1, 2):
         for column in (0, 1, 2):
-            neighbour = padded[row : row + depth.shape[0], column : column + depth.shape[1]]
-            smooth &= ~(np.abs(neighbour - depth) > max_jump * depth)
+            neighbor = padded[row : row + depth.shape[0], column : column + depth.shape[1]]
+            smooth &= ~(np.abs(neighbor - depth) > max_jump * depth)
     return np.asarray(smooth)
 
 

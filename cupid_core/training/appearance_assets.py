@@ -76,14 +76,14 @@ class AssetAppearanceSource:
             image=torch.cat([sample.view.image, sample.view.mask]),
             unoccluded=torch.ones_like(sample.view.mask),
             T_camera_object=sample.view.T_camera_object.matrix().float(),
-            intrinsics=sample.view.K_normalised.float(),
+            intrinsics=sample.view.K_normalized.float(),
             coords=sample.coords.long(),
             latent=sample.latent,
         )
 
 
 def latent_scale(settings: AssetLatentSettings) -> LatentScale | None:
-    """How latents are normalised; None where they are not.
+    """How latents are normalized; None where they are not.
 
     Raises:
         ConfigError: not one mean and one deviation for each channel.
@@ -93,6 +93,6 @@ def latent_scale(settings: AssetLatentSettings) -> LatentScale | None:
     if not len(settings.mean) == len(settings.std) == settings.channels:
         raise ConfigError(
             f"{len(settings.mean)} means and {len(settings.std)} deviations for {settings.channels} channels.",
-            cure="Give one of each for every channel, or none at all.",
+            hint="Give one of each for every channel, or none at all.",
         )
     return LatentScale(torch.tensor(settings.mean), torch.tensor(settings.std))

@@ -26,9 +26,9 @@ class AppearanceView:
         image: (4, S, S) RGB in [0, 1] on black, and the given mask.
         unoccluded: (1, S, S), 0 where something else hides what would be there.
         T_camera_object: (4, 4).
-        intrinsics: (3, 3) normalised.
+        intrinsics: (3, 3) normalized.
         coords: (N, 3) int64 voxels.
-        latent: (N, C) normalised.
+        latent: (N, C) normalized.
     """
 
     image: Tensor
@@ -49,7 +49,7 @@ class AppearanceBatch:
         T_camera_object: (B, 4, 4).
         intrinsics: (B, 3, 3).
         topology: of the voxels, one item per view, with the windows and levels of the networks.
-        latent: (N, C) normalised.
+        latent: (N, C) normalized.
     """
 
     image: Tensor
@@ -76,19 +76,19 @@ def collate(views: Sequence[AppearanceView], grid: VoxelGrid, device: torch.devi
 
 
 def project_voxels(topology: VoxelTopology, T_camera_object: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """Where voxel centres lie in their item's image.
+    """Where voxel centers lie in their item's image.
 
     Args:
         topology: N voxels of B items.
         T_camera_object: (B, 4, 4).
-        intrinsics: (B, 3, 3) normalised.
+        intrinsics: (B, 3, 3) normalized.
 
     Returns:
-        (N, 2) normalised image coordinates, not clamped, and (N,) distance along the optical axis.
+        (N, 2) normalized image coordinates, not clamped, and (N,) distance along the optical axis.
     """
     item = topology.item
-    centres = (topology.coords[:, 1:] + 0.5) / topology.resolution - 0.5
-    camera = (T_camera_object[item, :3, :3] @ centres[..., None])[..., 0] + T_camera_object[item, :3, 3]
+    centers = (topology.coords[:, 1:] + 0.5) / topology.resolution - 0.5
+    camera = (T_camera_object[item, :3, :3] @ centers[..., None])[..., 0] + T_camera_object[item, :3, 3]
     image = (intrinsics[item] @ camera[..., None])[..., 0]
     return image[:, :2] / image[:, 2:], camera[:, 2]
 
@@ -100,7 +100,7 @@ def disturbed_pose(
 
     Args:
         T_camera_object: (B, 4, 4) true ones.
-        intrinsics: (B, 3, 3) normalised; a roll or mirroring of the image plane may be in them.
+        intrinsics: (B, 3, 3) normalized; a roll or mirroring of the image plane may be in them.
         settings: how wrong, and how often.
         generator: on the CPU.
     """
@@ -112,7 +112,7 @@ def disturbed_pose(
     depth = T_camera_object[:, 2, 3]
     focal = torch.linalg.det(intrinsics[:, :2, :2]).abs().sqrt()[:, None]
     disturbed = T_camera_object.clone()
-    # Turned in the object's own frame, so its centre stays where it is in the image.
+    # Turned in the object's own frame, so its center stays where it is in the image.
     disturbed[:, :3, :3] = T_camera_object[:, :3, :3] @ turn
     disturbed[:, :2, 3] += draw[:, 3:5] * settings.shift * depth[:, None] / focal
     disturbed[:, :3, 3] *= torch.exp(draw[:, 5:] * settings.size)

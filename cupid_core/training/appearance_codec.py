@@ -42,7 +42,7 @@ _LEAST_DEVIATION = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class FrozenCodec:
-    """A trained appearance autoencoder whose latent is normalised.
+    """A trained appearance autoencoder whose latent is normalized.
 
     Attributes:
         encoder: truth of voxels to their latent.
@@ -95,13 +95,13 @@ def make_codec(settings: AppearanceVaeSettings) -> tuple[VoxelEncoder, SLatMeshD
         if trunk.channels % trunk.heads or trunk.channels % unit:
             raise ConfigError(
                 f"{name}.channels is {trunk.channels} with {trunk.heads} heads.",
-                cure=f"Use a multiple of the heads{' and of 256' if unit > 1 else ''}.",
+                hint=f"Use a multiple of the heads{' and of 256' if unit > 1 else ''}.",
             )
     windows = {trunk.window for trunk in (settings.encoder, settings.decoder) if trunk.attention == "swin"}
     if len(windows) > 1:
         raise ConfigError(
             f"Encoder and decoder have windows of {settings.encoder.window} and {settings.decoder.window} voxels.",
-            cure="Give both the same `window`; they share the index of their voxels.",
+            hint="Give both the same `window`; they share the index of their voxels.",
         )
     decoder = SLatMeshDecoder(**decoder_arguments(settings))
     if settings.encoder_kind == "principal":
@@ -127,10 +127,10 @@ def lattice_of(encoder: VoxelEncoder) -> int:
 
 
 def encoder_rows(truth: CornerTruth, lattice: int) -> Tensor:
-    """What the encoder reads of every voxel: (N, 4 lattice^3), distances in voxel edges, then colours around 0."""
+    """What the encoder reads of every voxel: (N, 4 lattice^3), distances in voxel edges, then colors around 0."""
     place = truth.lattice(lattice)
     distance = (truth.sdf * truth.resolution).clamp(-_FARTHEST, _FARTHEST)[place]
-    return torch.cat([distance, (2 * truth.colour - 1)[place].flatten(1)], dim=1)
+    return torch.cat([distance, (2 * truth.color - 1)[place].flatten(1)], dim=1)
 
 
 def encode(encoder: VoxelEncoder, truth: CornerTruth, topology: VoxelTopology) -> Posterior:
@@ -152,8 +152,8 @@ def fitted_encoder(encoder: PrincipalEncoder, voxels: Iterable[VoxelTruth]) -> P
     return encoder.fit(torch.cat([encoder_rows(some.truth, lattice) for some in voxels]))
 
 
-def normalising_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncoder:
-    """A float32 copy of the encoder whose last layer normalises the latent."""
+def normalizing_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncoder:
+    """A float32 copy of the encoder whose last layer normalizes the latent."""
     folded = copy.deepcopy(encoder)
     if isinstance(folded, PrincipalEncoder):
         folded.rescale(scale.mean, scale.std)
@@ -168,8 +168,8 @@ def normalising_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncod
     return folded
 
 
-def denormalising_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatMeshDecoder:
-    """A float32 copy of the decoder whose first layer undoes the scale of a normalised latent."""
+def denormalizing_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatMeshDecoder:
+    """A float32 copy of the decoder whose first layer undoes the scale of a normalized latent."""
     folded = copy.deepcopy(decoder)
     folded.to_precision(torch.float32)
     layer = folded.input_layer
@@ -182,20 +182,20 @@ def denormalising_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatM
 def codec_exports(
     encoder: VoxelEncoder, decoder: SLatMeshDecoder, scale: LatentScale, settings: AppearanceVaeSettings
 ) -> Sequence[ExportedNetwork]:
-    """Both networks as they are written, with a normalised latent between them."""
+    """Both networks as they are written, with a normalized latent between them."""
     half = {"use_fp16": True}
     return [
         ExportedNetwork(
             ENCODER_KEY,
             type(encoder).__name__,
             {**encoder_arguments(settings), **({} if isinstance(encoder, PrincipalEncoder) else half)},
-            normalising_encoder(encoder, scale),
+            normalizing_encoder(encoder, scale),
         ),
         ExportedNetwork(
             DECODER_KEY,
             type(decoder).__name__,
             {**decoder_arguments(settings), **half},
-            denormalising_decoder(decoder, scale),
+            denormalizing_decoder(decoder, scale),
         ),
     ]
 
@@ -225,6 +225,6 @@ def cached_codec(folder: Path, digest: str, device: str = "cpu") -> FrozenCodec:
     if codec.digest != digest:
         raise TrainingError(
             f"{folder} holds other weights ({codec.digest[:8]}) than when this began ({digest[:8]}).",
-            cure="Train the autoencoder in another folder while a stage builds on this one.",
+            hint="Train the autoencoder in another folder while a stage builds on this one.",
         )
     return codec

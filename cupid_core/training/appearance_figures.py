@@ -1,4 +1,4 @@
-"""How good a decoded appearance is: volumes, surfaces, colours against the truth; knows meshes, not networks."""
+"""How good a decoded appearance is: volumes, surfaces, colors against the truth; knows meshes, not networks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def field_figures(rows: Tensor, truth: FieldTruth, voxels: VoxelTruth) -> dict[s
         voxels: what was decoded.
 
     Returns:
-        "iou" of the volumes inside (mean over objects, by corners of cubes), and "colour_psnr" in dB of the
+        "iou" of the volumes inside (mean over objects, by corners of cubes), and "color_psnr" in dB of the
         corners near the surface of all objects.
     """
     item = voxels.topology.item.repeat_interleave(len(rows) // len(voxels.topology.item))
@@ -43,9 +43,9 @@ def field_figures(rows: Tensor, truth: FieldTruth, voxels: VoxelTruth) -> dict[s
     either = _per_item((inside | true_inside).sum(1), item, voxels.objects)
     # Voxels inside the object that nobody decodes count as right: every corner of their cubes.
     sure = voxels.interior * (voxels.truth.cubes**3 * N_CORNERS)
-    colour = torch.sigmoid(rows[:, -truth.attributes[0].numel() :].view_as(truth.attributes)[truth.near][:, :3])
-    error = (colour - truth.attributes[truth.near][:, :3]).square().mean()
-    return {"iou": float(((both + sure) / (either + sure)).mean()), "colour_psnr": psnr(float(error))}
+    color = torch.sigmoid(rows[:, -truth.attributes[0].numel() :].view_as(truth.attributes)[truth.near][:, :3])
+    error = (color - truth.attributes[truth.near][:, :3]).square().mean()
+    return {"iou": float(((both + sure) / (either + sure)).mean()), "color_psnr": psnr(float(error))}
 
 
 def mesh_figures(decoded: Sequence[TriangleMesh | None], ideal: Sequence[TriangleMesh]) -> dict[str, float]:
@@ -58,7 +58,7 @@ def mesh_figures(decoded: Sequence[TriangleMesh | None], ideal: Sequence[Triangl
     Returns:
         "chamfer": mean distance of points of either surface to the other, canonical units, mean of both directions
         and over objects; "fscore": share of points within 1/64 of the other surface, harmonic mean; "surface_psnr"
-        in dB: colour of the nearest point, from truth to decoded.
+        in dB: color of the nearest point, from truth to decoded.
     """
     chamfer, fscore, error = [], [], []
     for mesh, true in zip(decoded, ideal, strict=True):
@@ -71,8 +71,8 @@ def mesh_figures(decoded: Sequence[TriangleMesh | None], ideal: Sequence[Triangl
         chamfer.append(float(to_mesh.mean() + to_true.mean()) / 2)
         recall, precision = (float((distance < 1 / 64).float().mean()) for distance in (to_mesh, to_true))
         fscore.append(2 * precision * recall / max(precision + recall, _TINY))
-        if mesh.colours is not None and true.colours is not None:
-            error.append(float((mesh.colours[nearest] - _some(true.colours)).square().mean()))
+        if mesh.colors is not None and true.colors is not None:
+            error.append(float((mesh.colors[nearest] - _some(true.colors)).square().mean()))
     figures = {"chamfer": sum(chamfer) / len(chamfer), "fscore": sum(fscore) / len(fscore)}
     return {**figures, "surface_psnr": psnr(sum(error) / len(error))} if error else figures
 

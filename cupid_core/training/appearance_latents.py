@@ -30,7 +30,7 @@ _STREAM = 104_729
 class LatentRecipe:
     """Shards of O objects with N voxels in all.
 
-    Tensors of a shard: coords (N, 3) uint8 and latent (N, C) float16, normalised, object by object; start (O + 1,)
+    Tensors of a shard: coords (N, 3) uint8 and latent (N, C) float16, normalized, object by object; start (O + 1,)
     int64 first row of each object; mirrored (O,) bool, the object is its mirror image in y.
 
     Attributes:

@@ -24,9 +24,9 @@ from cupid_core.training.stage import ExportedNetwork
 
 _WITH_LATENT = (PoseConditioning.LATENT, PoseConditioning.LATENT_VISIBLE, PoseConditioning.LATENT_VISUAL)
 
-_COLOURS = 3
+_COLORS = 3
 # From values in [0, 1] to a deviation of about one.
-_COLOUR_GAIN = 4.0
+_COLOR_GAIN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class FrozenHelpers:
         image_encoder: of stage 1.
         resolution: voxels per axis of the latent.
         latent_channels: of the latent.
-        decoder: normalised latent to cubes, for figures; None where there is none.
+        decoder: normalized latent to cubes, for figures; None where there is none.
     """
 
     image_encoder: ImageEncoder
@@ -87,7 +87,7 @@ def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> A
         if trunk.channels % trunk.heads:
             raise ConfigError(
                 f"{name}.channels is {trunk.channels} with {trunk.heads} heads.",
-                cure="Use a multiple of the heads.",
+                hint="Use a multiple of the heads.",
             )
     conditioning = PoseConditioning(settings.conditioning)
     arguments = flow_arguments(settings, helpers)
@@ -102,7 +102,7 @@ def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> A
         }
     flow = appearance_flow(conditioning, **arguments)
     if isinstance(flow, VisualLatentConditioningSLatFlowModel):
-        pass_colours_on(flow.visual_conv_blocks)
+        pass_colors_on(flow.visual_conv_blocks)
     encoder = SLatEncoder(**encoder_arguments) if encoder_arguments else None
     if encoder is not None:
         # What starts at zero beside a noise of one is found late: the encoder speaks from the first step.
@@ -115,21 +115,21 @@ def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> A
     )
 
 
-def pass_colours_on(convolutions: Iterable[nn.Module]) -> None:
-    """Let the first channels of a chain of convolutions begin as the colours, in place.
+def pass_colors_on(convolutions: Iterable[nn.Module]) -> None:
+    """Let the first channels of a chain of convolutions begin as the colors, in place.
 
-    Fresh convolutions give colours with a deviation of a twentieth, beside the noise of one that the flow reads
-    them with. Here the first convolution begins with the colours themselves, spread to about one around zero, each
+    Fresh convolutions give colors with a deviation of a twentieth, beside the noise of one that the flow reads
+    them with. Here the first convolution begins with the colors themselves, spread to about one around zero, each
     further one with the mean of its window of them. Channels beyond those of the image stay as they are.
 
     Args:
         convolutions: `torch.nn.Conv2d`, the first reading an image of values in [0, 1].
     """
-    gain, offset = _COLOUR_GAIN, -_COLOUR_GAIN / 2
+    gain, offset = _COLOR_GAIN, -_COLOR_GAIN / 2
     for convolution in convolutions:
         assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
         with torch.no_grad():
-            for channel in range(min(_COLOURS, convolution.out_channels)):
+            for channel in range(min(_COLORS, convolution.out_channels)):
                 convolution.weight[channel] = 0.0
                 window = convolution.weight[channel, channel]
                 if convolution.stride == (1, 1):

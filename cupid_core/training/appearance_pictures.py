@@ -52,10 +52,10 @@ def splat(mesh: TriangleMesh, edge: int) -> Tensor:
     place, height = row * edge + column, mesh.vertices @ towards
     nearest = height.new_full((edge * edge,), -math.inf).scatter_reduce(0, place, height, reduce="amax")
     front = height >= nearest[place]
-    colours = torch.full_like(mesh.vertices, 0.7) if mesh.colours is None else mesh.colours
+    colors = torch.full_like(mesh.vertices, 0.7) if mesh.colors is None else mesh.colors
     if mesh.normals is not None:
         facing = (mesh.normals @ towards).clamp(0, 1)
-        colours = colours * (_AMBIENT + (1 - _AMBIENT) * facing)[:, None]
+        colors = colors * (_AMBIENT + (1 - _AMBIENT) * facing)[:, None]
     picture = mesh.vertices.new_full((edge * edge, 3), _BACKGROUND)
-    picture[place[front]] = colours[front]
+    picture[place[front]] = colors[front]
     return picture.view(edge, edge, 3)

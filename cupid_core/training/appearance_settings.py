@@ -24,7 +24,7 @@ class MeshFieldLossSettings(Settings):
         ge=0.0,
         le=100.0,
     )
-    colour_weight: float = setting(4.0, "1", "Weight of the colour near the surface.", ge=0.0, le=1e3)
+    color_weight: float = setting(4.0, "1", "Weight of the color near the surface.", ge=0.0, le=1e3)
     normal_weight: float = setting(0.5, "1", "Weight of the normal map near the surface.", ge=0.0, le=1e3)
     neutral_weight: float = setting(
         0.01, "1", "Pull of deformation and interpolation weights to 0, where they have no effect.", ge=0.0, le=1e3
@@ -75,7 +75,7 @@ class ShellNoiseSettings(Settings):
     extra: float = setting(
         0.04,
         "1",
-        "Share of the empty neighbours of the shell that are taken in.",
+        "Share of the empty neighbors of the shell that are taken in.",
         ge=0.0,
         le=1.0,
     )
@@ -134,9 +134,9 @@ class AppearanceFlowSettings(Settings):
     )
     blocks_per_level: int = setting(2, "count", "Residual blocks of a level before and after.", ge=1, le=8)
     condition_channels: int = setting(8, "count", "Channels of the conditioning latent.", ge=1, le=256)
-    visual_resolution: int = setting(128, "pixel", "Edge of the image of the colour features.", ge=16, le=1024)
+    visual_resolution: int = setting(128, "pixel", "Edge of the image of the color features.", ge=16, le=1024)
     visual_channels: tuple[int, ...] = setting(
-        (8, 16, 16, 16), "count", "Channels of the colour features at each scale, finest first."
+        (8, 16, 16, 16), "count", "Channels of the color features at each scale, finest first."
     )
     encoder: SparseTrunkSettings = SparseTrunkSettings(channels=128)
 

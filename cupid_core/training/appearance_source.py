@@ -25,7 +25,7 @@ from cupid_core.training.tabletop_source import TabletopSourceSettings
 from cupid_core.training.tabletop_views import TabletopViewRecipe, unpack_bits
 from cupid_core.training.view_change import (
     ViewChange,
-    change_colour,
+    change_color,
     change_image,
     draw_change,
     draw_hidden_known,
@@ -187,7 +187,7 @@ class TabletopAppearanceSource:
         change = forced_mirror(draw_change(count, settings, generator), mirrored).to(torch.device(self._device))
         occluder = unpack_bits(stored["occluder"], size * size).view(count, 1, size, size).float()
         image, hidden = change_image(stored["image"].float() / 255, occluder, change)
-        image = change_colour(image, settings, generator)
+        image = change_color(image, settings, generator)
         known = draw_hidden_known(count, settings, generator).to(self._device)
         hidden = hidden * known.view(-1, 1, 1, 1)
         T_camera_object, intrinsics = changed_camera(stored["T_camera_object"], stored["intrinsics"], change)
@@ -211,7 +211,7 @@ def changed_camera(T_camera_object: Tensor, intrinsics: Tensor, change: ViewChan
 
     Args:
         T_camera_object: (B, 4, 4); of a mirrored object it becomes a mirroring matrix, no rigid motion.
-        intrinsics: (B, 3, 3) normalised; of a rolled view they gain a skew and lose their order.
+        intrinsics: (B, 3, 3) normalized; of a rolled view they gain a skew and lose their order.
         change: of these views.
 
     Returns:

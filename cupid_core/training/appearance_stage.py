@@ -2,7 +2,7 @@
 
 The flow, and the encoder of what it is told, learn together; the image encoder and the appearance autoencoder come
 frozen from their own stages. Voxels are placed in the image by the true pose, a little disturbed. Knows networks
-and batches; must not know files or optimisers.
+and batches; must not know files or optimizers.
 
 Source: CUPID (arXiv 2510.20776) section 3.3, Table 4, appendix A.2.
 """
@@ -152,7 +152,7 @@ class AppearanceStage:
         self.source.close()
 
     def sample_latent(self, batch: AppearanceBatch, seed: int = 0) -> Tensor:
-        """Normalised latents (N, C) of the voxels of a batch, sampled with its poses as they are."""
+        """Normalized latents (N, C) of the voxels of a batch, sampled with its poses as they are."""
         shown = torch.ones(len(batch.image), device=batch.latent.device)
         tokens, view = self._look(batch, batch.T_camera_object, shown)
         times = sampling_times(self.settings.sampler)
@@ -206,13 +206,13 @@ class AppearanceStage:
         return Sampled(fields, field_truth(unseen.voxels.truth, _TRUNCATION), unseen.voxels)
 
     def _visible_psnr(self, batch: AppearanceBatch, sampled: Sampled) -> float:
-        """Colour PSNR of the corners near the surface in voxels that the camera sees."""
+        """Color PSNR of the corners near the surface in voxels that the camera sees."""
         uv, depth = project_voxels(batch.topology, batch.T_camera_object, batch.intrinsics)
         seen = visible_voxels(uv, depth, batch.topology, cells=self.flow.resolution) > 0
         truth, rows = sampled.truth, sampled.fields.rows
         chosen = truth.near & seen.repeat_interleave(len(rows) // len(seen))[:, None]
-        colour = torch.sigmoid(rows[:, -truth.attributes[0].numel() :].view_as(truth.attributes)[chosen])
-        return psnr(float((colour[:, :3] - truth.attributes[chosen][:, :3]).square().mean()))
+        color = torch.sigmoid(rows[:, -truth.attributes[0].numel() :].view_as(truth.attributes)[chosen])
+        return psnr(float((color[:, :3] - truth.attributes[chosen][:, :3]).square().mean()))
 
 
 def build_appearance_stage(config: TrainConfig, context: StageContext) -> AppearanceStage:

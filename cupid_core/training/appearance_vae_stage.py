@@ -1,7 +1,7 @@
 """Stage "appearance-vae": voxels with their surface to a latent of a few numbers, and back to the cubes of a mesh.
 
 Supervised directly with the truth at the corners of the cubes. The encoder serves training only (it makes the data
-of stage "appearance"); the decoder is shipped. Knows networks and truth; must not know optimisers or files.
+of stage "appearance"); the decoder is shipped. Knows networks and truth; must not know optimizers or files.
 Source: structured latents of TRELLIS (Xiang et al. 2024), without their renderers.
 """
 
@@ -83,7 +83,7 @@ class AppearanceVaeStage:
 
     @property
     def decoder(self) -> SLatMeshDecoder:
-        """The mesh decoder; it takes latents that are not normalised."""
+        """The mesh decoder; it takes latents that are not normalized."""
         return cast(SLatMeshDecoder, self.networks["decoder"])
 
     def batch(self, number: int) -> VoxelTruth:
@@ -111,10 +111,10 @@ class AppearanceVaeStage:
             terms.total + settings.kl_weight * divergence,
             {
                 "distance": terms.distance,
-                "colour": terms.colour,
+                "color": terms.color,
                 "normal": terms.normal,
                 "wrong_side": terms.wrong_side,
-                "colour_mse": terms.colour_mse,
+                "color_mse": terms.color_mse,
                 "kl": divergence,
                 "voxels": float(len(mean)),
             },
@@ -143,7 +143,7 @@ class AppearanceVaeStage:
         return measured_scale(self.encoder, self._seen())
 
     def exports(self) -> Sequence[ExportedNetwork]:
-        """Encoder and mesh decoder with a normalised latent between them; only the decoder is for users."""
+        """Encoder and mesh decoder with a normalized latent between them; only the decoder is for users."""
         return codec_exports(self.encoder, self.decoder, self.scale(), self.settings)
 
     def close(self) -> None:

@@ -37,14 +37,14 @@ class StructureLatents:
         export: folder of the stage's exported networks.
         kind: "occupancy" or "uv".
         weights: hash of the encoder.
-        centred: see `StructureVaeSettings.centred_input`.
+        centerd: see `StructureVaeSettings.centerd_input`.
         sample: resolution and crop; with buckets, every view is encoded at the middle of each.
     """
 
     export: Path
     kind: str
     weights: str
-    centred: bool
+    centerd: bool
     sample: AssetSampleConfig
 
     @property
@@ -65,7 +65,7 @@ class StructureLatents:
     @property
     def digest(self) -> str:
         """Weights, and how samples are made."""
-        return f"{self.weights} {self.centred} {self.sample.model_dump_json()}"
+        return f"{self.weights} {self.centerd} {self.sample.model_dump_json()}"
 
     def make(self, asset: AssetFolder) -> Mapping[str, Any]:
         """`mean`, or `VIEW_mean` and `VIEW_mean_cropRATIO` of every view; (C, r, r, r) float32 each.
@@ -79,7 +79,7 @@ class StructureLatents:
         latents: dict[str, Any] = {}
         for view in asset.views():
             named = self._samples(asset, view)
-            volumes = volume(stacked([sample for _, sample in named]), self.kind, centred=self.centred)
+            volumes = volume(stacked([sample for _, sample in named]), self.kind, centerd=self.centerd)
             found = self._encoded(volumes).numpy()
             latents |= {name: latent for (name, _), latent in zip(named, found, strict=True)}
         return latents
@@ -103,7 +103,7 @@ class StructureLatents:
 
 @dataclass(frozen=True)
 class AppearanceLatents:
-    """`LatentRecipe` of stage "appearance-vae"; its latents are normalised.
+    """`LatentRecipe` of stage "appearance-vae"; its latents are normalized.
 
     Attributes:
         export: folder of the stage's exported networks.
@@ -149,7 +149,7 @@ def latent_recipes(root: Path, config: TrainConfig) -> list[LatentRecipe]:
         export = root / f"{kind}-vae" / EXPORT
         if (weights := _weights(export, ENCODER_KEYS[kind])) is not None:
             sample = config.assets.sample
-            recipes.append(StructureLatents(export, kind, weights, section.centred_input, sample))
+            recipes.append(StructureLatents(export, kind, weights, section.centerd_input, sample))
     export = root / "appearance-vae" / EXPORT
     if (weights := _weights(export, ENCODER_KEY)) is not None:
         recipes.append(AppearanceLatents(export, weights))

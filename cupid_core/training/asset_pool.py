@@ -54,7 +54,7 @@ class AssetPool:
         if not every:
             raise DatasetError(
                 f"{', '.join(settings.roots) or 'No folder'}: no asset is good enough and has {', '.join(needs)}.",
-                cure="Prepare some with `cupid data prepare`, name their folder, or lower min_aesthetic_score.",
+                hint="Prepare some with `cupid data prepare`, name their folder, or lower min_aesthetic_score.",
             )
         share = settings.validation_share
         self._seen = [asset for asset in every if _fraction(asset.sha256) >= share] or every
@@ -96,7 +96,7 @@ class AssetPool:
             except CupidError as error:
                 _log.warning("Asset %s skipped. %s", asset.sha256, error)
                 self._bad.add(asset.sha256)
-        raise DatasetError("No asset of the data set can be read.", cure="The warnings above name each fault.")
+        raise DatasetError("No asset of the data set can be read.", hint="The warnings above name each fault.")
 
 
 def _fraction(sha256: str) -> float:

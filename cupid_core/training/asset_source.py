@@ -35,7 +35,7 @@ class AssetSource:
         """Unseen assets, drawn with a seed of their own."""
         samples = [self._pool.unseen(place, self._read) for place in range(size)]
         truth = StructureTruth(
-            torch.stack([sample.view.K_normalised for sample in samples]),
+            torch.stack([sample.view.K_normalized for sample in samples]),
             torch.stack([sample.view.T_camera_object.matrix() for sample in samples]),
             # Nobody says how an asset is symmetric: it counts as not at all.
             torch.tensor([[1, 0, 0]]).repeat(size, 1),

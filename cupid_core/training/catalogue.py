@@ -53,7 +53,7 @@ def stage_settings(name: str, config: TrainConfig) -> StageSettings:
         TrainingError: an unknown name.
     """
     if name not in STAGES:
-        raise TrainingError(f"There is no stage '{name}'.", cure=f"Choose one of {', '.join(STAGES)}.")
+        raise TrainingError(f"There is no stage '{name}'.", hint=f"Choose one of {', '.join(STAGES)}.")
     section: StageSettings = getattr(config, name.replace("-", "_"))
     return section
 
@@ -87,7 +87,7 @@ def _image_encoder(config: TrainConfig, context: StageContext) -> Stage[Any]:
     if config.data == "assets":
         raise TrainingError(
             "Assets have no surface points for the stage 'image-encoder'.",
-            cure="Train it with data: tabletop, or go on with the stage structure and trained_encoder: false.",
+            hint="Train it with data: tabletop, or go on with the stage structure and trained_encoder: false.",
         )
     source = _tabletop_source(config.image_encoder.views, context)
     return ImageEncoderStage(config.image_encoder, config.structure.image_encoder, context, source)
@@ -95,7 +95,7 @@ def _image_encoder(config: TrainConfig, context: StageContext) -> Stage[Any]:
 
 def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
     source = structure_source(config, context)
-    return StructureStage(config.structure, context, source, centred_uv=config.uv_vae.centred_input)
+    return StructureStage(config.structure, context, source, centerd_uv=config.uv_vae.centerd_input)
 
 
 def _appearance_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:

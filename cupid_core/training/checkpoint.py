@@ -76,7 +76,7 @@ def write_checkpoint(
 ) -> WrittenCheckpoint:
     """Assemble a checkpoint.
 
-    The latent of the appearance is normalised inside the networks, so its published mean is 0 and deviation 1.
+    The latent of the appearance is normalized inside the networks, so its published mean is 0 and deviation 1.
 
     Args:
         root: folder of the training.
@@ -92,7 +92,7 @@ def write_checkpoint(
     found = _exports(root, SHIPPED)
     present, more = _existing(found), _existing(_exports(root, TRAINING_ONLY)) if trainable else {}
     if not present:
-        raise TrainingError(f"No stage in {root} has an export.", cure="Train the stages first, with this --out.")
+        raise TrainingError(f"No stage in {root} has an export.", hint="Train the stages first, with this --out.")
     sizes = {
         f"ckpts/{key}.safetensors": path.with_suffix(".safetensors").stat().st_size
         for key, path in (present | more).items()
@@ -116,7 +116,7 @@ def write_checkpoint(
         sums = [f"{sha256(folder / name)}  {name}\n" for name in sorted(sizes)]
         (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     except OSError as error:
-        raise TrainingError(f"{folder} cannot be written: {error}.", cure="Choose a writable folder.") from error
+        raise TrainingError(f"{folder} cannot be written: {error}.", hint="Choose a writable folder.") from error
     read_checkpoint(folder)
     return WrittenCheckpoint(sizes, tuple(key for key in found if key not in present and key not in _OPTIONAL))
 
@@ -145,14 +145,14 @@ def unpack_checkpoint(folder: Path, root: Path) -> tuple[str, ...]:
     taken = [stage for stage in copies if (root / stage / EXPORT).exists()]
     if taken or not copies:
         what = f"{', '.join(taken)} in {root} has an export already" if taken else f"{folder} has no known network"
-        raise TrainingError(f"{what}.", cure="Give a new --out, and a checkpoint of this package.")
+        raise TrainingError(f"{what}.", hint="Give a new --out, and a checkpoint of this package.")
     try:
         for source, target in (pair for pairs in copies.values() for pair in pairs):
             target.parent.mkdir(parents=True, exist_ok=True)
             for suffix in _SUFFIXES:
                 shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
     except OSError as error:
-        raise TrainingError(f"{root} cannot be written: {error}.", cure="Choose a writable folder.") from error
+        raise TrainingError(f"{root} cannot be written: {error}.", hint="Choose a writable folder.") from error
     return tuple(copies)
 
 
@@ -172,12 +172,12 @@ def _check(sizes: dict[str, int], limits: CheckpointLimits | None) -> None:
         if size > limits.file_bytes:
             raise TrainingError(
                 f"{name} has {size / 2**20:.1f} MiB, allowed are {limits.file_bytes / 2**20:.0f}.",
-                cure="Train a smaller network, or export without limits.",
+                hint="Train a smaller network, or export without limits.",
             )
     if sum(sizes.values()) > limits.total_bytes:
         raise TrainingError(
             f"All files have {sum(sizes.values()) / 2**20:.1f} MiB, allowed are {limits.total_bytes / 2**20:.0f}.",
-            cure="Train smaller networks, or export without limits.",
+            hint="Train smaller networks, or export without limits.",
         )
 
 

@@ -50,7 +50,7 @@ def write_networks(folder: Path, networks: Sequence[ExportedNetwork]) -> list[Pa
             path.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
             temporary.replace(path)
         except OSError as error:
-            raise TrainingError(f"{path} cannot be written: {error}.", cure="Choose a writable folder.") from error
+            raise TrainingError(f"{path} cannot be written: {error}.", hint="Choose a writable folder.") from error
         written.append(path)
     return written
 
@@ -70,15 +70,15 @@ def read_network(
         TrainingError: it is not there, or is something else.
     """
     description = folder / "ckpts" / f"{key}.json"
-    cure = "Train the earlier stages first, with the same --out."
+    hint = "Train the earlier stages first, with the same --out."
     try:
         named = json.loads(description.read_text(encoding="utf-8"))
         files = NetworkFiles(key, named["name"], named["args"], description.with_suffix(".safetensors"))
         network = load_network(files, device=device)
     except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
-        raise TrainingError(f"'{key}' cannot be taken from {folder}: {error}", cure=cure) from error
+        raise TrainingError(f"'{key}' cannot be taken from {folder}: {error}", hint=hint) from error
     if not isinstance(network, kind):
-        raise TrainingError(f"'{key}' in {folder} is a {type(network).__name__}.", cure=cure)
+        raise TrainingError(f"'{key}' in {folder} is a {type(network).__name__}.", hint=hint)
     return network
 
 
@@ -94,6 +94,6 @@ def _half(value: torch.Tensor, name: str, key: str) -> torch.Tensor:
     if not bool(half.isfinite().all()):
         raise TrainingError(
             f"'{name}' of '{key}' has values up to {float(value.abs().max()):.3g}, float16 ends at 65504.",
-            cure="Look at the curve: a weight of this size is a run that diverged.",
+            hint="Look at the curve: a weight of this size is a run that diverged.",
         )
     return half

@@ -55,7 +55,7 @@ def start_from_checkpoint(stage: Stage[Any], folder: Path, strategy: MismatchStr
     if not done:
         raise TrainingError(
             f"{folder} has no network for the stage '{stage.name}'.",
-            cure=f"It needs one of {', '.join(PUBLISHED_KEYS.get(stage.name, {}).values())}.",
+            hint=f"It needs one of {', '.join(PUBLISHED_KEYS.get(stage.name, {}).values())}.",
         )
     return done
 

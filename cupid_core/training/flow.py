@@ -100,7 +100,7 @@ def flow_sample(
     if noise.shape != x0.shape or rows.shape != x0.shape[:1]:
         raise InvalidTensorError(
             f"Data {tuple(x0.shape)}, noise {tuple(noise.shape)}, times of rows {tuple(rows.shape)} do not fit.",
-            cure="Give noise of the data's shape, one time per item, and for rows the item of each.",
+            hint="Give noise of the data's shape, one time per item, and for rows the item of each.",
         )
     path = path or FlowPath()
     rows = rows.reshape(-1, *[1] * (x0.dim() - 1))

@@ -2,7 +2,7 @@
 
 To tell from which side an object is seen takes hundreds of thousands of views; without the flow, and from small
 pictures, a view costs a tenth. The stage `structure` goes on from here (`structure.trained_encoder`). Knows images
-and surface points as tensors; must not know voxels, optimisers or files.
+and surface points as tensors; must not know voxels, optimizers or files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ImageEncoderStage:
         if encoder.kind not in SMALL_ENCODERS:
             raise TrainingError(
                 f"The image encoder is '{encoder.kind}', which is an official one.",
-                cure=f"Go on with the stage structure, or choose {' or '.join(SMALL_ENCODERS)}.",
+                hint=f"Go on with the stage structure, or choose {' or '.join(SMALL_ENCODERS)}.",
             )
         self._settings, self._sizes, self._source, self._device = settings, encoder, source, context.device
         self.image_encoder = SMALL_ENCODERS[encoder.kind](**image_encoder_arguments(encoder))

@@ -23,12 +23,12 @@ def exclusive(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOCK).open("w", encoding="utf-8")
     except OSError as error:
-        raise TrainingError(f"{folder}: {error.strerror}.", cure="Choose a writable --out.") from error
+        raise TrainingError(f"{folder}: {error.strerror}.", hint="Choose a writable --out.") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise TrainingError(
-                f"Another process is training in {folder}.", cure="Stop it first, or choose another --out."
+                f"Another process is training in {folder}.", hint="Stop it first, or choose another --out."
             ) from error
         yield

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
-from cupid_core.training.optimiser import StepReport
+from cupid_core.training.optimizer import StepReport
 
 
 class CsvLog:
@@ -56,7 +56,7 @@ class CsvLog:
                 writer.writerows(rows)
             temporary.replace(self._path)
         except OSError as error:
-            raise TrainingError(f"{self._path}: {error.strerror}.", cure="Choose a writable --out.") from error
+            raise TrainingError(f"{self._path}: {error.strerror}.", hint="Choose a writable --out.") from error
 
 
 class RunLog:

@@ -23,7 +23,7 @@ from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.feed import Feed
 from cupid_core.training.lock import exclusive
 from cupid_core.training.log import LogWindow, RunLog
-from cupid_core.training.optimiser import MasterOptimiser
+from cupid_core.training.optimizer import MasterOptimizer
 from cupid_core.training.parallel import Alone, Parallel
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.schedule import stable_then_decay
@@ -107,7 +107,7 @@ def train(
 
     Args:
         stage: what to train; its networks are put in the precision of the run.
-        run: length, optimiser, precision, intervals.
+        run: length, optimizer, precision, intervals.
         options: folder, seed, resume, time limit.
         on_progress: called with every line of the log and every validation.
         parallel: the group of processes; this one alone where None.
@@ -145,10 +145,10 @@ class _Run:
             network.train()
             if run.compiled:
                 network.compile()
-        self.optimiser = MasterOptimiser(stage.networks, run.optimiser, half=run.precision == "float16")
-        for name, master in self.optimiser.masters.items():
+        self.optimizer = MasterOptimizer(stage.networks, run.optimizer, half=run.precision == "float16")
+        for name, master in self.optimizer.masters.items():
             master.copy_(exact[name])  # Weights of a checkpoint are not rounded to the precision of the run.
-        self.average = WeightAverage(self.optimiser.masters, run.ema_decay)
+        self.average = WeightAverage(self.optimizer.masters, run.ema_decay)
         self.step, self.seconds, self.images = 0, 0.0, 0
         if options.resume:
             self._load()
@@ -190,15 +190,15 @@ class _Run:
             number = (self.step * self.run.accumulate + part) * self.parallel.world + self.parallel.rank
             batch = self.feed.get(number, number + self.parallel.world)
             loss = self.stage.loss(batch, generator_of(self.options.seed, number))
-            (loss.total * (self.optimiser.loss_scale / self.run.accumulate)).backward()  # type: ignore[no-untyped-call]
+            (loss.total * (self.optimizer.loss_scale / self.run.accumulate)).backward()  # type: ignore[no-untyped-call]
             self.window.add({"loss": loss.total, **loss.logged})
             seen += loss.images * self.parallel.world
         if self.parallel.world > 1:
-            self.parallel.average([_gradient(p) for p in self.optimiser.parameters.values()])
+            self.parallel.average([_gradient(p) for p in self.optimizer.parameters.values()])
         self.step += 1
-        share = stable_then_decay(self.step, self.run.steps, self.run.optimiser)
-        moved = self.optimiser.step(share)
-        self.average.update(self.optimiser.masters, self.step)
+        share = stable_then_decay(self.step, self.run.steps, self.run.optimizer)
+        moved = self.optimizer.step(share)
+        self.average.update(self.optimizer.masters, self.step)
         spent = time.monotonic() - before
         self.seconds, self.images = self.seconds + spent, self.images + seen
         self.window.finish_step(moved, seen, spent)
@@ -209,8 +209,8 @@ class _Run:
             return
         last = self.step == self.run.steps
         if self.step % self.run.log_every == 0 or last:
-            rate = self.run.optimiser.learning_rate * stable_then_decay(
-                self.step, self.run.steps, self.run.optimiser
+            rate = self.run.optimizer.learning_rate * stable_then_decay(
+                self.step, self.run.steps, self.run.optimizer
             )
             values, speed = self.window.mean()
             times = {"images_per_s": speed, "images": float(self.images), "seconds": self.seconds}
@@ -233,7 +233,7 @@ class _Run:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The averaged weights in the networks, without gradients, for the time of a block."""
-        with averaged_weights(self.stage, self.optimiser, self.average):
+        with averaged_weights(self.stage, self.optimizer, self.average):
             yield
 
     def _out_of_time(self, needed: float) -> bool:
@@ -252,9 +252,9 @@ class _Run:
                 self.seconds,
                 self.images,
                 self.options.seed,
-                self.optimiser.masters,
+                self.optimizer.masters,
                 self.average.values,
-                self.optimiser.state_dict(),
+                self.optimizer.state_dict(),
                 self.options.settings,
             )
             save_state(state, self.options.folder / STATE)
@@ -276,30 +276,30 @@ class _Run:
     def _load(self) -> None:
         path = self.options.folder / STATE
         state = load_state(path, self.stage.name)
-        put_weights(self.optimiser, self.average, state, origin=str(path))
+        put_weights(self.optimizer, self.average, state, origin=str(path))
         try:
-            self.optimiser.load_state_dict(state.optimiser)
+            self.optimizer.load_state_dict(state.optimizer)
         except ValueError as error:
-            raise TrainingError(f"{path} has another optimiser: {error}.", cure=_CURE_FIT) from error
+            raise TrainingError(f"{path} has another optimizer: {error}.", hint=_HINT_FIT) from error
         if state.seed != self.options.seed:
-            raise TrainingError(f"{path} is of seed {state.seed}, not {self.options.seed}.", cure=_CURE_FIT)
+            raise TrainingError(f"{path} is of seed {state.seed}, not {self.options.seed}.", hint=_HINT_FIT)
         changed = changed_settings(state.settings, self.options.settings, self.stage.name)
         if changed and not self.options.accept_changes:
-            raise TrainingError(f"Settings are not those of {path}: {'; '.join(changed)}.", cure=_CURE_CHANGED)
+            raise TrainingError(f"Settings are not those of {path}: {'; '.join(changed)}.", hint=_HINT_CHANGED)
         self.step, self.seconds, self.images = state.step, state.seconds, state.images
 
 
-_CURE_FIT = "Resume with the settings the run was started with, or start it anew in another folder."
-_CURE_CHANGED = "Resume with the settings the run was started with, or give --accept-changes."
+_HINT_FIT = "Resume with the settings the run was started with, or start it anew in another folder."
+_HINT_CHANGED = "Resume with the settings the run was started with, or give --accept-changes."
 
 
-def put_weights(optimiser: MasterOptimiser, average: WeightAverage, state: TrainingState, *, origin: str) -> None:
+def put_weights(optimizer: MasterOptimizer, average: WeightAverage, state: TrainingState, *, origin: str) -> None:
     """Fill masters, networks and average from a state.
 
     Raises:
         TrainingError: names or shapes differ.
     """
-    for held, saved in ((optimiser.masters, state.masters), (average.values, state.average)):
+    for held, saved in ((optimizer.masters, state.masters), (average.values, state.average)):
         wrong = sorted(
             name
             for name in held.keys() | saved.keys()
@@ -307,19 +307,19 @@ def put_weights(optimiser: MasterOptimiser, average: WeightAverage, state: Train
         )
         if wrong:
             some = ", ".join(wrong[:5])
-            raise TrainingError(f"{origin} does not fit: {len(wrong)} weights differ ({some}).", cure=_CURE_FIT)
+            raise TrainingError(f"{origin} does not fit: {len(wrong)} weights differ ({some}).", hint=_HINT_FIT)
     with torch.no_grad():
-        for name, value in optimiser.masters.items():
+        for name, value in optimizer.masters.items():
             value.copy_(state.masters[name])
-    optimiser.refresh()
+    optimizer.refresh()
     average.load(state.average)
 
 
 @contextmanager
-def averaged_weights(stage: Stage[Any], optimiser: MasterOptimiser, average: WeightAverage) -> Iterator[None]:
+def averaged_weights(stage: Stage[Any], optimizer: MasterOptimizer, average: WeightAverage) -> Iterator[None]:
     """Put the averaged weights into the networks of a stage for the time of a block, without gradients."""
-    trained = {name: value.clone() for name, value in optimiser.masters.items()}
-    optimiser.refresh(average.values)
+    trained = {name: value.clone() for name, value in optimizer.masters.items()}
+    optimizer.refresh(average.values)
     stage.networks.eval()
     try:
         # Figures and pictures come at other sizes: compiling for them would take longer than they do.
@@ -327,7 +327,7 @@ def averaged_weights(stage: Stage[Any], optimiser: MasterOptimiser, average: Wei
             yield
     finally:
         # Masters that are parameters themselves were overwritten, so all come back from the copy.
-        optimiser.refresh(trained)
+        optimizer.refresh(trained)
         stage.networks.train()
 
 

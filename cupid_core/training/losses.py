@@ -21,7 +21,7 @@ class UvTarget:
 
     Attributes:
         flag: (B, 1, R, R, R) bool or number, 1 where a voxel projects into the image.
-        uv: (B, 2, R, R, R) normalised image coordinates in [0, 1].
+        uv: (B, 2, R, R, R) normalized image coordinates in [0, 1].
         occupancy: (B, 1, R, R, R) bool or number, 1 where occupied.
     """
 
@@ -159,5 +159,5 @@ def _check_same(left: Tensor, right: Tensor) -> None:
     if left.shape != right.shape:
         raise InvalidTensorError(
             f"Shapes {tuple(left.shape)} and {tuple(right.shape)} differ.",
-            cure="Compare tensors of one shape; nothing is broadcast here.",
+            hint="Compare tensors of one shape; nothing is broadcast here.",
         )

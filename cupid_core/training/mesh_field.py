@@ -1,6 +1,6 @@
 """The mesh decoder's channels against the truth at the corners of its cubes; knows rows and truth, not networks.
 
-Supervision is direct: every cube's eight corners have a true signed distance and, near the surface, a true colour
+Supervision is direct: every cube's eight corners have a true signed distance and, near the surface, a true color
 and normal, so no renderer is needed. Layout of the channels as `mesh.cube_channels` reads them. The distance is in
 edges of a cube: only its zero set and its slope through it matter to the extraction.
 """
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cupid_core.data.corner_truth import CornerTruth
-from cupid_core.mesh.cube_channels import CHANNELS_COLOUR, CHANNELS_PLAIN, N_ATTRIBUTES
+from cupid_core.mesh.cube_channels import CHANNELS_COLOR, CHANNELS_PLAIN, N_ATTRIBUTES
 from cupid_core.mesh.flexicubes_tables import N_CORNERS
 from cupid_core.training.appearance_settings import MeshFieldLossSettings
 
-# Corners this many cube edges from the surface are ends of edges that cross it, so their colour is seen.
+# Corners this many cube edges from the surface are ends of edges that cross it, so their color is seen.
 NEAR = 1.5
-# Where smooth L1 turns from square to linear: in cube edges, and in colour.
+# Where smooth L1 turns from square to linear: in cube edges, and in color.
 _DISTANCE_KNEE = 0.1
-_COLOUR_KNEE = 0.1
-# Colours of exactly 0 or 1 have no finite logit.
-_COLOUR_MARGIN = 1e-3
+_COLOR_KNEE = 0.1
+# Colors of exactly 0 or 1 have no finite logit.
+_COLOR_MARGIN = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class FieldTruth:
 
     Attributes:
         distance: (M, 8) signed distance in cube edges, truncated.
-        near: (M, 8) bool, corners whose colour counts.
+        near: (M, 8) bool, corners whose color counts.
         attributes: (M, 8, 6) RGB and normal mapped to [0, 1].
     """
 
@@ -49,20 +49,20 @@ class MeshFieldLoss:
     Attributes:
         total: weighted sum, the one to differentiate.
         distance: truncated signed distance.
-        colour: RGB near the surface.
+        color: RGB near the surface.
         normal: normal map near the surface.
         neutral: deformation and weights, which the extraction takes as 0 where nothing is learnt.
         wrong_side: share of the corners near the surface with the wrong sign.
-        colour_mse: mean squared colour error near the surface.
+        color_mse: mean squared color error near the surface.
     """
 
     total: Tensor
     distance: Tensor
-    colour: Tensor
+    color: Tensor
     normal: Tensor
     neutral: Tensor
     wrong_side: Tensor
-    colour_mse: Tensor
+    color_mse: Tensor
 
 
 def field_truth(truth: CornerTruth, truncation: float) -> FieldTruth:
@@ -74,7 +74,7 @@ def field_truth(truth: CornerTruth, truncation: float) -> FieldTruth:
     """
     corners = truth.cube_corners()
     distance = truth.sdf * (truth.resolution * truth.cubes)
-    attributes = torch.cat([truth.colour, truth.normal / 2 + 0.5], dim=1)
+    attributes = torch.cat([truth.color, truth.normal / 2 + 0.5], dim=1)
     return FieldTruth(
         distance.clamp(-truncation, truncation)[corners], (distance.abs() < NEAR)[corners], attributes[corners]
     )
@@ -87,9 +87,9 @@ def ideal_rows(truth: FieldTruth, resolution: int) -> Tensor:
         truth: of M cubes.
         resolution: cubes per axis, whose inverse the extraction subtracts from every distance.
     """
-    rows = truth.distance.new_zeros(len(truth.distance), CHANNELS_COLOUR)
+    rows = truth.distance.new_zeros(len(truth.distance), CHANNELS_COLOR)
     rows[:, :N_CORNERS] = truth.distance + 1 / resolution
-    inside = truth.attributes.clamp(_COLOUR_MARGIN, 1 - _COLOUR_MARGIN)
+    inside = truth.attributes.clamp(_COLOR_MARGIN, 1 - _COLOR_MARGIN)
     rows[:, CHANNELS_PLAIN:] = torch.logit(inside).flatten(1)
     return rows
 
@@ -113,16 +113,16 @@ def mesh_field_loss(
     weight = share * (1 + settings.near_weight * torch.exp(-truth.distance.square()))
     near = share * truth.near
     attributes = torch.sigmoid(rows[:, CHANNELS_PLAIN:].reshape(-1, N_CORNERS, N_ATTRIBUTES))
-    difference = F.smooth_l1_loss(attributes, truth.attributes, reduction="none", beta=_COLOUR_KNEE)
-    colour, normal = _mean(difference[..., :3].mean(-1), near), _mean(difference[..., 3:].mean(-1), near)
+    difference = F.smooth_l1_loss(attributes, truth.attributes, reduction="none", beta=_COLOR_KNEE)
+    color, normal = _mean(difference[..., :3].mean(-1), near), _mean(difference[..., 3:].mean(-1), near)
     neutral = rows[:, N_CORNERS:CHANNELS_PLAIN].square().mean()
     fitted = _mean(error, weight)
-    total = fitted + settings.colour_weight * colour + settings.normal_weight * normal
+    total = fitted + settings.color_weight * color + settings.normal_weight * normal
     total = total + settings.neutral_weight * neutral
     with torch.no_grad():
         wrong = _mean(((distance < 0) != (truth.distance < 0)).to(rows.dtype), near)
-        colour_mse = _mean((attributes[..., :3] - truth.attributes[..., :3]).square().mean(-1), near)
-    return MeshFieldLoss(total, fitted, colour, normal, neutral, wrong, colour_mse)
+        color_mse = _mean((attributes[..., :3] - truth.attributes[..., :3]).square().mean(-1), near)
+    return MeshFieldLoss(total, fitted, color, normal, neutral, wrong, color_mse)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class FittedState:
 def fit_state(
     checkpoint: Mapping[str, Tensor], fresh: Mapping[str, Tensor], strategy: MismatchStrategy
 ) -> FittedState:
-    """Fill the tensors of a freshly initialised network from a checkpoint.
+    """Fill the tensors of a freshly initialized network from a checkpoint.
 
     Args:
         checkpoint: tensors to start from, any floating type.
@@ -68,7 +68,7 @@ def fit_state(
     if not copied and not fitted:
         raise CheckpointError(
             "No tensor of the checkpoint has the name of one in the network.",
-            cure="Give the checkpoint of the same kind of network.",
+            hint="Give the checkpoint of the same kind of network.",
         )
     return FittedState(
         state=state,
@@ -85,7 +85,7 @@ def _fitted(name: str, given: Tensor, fresh: Tensor, strategy: MismatchStrategy)
     if given.dim() != fresh.dim():
         raise CheckpointError(
             f"'{name}' is {tuple(given.shape)} in the checkpoint and {tuple(fresh.shape)} in the network.",
-            cure="Use the strategy 'skip' to start this tensor fresh.",
+            hint="Use the strategy 'skip' to start this tensor fresh.",
         )
     corner = tuple(slice(min(a, b)) for a, b in zip(given.shape, fresh.shape, strict=True))
     result = torch.zeros_like(fresh) if strategy == "zeropad" else fresh.clone()

@@ -15,7 +15,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
+def orthogonalized(matrices: Tensor) -> Tensor:
     """Push all singular values towards 1.
 
     Args:
@@ -41,7 +41,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
 
 
-def orthogonalised_kernel(kernel: Tensor) -> Tensor:
+def orthogonalized_kernel(kernel: Tensor) -> Tensor:
     """The same for the kernel of a convolution, as a map from all it sees to its outputs.
 
     The iterations are polynomials of one Gram matrix, as small as the narrower side, so they are made there and
@@ -93,7 +93,7 @@ def _move(parameter: Tensor, update: Tensor, group: Mapping[str, Any]) -> None:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised in squares; all squares of one size go through one batched call.
+    """Nesterov momentum, orthogonalized in squares; all squares of one size go through one batched call.
 
     Args:
         parameters: matrices that `squares` can cut, and kernels of convolutions.
@@ -114,16 +114,16 @@ class Muon(torch.optim.Optimizer):
             by_edge: dict[int, list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.dim() == 4:
-                    update = orthogonalised_kernel(self._momentum(parameter, group["momentum"]))
+                    update = orthogonalized_kernel(self._momentum(parameter, group["momentum"]))
                     # Entries of root mean square (longer edge)^-1/2.
                     _move(parameter, update * max(len(parameter), parameter[0].numel()) ** 0.5, group)
                 elif parameter.grad is not None:
                     parts = squares(self._momentum(parameter, group["momentum"]))
-                    assert parts is not None, "the optimiser hands over only matrices that can be cut"
+                    assert parts is not None, "the optimizer hands over only matrices that can be cut"
                     by_edge.setdefault(min(parameter.shape), []).append((parameter, parts))
             for edge, members in by_edge.items():
                 # Orthogonal matrices have entries of root mean square edge^-1/2.
-                turned = orthogonalised(torch.cat([parts for _, parts in members])) * edge**0.5
+                turned = orthogonalized(torch.cat([parts for _, parts in members])) * edge**0.5
                 for (parameter, _), update in zip(
                     members, turned.split([len(parts) for _, parts in members]), strict=True
                 ):

@@ -25,7 +25,7 @@ def official_image_encoder(name: str, file: str, device: torch.device) -> DinoVi
     """
     if not file:
         raise TrainingError(
-            f"The image encoder '{name}' needs its official state dict.", cure="Name it in image_encoder.file."
+            f"The image encoder '{name}' needs its official state dict.", hint="Name it in image_encoder.file."
         )
     encoder = DinoVisionTransformer(**image_encoder_args(name))
     state = load_official_vit(Path(file))

@@ -60,7 +60,7 @@ class Accelerated:
             from accelerate import Accelerator  # type: ignore[import-not-found,unused-ignore]
         except ImportError as error:
             raise MissingPackageError(
-                "Training on several devices needs the package accelerate.", cure="pip install accelerate"
+                "Training on several devices needs the package accelerate.", hint="pip install accelerate"
             ) from error
         self._accelerator: Any = Accelerator()
         self.rank = int(self._accelerator.process_index)

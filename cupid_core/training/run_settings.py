@@ -1,4 +1,4 @@
-"""Settings that every training run has: length, optimiser, precision, logging; knows values, not stages."""
+"""Settings that every training run has: length, optimizer, precision, logging; knows values, not stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import model_validator
 from cupid_core.config import Settings, setting
 
 
-class OptimiserSettings(Settings):
+class OptimizerSettings(Settings):
     """How weights follow gradients, and the learning rate the steps."""
 
     kind: Literal["adamw", "muon"] = setting(
@@ -45,7 +45,7 @@ class OptimiserSettings(Settings):
 class RunSettings(Settings):
     """One training run."""
 
-    steps: int = setting(100_000, "count", "Optimiser steps of the whole run.", ge=1)
+    steps: int = setting(100_000, "count", "Optimizer steps of the whole run.", ge=1)
     batch_size: int = setting(32, "count", "Samples in a batch.", ge=1)
     accumulate: int = setting(1, "count", "Batches whose gradients are averaged in one step.", ge=1)
     precision: Literal["float32", "bfloat16", "float16"] = setting(
@@ -54,7 +54,7 @@ class RunSettings(Settings):
     compiled: bool = setting(
         False, "switch", "Compile the networks with torch.compile; takes a minute at the start of every run."
     )
-    optimiser: OptimiserSettings = OptimiserSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
     ema_decay: float = setting(0.9995, "1", "Memory of the averaged weights per step.", ge=0.0, lt=1.0)
     log_every: int = setting(20, "count", "Steps between lines of the log.", ge=1)
     validate_every: int = setting(1000, "count", "Steps between validations; 0 never.", ge=0)
@@ -71,8 +71,8 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> RunSettings:
-        if self.optimiser.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.optimiser.warmup_steps} are more than steps {self.steps}")
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.optimizer.warmup_steps} are more than steps {self.steps}")
         return self
 
 

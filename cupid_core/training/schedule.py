@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cupid_core.config import LearningRateConfig
-from cupid_core.training.run_settings import OptimiserSettings
+from cupid_core.training.run_settings import OptimizerSettings
 
 
 def learning_rate(step: int, config: LearningRateConfig) -> float:
@@ -24,7 +24,7 @@ def learning_rate(step: int, config: LearningRateConfig) -> float:
     return config.final + (config.base - config.final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def stable_then_decay(step: int, steps: int, settings: OptimiserSettings) -> float:
+def stable_then_decay(step: int, steps: int, settings: OptimizerSettings) -> float:
     """Share of the full learning rate: linear warm-up, constant, then a fall over the last part of the run.
 
     Until the fall begins the number of steps does not matter, so a run can be lengthened while it is stable.

@@ -63,7 +63,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if temporary.exists():
             temporary.unlink()
         raise TrainingError(
-            f"{path} cannot be written: {error}.", cure="Free space or choose another --out."
+            f"{path} cannot be written: {error}.", hint="Free space or choose another --out."
         ) from error
 
 
@@ -73,15 +73,15 @@ def read_shard(path: Path) -> dict[str, Tensor]:
     Raises:
         DatasetError: missing, truncated, or its content is not what was written.
     """
-    cure = "Delete the file; it is made again."
+    hint = "Delete the file; it is made again."
     try:
         with safe_open(path, framework="pt") as opened:
             written = json.loads((opened.metadata() or {}).get(_CHECKSUM, "null"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}.", cure=cure) from error
+        raise DatasetError(f"{path} cannot be read: {error}.", hint=hint) from error
     if written != _checksums(tensors):
-        raise DatasetError(f"{path} is damaged: its checksum differs.", cure=cure)
+        raise DatasetError(f"{path} is damaged: its checksum differs.", hint=hint)
     return tensors
 
 
@@ -165,7 +165,7 @@ class ShardStore:
         for offset in range(count):
             if self.read((index + offset) % count) is not None:
                 return (index + offset) % count
-        raise DatasetError(f"All {count} shards in {self.folder} are damaged.", cure="Delete the folder.")
+        raise DatasetError(f"All {count} shards in {self.folder} are damaged.", hint="Delete the folder.")
 
     def close(self) -> None:
         """Stop the workers; what they have not finished leaves no file."""
@@ -186,7 +186,7 @@ class ShardStore:
             if not responsible.is_alive():
                 raise TrainingError(
                     f"The process that makes shard {index} ended with code {responsible.exitcode}.",
-                    cure="Its message is above; run without workers to see the whole error.",
+                    hint="Its message is above; run without workers to see the whole error.",
                 )
             time.sleep(_POLL_S)
 

@@ -27,11 +27,11 @@ def sheet(rows: Sequence[Sequence[Tensor]], tile: int = 128) -> Image.Image:
     return Image.fromarray((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
-def scatter(uv: Tensor, colours: Tensor, size: int = 128) -> Tensor:
-    """Draw points (N, 2) in [0, 1] with colours (N, 3) on black: (3, size, size); later points cover earlier."""
+def scatter(uv: Tensor, colors: Tensor, size: int = 128) -> Tensor:
+    """Draw points (N, 2) in [0, 1] with colors (N, 3) on black: (3, size, size); later points cover earlier."""
     picture = torch.zeros(size, size, 3)
     column, row = (uv.cpu() * size).long().clamp(0, size - 1).unbind(-1)
-    picture[row, column] = colours.cpu().float()
+    picture[row, column] = colors.cpu().float()
     return picture.permute(2, 0, 1)
 
 

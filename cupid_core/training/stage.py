@@ -1,7 +1,7 @@
 """What a stage of the training is: networks, batches by number, a loss, pictures and exports.
 
 The one loop (`training.loop`) drives every stage through this protocol. A stage knows its networks and its
-data; it must not know optimisers, precision, checkpoints or clocks.
+data; it must not know optimizers, precision, checkpoints or clocks.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Stage(Protocol[BatchT]):
     Attributes:
         name: as on the command line, e.g. "structure".
         networks: what is trained, by name, on the stage's device, in float32; the loop puts their torsos into the
-            precision of the run (every network has `to_precision(dtype)`), optimises, averages and saves them.
+            precision of the run (every network has `to_precision(dtype)`), optimizes, averages and saves them.
             Networks that only help (frozen) are kept elsewhere.
     """
 

@@ -30,7 +30,7 @@ class TrainingState:
         seed: of the run.
         masters: float32 weights by name.
         average: averaged weights by name.
-        optimiser: of `MasterOptimiser.state_dict`.
+        optimizer: of `MasterOptimizer.state_dict`.
         settings: YAML of all settings of the run.
     """
 
@@ -41,7 +41,7 @@ class TrainingState:
     seed: int
     masters: Mapping[str, Tensor]
     average: Mapping[str, Tensor]
-    optimiser: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
     settings: str = ""
 
 
@@ -52,7 +52,7 @@ def save_state(state: TrainingState, path: Path) -> None:
         TrainingError: it cannot be written.
     """
     values = {"format": _FORMAT, **{name: getattr(state, name) for name in state.__dataclass_fields__}}
-    values.update(masters=dict(state.masters), average=dict(state.average), optimiser=dict(state.optimiser))
+    values.update(masters=dict(state.masters), average=dict(state.average), optimizer=dict(state.optimizer))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def save_state(state: TrainingState, path: Path) -> None:
         if temporary.exists():
             temporary.unlink()
         raise TrainingError(
-            f"{path} cannot be written: {error}.", cure="Free space or choose another --out."
+            f"{path} cannot be written: {error}.", hint="Free space or choose another --out."
         ) from error
 
 
@@ -79,16 +79,16 @@ def load_state(path: Path, stage: str) -> TrainingState:
     Raises:
         TrainingError: missing, damaged, of another stage or format.
     """
-    cure = "Give the run folder of this stage, or start without --resume."
+    hint = "Give the run folder of this stage, or start without --resume."
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise TrainingError(f"There is no {path} to resume from.", cure=cure) from error
+        raise TrainingError(f"There is no {path} to resume from.", hint=hint) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
-        raise TrainingError(f"{path} is damaged: {error}.", cure=cure) from error
+        raise TrainingError(f"{path} is damaged: {error}.", hint=hint) from error
     if not isinstance(values, dict) or values.pop("format", None) != _FORMAT or values.get("stage") != stage:
-        raise TrainingError(f"{path} is not a state of '{stage}' that this version reads.", cure=cure)
+        raise TrainingError(f"{path} is not a state of '{stage}' that this version reads.", hint=hint)
     try:
         return TrainingState(**values)
     except TypeError as error:
-        raise TrainingError(f"{path} is damaged: {error}.", cure=cure) from error
+        raise TrainingError(f"{path} is damaged: {error}.", hint=hint) from error

@@ -19,9 +19,9 @@ class StructureBatch:
     Attributes:
         image: (B, 10, S, S) the planes of `models.encoder_planes.PLANES`, all or the first groups of them.
         occupancy: (B, 1, R, R, R) bool.
-        uv: (B, 2, R, R, R) positions of the voxel centres in the image, clamped to [0, 1].
+        uv: (B, 2, R, R, R) positions of the voxel centers in the image, clamped to [0, 1].
         flag: (B, 1, R, R, R) bool, voxels inside the image.
-        xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells, or None.
+        xyz: (B, 3, g, g) canonical surface points at the centers of g x g cells, or None.
         seen: (B, 1, g, g) bool, cells that show the object, or None.
     """
 
@@ -50,7 +50,7 @@ class SurfaceBatch:
 
     Attributes:
         image: (B, 4, S, S) as in `StructureBatch`.
-        xyz: (B, 3, g, g) canonical surface points at the centres of g x g cells.
+        xyz: (B, 3, g, g) canonical surface points at the centers of g x g cells.
         seen: (B, 1, g, g) bool, cells that show the object.
     """
 
@@ -68,7 +68,7 @@ class StructureTruth:
     """Cameras and symmetries of the views of a validation batch, for figures.
 
     Attributes:
-        intrinsics: (B, 3, 3) normalised.
+        intrinsics: (B, 3, 3) normalized.
         T_camera_object: (B, 4, 4).
         symmetry: (B, 3) int64, rows of `data.tabletop.symmetry.SymmetryGroup`.
     """
@@ -110,19 +110,19 @@ class SurfaceSource(Protocol):
         ...
 
 
-def voxel_centres(resolution: int) -> Tensor:
-    """Centres (R, R, R, 3) of the voxels of the canonical cube."""
+def voxel_centers(resolution: int) -> Tensor:
+    """Centers (R, R, R, 3) of the voxels of the canonical cube."""
     axis = (torch.arange(resolution) + 0.5) / resolution - 0.5
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 
 
-def project_normalised(points: Tensor, T_camera_object: Tensor, intrinsics: Tensor) -> Tensor:
-    """Normalised positions (B, ..., 2) of object points (B, ..., 3) or (1, ..., 3); points must be in front.
+def project_normalized(points: Tensor, T_camera_object: Tensor, intrinsics: Tensor) -> Tensor:
+    """Normalized positions (B, ..., 2) of object points (B, ..., 3) or (1, ..., 3); points must be in front.
 
     Args:
         points: object frame.
         T_camera_object: (B, 4, 4).
-        intrinsics: (B, 3, 3) normalised.
+        intrinsics: (B, 3, 3) normalized.
     """
     full = torch.einsum("bij,bjk->bik", intrinsics, T_camera_object[:, :3])
     count = len(full)

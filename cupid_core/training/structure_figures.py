@@ -10,7 +10,7 @@ from cupid_core.errors import PoseError
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.geometry.camera import Camera
 from cupid_core.pose import solve_pose
-from cupid_core.training.structure_batch import StructureTruth, voxel_centres
+from cupid_core.training.structure_batch import StructureTruth, voxel_centers
 
 
 def pose_errors_deg(occupied: Tensor, uv: Tensor, truth: StructureTruth, size: int) -> Tensor:
@@ -22,13 +22,13 @@ def pose_errors_deg(occupied: Tensor, uv: Tensor, truth: StructureTruth, size: i
         truth: cameras and symmetries.
         size: edge of the image in pixels.
     """
-    centres = voxel_centres(occupied.shape[-1])
+    centers = voxel_centers(occupied.shape[-1])
     errors = []
     for item in range(len(occupied)):
-        camera = Camera.from_normalised(truth.intrinsics[item].double(), size, size)
+        camera = Camera.from_normalized(truth.intrinsics[item].double(), size, size)
         try:
             estimate = solve_pose(
-                centres[occupied[item]].double(),
+                centers[occupied[item]].double(),
                 uv[item].permute(1, 2, 3, 0)[occupied[item]].double(),
                 camera=camera,
                 config=PoseConfig(max_noise=0.5),

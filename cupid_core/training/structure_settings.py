@@ -27,10 +27,10 @@ class StructureVaeSettings(StageSettings):
 
     network: StructureVaeNetworkSettings = StructureVaeNetworkSettings()
     loss: StructureVaeLossConfig = StructureVaeLossConfig()
-    centred_input: bool = setting(
+    centerd_input: bool = setting(
         True,
         "switch",
-        "Centre what the UV encoder reads (flag - 1, 8 u - 4, 8 v - 4), without which a small one is stuck for "
+        "Center what the UV encoder reads (flag - 1, 8 u - 4, 8 v - 4), without which a small one is stuck for "
         "long; the published encoder reads flag, u, v.",
     )
     latent_noise_low: float = setting(

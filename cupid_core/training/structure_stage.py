@@ -3,7 +3,7 @@
 Source: CUPID (arXiv 2510.20776) section 3, conditional flow matching over the latents of occupancy and UV. At
 small scale the image tokens must also say which canonical point each patch shows (a head that is used in
 training only): without it a small network trained on few images does not learn to tell the view. Knows voxels
-and images as tensors; must not know optimisers, files beside the exports of earlier stages, or ROS.
+and images as tensors; must not know optimizers, files beside the exports of earlier stages, or ROS.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.sheets import scatter, sheet
 from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
-from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centres
+from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centers
 from cupid_core.training.structure_figures import pose_errors_deg
 from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
@@ -51,7 +51,7 @@ class StructureStage:
         settings: sizes and losses.
         context: device and the folder with the exports of the autoencoder stages.
         source: of views.
-        centred_uv: what the UV encoder was trained to read (`StructureVaeSettings.centred_input`).
+        centerd_uv: what the UV encoder was trained to read (`StructureVaeSettings.centerd_input`).
 
     Raises:
         TrainingError: an autoencoder has not been trained.
@@ -65,11 +65,11 @@ class StructureStage:
         context: StageContext,
         source: StructureSource,
         *,
-        centred_uv: bool = True,
+        centerd_uv: bool = True,
     ) -> None:
         self._settings, self._source, self._device = settings, source, context.device
         self._encoders, self._decoders = {}, {}
-        self._centred = centred_uv
+        self._centerd = centerd_uv
         for kind in ("occupancy", "uv"):
             folder = context.root / f"{kind}-vae" / EXPORT
             encoder = read_network(folder, ENCODER_KEYS[kind], SparseStructureEncoder, context.device)
@@ -144,7 +144,7 @@ class StructureStage:
     @torch.no_grad()
     def latent(self, batch: StructureBatch) -> Tensor:
         """x0 (B, C, r, r, r): the latent of occupancy, then that of image positions."""
-        volumes = {kind: volume(batch, kind, centred=self._centred) for kind in ("occupancy", "uv")}
+        volumes = {kind: volume(batch, kind, centerd=self._centerd) for kind in ("occupancy", "uv")}
         return torch.cat([self._encoders[kind](values)[0] for kind, values in volumes.items()], dim=1)
 
     def validate(self) -> Mapping[str, float]:
@@ -192,7 +192,7 @@ class StructureStage:
         batch = self._unseen()[0]
         occupied, uv = self._sampled(batch)
         tokens = tokens_of(self.image_encoder, batch.image)
-        colours = voxel_centres(occupied.shape[-1]) + 0.5
+        colors = voxel_centers(occupied.shape[-1]) + 0.5
         rows: list[list[Tensor]] = []
         for item in range(min(_SHEET_ITEMS, len(uv))):
             row = [batch.image[item, :3], batch.image[item, 3:4]]
@@ -203,7 +203,7 @@ class StructureStage:
                 row += [(field + 0.5) * batch.seen[item] for field in (mine, batch.xyz[item])]
             truth = batch.occupancy[item, 0].cpu()
             for grid, field in ((occupied[item].cpu(), uv[item]), (truth, batch.uv[item])):
-                row.append(scatter(field.cpu().permute(1, 2, 3, 0)[grid], colours[grid]))
+                row.append(scatter(field.cpu().permute(1, 2, 3, 0)[grid], colors[grid]))
             rows.append(row)
         return sheet(rows)
 
@@ -268,5 +268,5 @@ def _take_over(networks: Mapping[str, nn.Module], folder: Path) -> None:
         except (CheckpointError, RuntimeError) as error:
             raise TrainingError(
                 f"'{key}' cannot be taken from {path}: {error}",
-                cure="Train image-encoder first, with these sizes, or set structure.trained_encoder: false.",
+                hint="Train image-encoder first, with these sizes, or set structure.trained_encoder: false.",
             ) from error

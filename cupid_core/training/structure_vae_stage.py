@@ -21,7 +21,7 @@ from cupid_core.training.flow import draw_noise
 from cupid_core.training.losses import StructureVaeLoss, UvTarget, occupancy_vae_loss, uv_vae_loss
 from cupid_core.training.sheets import scatter, sheet, side_view
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
-from cupid_core.training.structure_batch import StructureBatch, StructureSource, voxel_centres
+from cupid_core.training.structure_batch import StructureBatch, StructureSource, voxel_centers
 from cupid_core.training.structure_settings import StructureVaeNetworkSettings, StructureVaeSettings
 
 ENCODER_KEYS = {"occupancy": "sparse_structure_encoder", "uv": "sparse_structure_uv_encoder"}
@@ -111,9 +111,9 @@ class StructureVaeStage:
                 predicted = (logits[item, 0] > 0).cpu()
                 rows.append([side_view(grid, axis) for axis in range(3) for grid in (truth, predicted)])
             else:
-                colours = voxel_centres(truth.shape[-1])[truth] + 0.5
+                colors = voxel_centers(truth.shape[-1])[truth] + 0.5
                 fields = (batch.uv[item], torch.sigmoid(logits[item, 1:]))
-                rows.append([scatter(field.cpu().permute(1, 2, 3, 0)[truth], colours) for field in fields])
+                rows.append([scatter(field.cpu().permute(1, 2, 3, 0)[truth], colors) for field in fields])
         return sheet(rows)
 
     def exports(self) -> Sequence[ExportedNetwork]:
@@ -143,30 +143,30 @@ class StructureVaeStage:
         self._source.close()
 
     def _volume(self, batch: StructureBatch) -> Tensor:
-        return volume(batch, self._kind, centred=self._settings.centred_input)
+        return volume(batch, self._kind, centerd=self._settings.centerd_input)
 
     def _unseen(self) -> StructureBatch:
         return self._source.validation(self._settings.validation_views)[0].to(self._device)
 
 
-def volume(batch: StructureBatch, kind: str, *, centred: bool) -> Tensor:
+def volume(batch: StructureBatch, kind: str, *, centerd: bool) -> Tensor:
     """What an encoder gets: occupancy (B, 1, R, R, R), or flag, u, v (B, 3, R, R, R); float32.
 
     Args:
         batch: of volumes.
         kind: "occupancy" or "uv".
-        centred: see `StructureVaeSettings.centred_input`; of "uv" alone.
+        centerd: see `StructureVaeSettings.centerd_input`; of "uv" alone.
     """
     if kind == "occupancy":
         return batch.occupancy.float()
     flag, uv = batch.flag.float(), batch.uv
-    return torch.cat([flag - 1.0, 8.0 * uv - 4.0] if centred else [flag, uv], dim=1)
+    return torch.cat([flag - 1.0, 8.0 * uv - 4.0] if centerd else [flag, uv], dim=1)
 
 
 def fold_latent_scale(encoder: SparseStructureEncoder, decoder: SparseStructureDecoder, rms: Tensor) -> None:
     """Divide the latent by its scale inside the encoder and multiply inside the decoder, in place.
 
-    The published stage 1 has no normalisation of its own. Only the scale can be folded exactly: the first
+    The published stage 1 has no normalization of its own. Only the scale can be folded exactly: the first
     convolution of the decoder pads with zero, which a shift would move.
 
     Args:

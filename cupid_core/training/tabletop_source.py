@@ -21,14 +21,14 @@ from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,
     SurfaceBatch,
-    project_normalised,
-    voxel_centres,
+    project_normalized,
+    voxel_centers,
 )
 from cupid_core.training.tabletop_views import DEPTH_STRIDE, TabletopViewRecipe, absolute_depth, unpack_bits
 from cupid_core.training.view_change import (
     ViewChange,
     ViewChangeSettings,
-    change_colour,
+    change_color,
     change_image,
     draw_change,
     draw_depth_known,
@@ -93,7 +93,7 @@ class TabletopSource:
         resident = settings.resident and self._device.type != "cpu"
         self._rows = ShardRows(self._store, (*_OF_VIEWS, *_OF_OBJECTS), self._device, resident=resident)
         self._unseen_rows = ShardRows(self._unseen, (*_OF_VIEWS, *_OF_OBJECTS), self._device, resident=False)
-        self._centres = voxel_centres(settings.objects.resolution).to(self._device)
+        self._centers = voxel_centers(settings.objects.resolution).to(self._device)
 
     def pool(self, number: int, size: int) -> int:
         """Shards that batch `number` may draw from."""
@@ -151,8 +151,8 @@ class TabletopSource:
         looked, change = self._looked(stored, settings, generator)
         shell = unpack_bits(stored["shell"], resolution**3).view(count, 1, *(resolution,) * 3)
         occupancy = torch.where(change.mirrored.view(-1, 1, 1, 1, 1), shell.flip(3), shell)
-        centres = change.flip_object(self._centres[None].expand(count, *self._centres.shape))
-        uv = change.forwards(project_normalised(centres, stored["T_camera_object"], stored["intrinsics"]))
+        centers = change.flip_object(self._centers[None].expand(count, *self._centers.shape))
+        uv = change.forwards(project_normalized(centers, stored["T_camera_object"], stored["intrinsics"]))
         inside = ((uv >= 0) & (uv <= 1)).all(dim=-1)
         return StructureBatch(
             image=looked.image,
@@ -174,14 +174,14 @@ class TabletopSource:
         occluder = unpack_bits(stored["occluder"], size * size).view(count, 1, size, size).float()
         image, hidden = change_image(stored["image"].float() / 255, occluder, change)
         if settings is not None:
-            image = change_colour(image, settings, generator)
+            image = change_color(image, settings, generator)
         image = with_hidden(image, hidden * known.view(-1, 1, 1, 1))
         depth_known = draw_depth_known(count, settings, generator).to(self._device)
         measured = _measured_planes(stored, change, depth_known, ~upright.isnan().to(self._device))
         return SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface(stored, change)), change
 
     def _surface(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
-        """Surface points at the centres of the cells of the changed view: of the nearest pixel with depth."""
+        """Surface points at the centers of the cells of the changed view: of the nearest pixel with depth."""
         count, cells = len(stored["depth"]), self._settings.cells
         axis = (torch.arange(cells, device=self._device) + 0.5) / cells
         v, u = torch.meshgrid(axis, axis, indexing="ij")

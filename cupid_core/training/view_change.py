@@ -27,7 +27,7 @@ class ViewChangeSettings(Settings):
     )
     roll_std_deg: float = setting(6.0, "degree", "Standard deviation of the roll.", ge=0.0, le=90.0)
     exposure_std: float = setting(0.12, "1", "Standard deviation of the logarithm of the brightness.", ge=0, le=1)
-    tint_std: float = setting(0.05, "1", "The same for each colour by itself.", ge=0.0, le=1.0)
+    tint_std: float = setting(0.05, "1", "The same for each color by itself.", ge=0.0, le=1.0)
     gamma_std: float = setting(0.1, "1", "Standard deviation of the logarithm of the gamma.", ge=0.0, le=1.0)
     noise_up_to: float = setting(0.02, "1", "Largest standard deviation of added noise.", ge=0.0, le=0.5)
     depth_known: float = setting(0.6, "1", "Share of the views with measured depth.", ge=0.0, le=1.0)
@@ -148,7 +148,7 @@ def change_image(image: Tensor, hidden: Tensor, change: ViewChange) -> tuple[Ten
     return moved[:, :4], 1 - moved[:, 4:]
 
 
-def change_colour(image: Tensor, settings: ViewChangeSettings, generator: torch.Generator) -> Tensor:
+def change_color(image: Tensor, settings: ViewChangeSettings, generator: torch.Generator) -> Tensor:
     """Other exposure, tint, gamma and noise for the RGB of (B, 4, S, S); the mask stays."""
     count = len(image)
     normal = torch.randn(count, 5, generator=generator).to(image.device)

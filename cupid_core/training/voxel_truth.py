@@ -55,7 +55,7 @@ class VoxelTruth:
     Attributes:
         topology: of the N voxels, with the windows of the networks.
         truth: at the corners of their cubes, row for row with the voxels.
-        counted: (N,) bool, false at the cut of a crop, where a network misses neighbours that exist.
+        counted: (N,) bool, false at the cut of a crop, where a network misses neighbors that exist.
         interior: (O,) int64 voxels that are inside the object and not in its shell, for volumes of whole objects.
         objects: O.
     """
@@ -191,12 +191,12 @@ def box_corners(shell: Tensor, edge: int, generator: torch.Generator) -> Tensor:
     rank = (torch.rand(len(shell), generator=generator).to(shell.device) * flat.sum(1)).long()
     place = (flat.cumsum(1) > rank[:, None]).int().argmax(1)
     side = shell.shape[1]
-    centre = torch.stack([place // side**2, place // side % side, place % side], dim=1)
-    return centre - edge // 2
+    center = torch.stack([place // side**2, place // side % side, place % side], dim=1)
+    return center - edge // 2
 
 
 def boxed(voxels: Tensor, low: Tensor, edge: int, resolution: int) -> tuple[Tensor, Tensor]:
-    """The voxels (M, 4) inside their object's box, and whether (M,) no neighbour of theirs is cut off by it."""
+    """The voxels (M, 4) inside their object's box, and whether (M,) no neighbor of theirs is cut off by it."""
     start = low[voxels[:, 0]]
     inside = ((voxels[:, 1:] >= start) & (voxels[:, 1:] < start + edge)).all(1)
     voxels, start = voxels[inside], start[inside]

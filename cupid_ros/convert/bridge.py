@@ -26,7 +26,7 @@ def decode_by_cv_bridge(message: Any) -> NDArray[np.uint8] | None:
     except Exception as error:
         raise UnsupportedEncodingError(
             f"cv_bridge cannot decode '{str(message.encoding)[:40]}': {str(error)[:200]}.",
-            cure="Publish rgb8 or bgr8.",
+            hint="Publish rgb8 or bgr8.",
         ) from error
     return np.ascontiguousarray(rgb, dtype=np.uint8)
 

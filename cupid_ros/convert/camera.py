@@ -32,14 +32,14 @@ def read_camera(message: Any, *, rectified: bool = False) -> Camera:
     """
     width, height = int(message.width), int(message.height)
     if not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
-        raise InvalidCameraError(f"CameraInfo has size {width} x {height}.", cure="Calibrate the camera.")
+        raise InvalidCameraError(f"CameraInfo has size {width} x {height}.", hint="Calibrate the camera.")
     if rectified:
         p = _numbers(message.p, 12, "p")
         camera = Camera.from_parameters(fx=p[0], fy=p[5], cx=p[2], cy=p[6], width=width, height=height)
     else:
         k = _numbers(message.k, 9, "k")
         if any(k) and (k[1], k[3], *k[6:]) != (0.0, 0.0, 0.0, 0.0, 1.0):
-            raise InvalidCameraError(f"K = {k} is no K without skew.", cure="Send fx 0 cx, 0 fy cy, 0 0 1.")
+            raise InvalidCameraError(f"K = {k} is no K without skew.", hint="Send fx 0 cx, 0 fy cy, 0 0 1.")
         camera = Camera.from_parameters(
             fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_lens(message)
         )
@@ -83,7 +83,7 @@ def _lens(message: Any) -> Distortion | None:
 def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if len(numbers) != count:
-        raise InvalidCameraError(f"'{name}' has {len(numbers)} numbers.", cure=f"Send {count}.")
+        raise InvalidCameraError(f"'{name}' has {len(numbers)} numbers.", hint=f"Send {count}.")
     return numbers
 
 
@@ -95,7 +95,7 @@ def _cut(camera: Camera, roi: Any) -> Camera:
         raise InvalidCameraError(
             f"The region of interest {width} x {height} at ({x}, {y}) is not inside {camera.width} x "
             f"{camera.height}.",
-            cure="Set all four to 0 for the whole image.",
+            hint="Set all four to 0 for the whole image.",
         )
     return camera.crop(x, y, width, height)
 
@@ -107,7 +107,7 @@ def _binned(camera: Camera, binning_x: int, binning_y: int) -> Camera:
     if width < 1 or height < 1:
         raise InvalidCameraError(
             f"Binning {binning_x} x {binning_y} leaves nothing of {camera.width} x {camera.height}.",
-            cure="Set binning to 1 if there is none.",
+            hint="Set binning to 1 if there is none.",
         )
     # Pixels of an incomplete last bin are dropped, so the image is cut to whole bins before it is scaled.
     return camera.crop(0, 0, width * binning_x, height * binning_y).resize(width, height)

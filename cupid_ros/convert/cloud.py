@@ -42,7 +42,7 @@ def make_point_cloud(types: MessageTypes, item: ObjectRecord, stamped: Stamped, 
             "sensor_msgs/msg/PointField",
             name=name,
             offset=_POINT.fields[name][1],  # type: ignore[index]
-            # RViz and PCL want the packed colour declared as a float.
+            # RViz and PCL want the packed color declared as a float.
             datatype=_FLOAT32,
             count=1,
         )
@@ -71,12 +71,12 @@ def sample_surface(item: ObjectRecord, count: int, seed: int = 0) -> NDArray[Any
     for axis, name in enumerate("xyz"):
         values[name] = points[:, axis]
         values[f"normal_{name}"] = normals[:, axis]
-    colours = np.full((count, 3), 0.7)
-    if item.colours is not None:
+    colors = np.full((count, 3), 0.7)
+    if item.colors is not None:
         weights = trimesh.triangles.points_to_barycentric(  # type: ignore[no-untyped-call]
             mesh.triangles[faces], points
         )
-        colours = np.einsum("nk,nkc->nc", weights, item.colours[item.faces[faces]])
-    red, green, blue = (colours.clip(0, 1) * 255).round().astype(np.uint32).T
+        colors = np.einsum("nk,nkc->nc", weights, item.colors[item.faces[faces]])
+    red, green, blue = (colors.clip(0, 1) * 255).round().astype(np.uint32).T
     values["rgb"] = red << 16 | green << 8 | blue
     return values

@@ -81,17 +81,17 @@ def read_detection(message: Any) -> Detection:
     if not all(map(math.isfinite, (x, y, width, height, theta))) or width < 0 or height < 0:
         raise InvalidDetectionError(
             f"Detection '{id_[:40]}' has the box {width} x {height} at ({x}, {y}).",
-            cure="Send finite pixels and sizes that are not negative.",
+            hint="Send finite pixels and sizes that are not negative.",
         )
     if theta != 0.0:
         raise InvalidDetectionError(
-            f"The box of detection '{id_[:40]}' is turned by {theta} rad.", cure="Send boxes along the image axes."
+            f"The box of detection '{id_[:40]}' is turned by {theta} rad.", hint="Send boxes along the image axes."
         )
     box: Box | None = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     if width == 0.0 or height == 0.0:
         box = None
         if not id_:
-            raise InvalidDetectionError("A detection has neither a box nor an id.", cure="Send one of them.")
+            raise InvalidDetectionError("A detection has neither a box nor an id.", hint="Send one of them.")
     class_id, score = _best(message.results)
     return Detection(id_, class_id, score, box)
 
@@ -133,7 +133,7 @@ def _best(results: Sequence[Any]) -> tuple[str, float | None]:
     for result in results:
         score = float(result.hypothesis.score)
         if not 0.0 <= score <= 1.0:
-            raise InvalidDetectionError(f"A detection has the score {score}.", cure="Send scores from 0 to 1.")
+            raise InvalidDetectionError(f"A detection has the score {score}.", hint="Send scores from 0 to 1.")
         if best is None or score > best[1]:
             best = str(result.hypothesis.class_id), score
     return best or ("", None)

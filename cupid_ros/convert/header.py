@@ -35,7 +35,7 @@ def read_header(message: Any) -> Stamped:
     nanosec = int(stamp.nanosec)
     if not 0 <= nanosec < _SECOND_NS:
         raise InvalidMessageError(
-            f"The stamp has {nanosec} nanoseconds.", cure="Stamps have less than 1000000000 of them."
+            f"The stamp has {nanosec} nanoseconds.", hint="Stamps have less than 1000000000 of them."
         )
     return Stamped(int(stamp.sec) * _SECOND_NS + nanosec, str(message.header.frame_id))
 
@@ -49,7 +49,7 @@ def make_header(types: MessageTypes, stamped: Stamped) -> Any:
     sec, nanosec = divmod(stamped.stamp_ns, _SECOND_NS)
     if not -_INT32 <= sec < _INT32:
         raise InvalidMessageError(
-            f"Stamp {stamped.stamp_ns} ns is out of range.", cure="Seconds have 32 bits in ROS."
+            f"Stamp {stamped.stamp_ns} ns is out of range.", hint="Seconds have 32 bits in ROS."
         )
     stamp = types.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
     return types.make("std_msgs/msg/Header", stamp=stamp, frame_id=stamped.frame_id)

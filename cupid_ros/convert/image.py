@@ -22,7 +22,7 @@ _ENCODINGS: dict[str, tuple[int, str]] = {
     "8UC3": (3, "u1"), "8UC4": (4, "u1"),
     "mono8": (1, "u1"), "8UC1": (1, "u1"), "mono16": (1, "u2"), "16UC1": (1, "u2"), "32FC1": (1, "f4"),
 }  # fmt: skip
-_COLOURS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "8UC4", "mono8", "8UC1")
+_COLORS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "8UC4", "mono8", "8UC1")
 _BLUE_FIRST = ("bgr8", "bgra8", "8UC3", "8UC4")  # OpenCV's order, which the nameless encodings mean by custom
 # Far above any sensor, far below what exhausts memory when a message lies about its size.
 MOST_PIXELS = 2**27
@@ -47,20 +47,20 @@ class Pixels:
     encoding: str
 
     def rgb(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB; opacity is dropped, grey is repeated.
+        """(H, W, 3) uint8 RGB; opacity is dropped, gray is repeated.
 
         Raises:
             UnsupportedEncodingError: the encoding is no picture of 8 bits.
         """
-        if self.encoding not in _COLOURS:
+        if self.encoding not in _COLORS:
             raise UnsupportedEncodingError(
-                f"The colour image has encoding '{self.encoding}'.", cure=f"Publish one of {', '.join(_COLOURS)}."
+                f"The color image has encoding '{self.encoding}'.", hint=f"Publish one of {', '.join(_COLORS)}."
             )
-        colours = self.values if self.values.ndim == 3 else self.values[..., None]
+        colors = self.values if self.values.ndim == 3 else self.values[..., None]
         if self.encoding in _BLUE_FIRST:
-            colours = colours[..., 2::-1]
+            colors = colors[..., 2::-1]
         rgb: NDArray[np.uint8] = np.ascontiguousarray(
-            np.broadcast_to(colours[..., :3], (*colours.shape[:2], 3)), dtype=np.uint8
+            np.broadcast_to(colors[..., :3], (*colors.shape[:2], 3)), dtype=np.uint8
         )
         return rgb
 
@@ -79,7 +79,7 @@ def read_image(message: Any) -> Pixels:
     encoding = str(message.encoding)
     if encoding not in _ENCODINGS:
         raise UnsupportedEncodingError(
-            f"The image has encoding '{encoding[:40]}'.", cure=f"Publish one of {', '.join(_ENCODINGS)}."
+            f"The image has encoding '{encoding[:40]}'.", hint=f"Publish one of {', '.join(_ENCODINGS)}."
         )
     channels, number = _ENCODINGS[encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
@@ -110,7 +110,7 @@ def read_compressed(message: Any) -> Pixels:
         return _depth_behind_header(text, data)
     if "jpeg" not in text and "jpg" not in text and "png" not in text:
         raise UnsupportedEncodingError(
-            f"The compressed image has format '{text[:40]}'.", cure="Publish jpeg, png or compressedDepth."
+            f"The compressed image has format '{text[:40]}'.", hint="Publish jpeg, png or compressedDepth."
         )
     return _decoded(data)
 
@@ -129,7 +129,7 @@ def read_depth_values(pixels: Pixels) -> NDArray[Any]:
     if pixels.encoding not in ("16UC1", "mono16", "32FC1"):
         raise UnsupportedEncodingError(
             f"The depth image has encoding '{pixels.encoding}'.",
-            cure="Publish 16UC1 in millimetres or 32FC1 in metres.",
+            hint="Publish 16UC1 in millimetres or 32FC1 in metres.",
         )
     return pixels.values
 
@@ -142,7 +142,7 @@ def read_label_values(pixels: Pixels) -> NDArray[np.int32]:
     """
     if pixels.encoding not in ("mono8", "8UC1", "mono16", "16UC1"):
         raise UnsupportedEncodingError(
-            f"The label image has encoding '{pixels.encoding}'.", cure="Publish mono8 or mono16."
+            f"The label image has encoding '{pixels.encoding}'.", hint="Publish mono8 or mono16."
         )
     return pixels.values.astype(np.int32)
 
@@ -162,14 +162,14 @@ def make_image(types: MessageTypes, values: NDArray[Any], encoding: str, stamped
     """
     if encoding not in _ENCODINGS:
         raise UnsupportedEncodingError(
-            f"'{encoding}' is not written.", cure=f"Use one of {', '.join(_ENCODINGS)}."
+            f"'{encoding}' is not written.", hint=f"Use one of {', '.join(_ENCODINGS)}."
         )
     channels, number = _ENCODINGS[encoding]
     shape = values.shape[2] if values.ndim == 3 else 1
     if values.ndim not in (2, 3) or shape != channels or values.dtype != np.dtype(number):
         raise ImageSizeError(
             f"An array {values.shape} {values.dtype} is not {encoding}.",
-            cure=f"Give (H, W, {channels}) {np.dtype(number).name}.",
+            hint=f"Give (H, W, {channels}) {np.dtype(number).name}.",
         )
     rows = np.ascontiguousarray(values)
     return types.make(
@@ -189,38 +189,38 @@ def _bytes_of(data: Any) -> NDArray[np.uint8]:
     try:
         return np.frombuffer(data, dtype=np.uint8)
     except (TypeError, ValueError, BufferError) as error:
-        raise InvalidMessageError("The image has no bytes.", cure="Send data as uint8[].") from error
+        raise InvalidMessageError("The image has no bytes.", hint="Send data as uint8[].") from error
 
 
 def _check_size(height: int, width: int, step: int, row: int, count: int) -> None:
     if height < 1 or width < 1 or height * width > MOST_PIXELS:
         raise ImageSizeError(
-            f"The image has {width} x {height} pixels.", cure=f"Send between 1 and {MOST_PIXELS} pixels."
+            f"The image has {width} x {height} pixels.", hint=f"Send between 1 and {MOST_PIXELS} pixels."
         )
     if step < row:
         raise ImageSizeError(
-            f"The step is {step} bytes, a row of {width} pixels needs {row}.", cure="Set step to bytes per row."
+            f"The step is {step} bytes, a row of {width} pixels needs {row}.", hint="Set step to bytes per row."
         )
     # Some drivers leave out the padding of the last row.
     if not step * (height - 1) + row <= count <= step * height:
         raise ImageSizeError(
             f"The image has {count} bytes; {height} rows of {step} need {step * height}.",
-            cure="Set data to height times step bytes.",
+            hint="Set data to height times step bytes.",
         )
 
 
 def _depth_behind_header(text: str, data: NDArray[np.uint8]) -> Pixels:
     """compressedDepth: counts as they are, metres as scaled inverse depth of 16 bits."""
     if "png" not in text and "rvl" in text:
-        raise UnsupportedEncodingError("compressedDepth with RVL is not read.", cure="Set its format to png.")
+        raise UnsupportedEncodingError("compressedDepth with RVL is not read.", hint="Set its format to png.")
     if len(data) <= _DEPTH_HEADER.itemsize:
-        raise InvalidMessageError(f"compressedDepth of {len(data)} bytes.", cure="It is cut off; send it whole.")
+        raise InvalidMessageError(f"compressedDepth of {len(data)} bytes.", hint="It is cut off; send it whole.")
     header = data[: _DEPTH_HEADER.itemsize].view(_DEPTH_HEADER)[0]
     picture = _decoded(data[_DEPTH_HEADER.itemsize :])
     values = picture.values
     if picture.encoding != "mono16":
         raise InvalidMessageError(
-            f"compressedDepth holds {picture.encoding}.", cure="Expected one channel of 16 bits."
+            f"compressedDepth holds {picture.encoding}.", hint="Expected one channel of 16 bits."
         )
     if not text.startswith("32FC1"):
         return Pixels(values, "16UC1")
@@ -231,19 +231,19 @@ def _depth_behind_header(text: str, data: NDArray[np.uint8]) -> Pixels:
 
 
 def _decoded(data: NDArray[np.uint8]) -> Pixels:
-    """Pixels of a JPEG or PNG; refuses what is cut off rather than filling it with grey."""
+    """Pixels of a JPEG or PNG; refuses what is cut off rather than filling it with gray."""
     try:
         with Image.open(io.BytesIO(data.tobytes()), formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise ImageSizeError(
                     f"The picture has {picture.width} x {picture.height} pixels.",
-                    cure=f"Send at most {MOST_PIXELS} pixels.",
+                    hint=f"Send at most {MOST_PIXELS} pixels.",
                 )
             known: Image.Image = picture if picture.mode in _MODES else picture.convert("RGB")  # palettes and such
             values = np.asarray(known)
             encoding, kind = _MODES[known.mode]
     except _DECODING as error:
         raise InvalidMessageError(
-            f"{data.size} bytes are no whole JPEG or PNG: {error}.", cure="Check the transport."
+            f"{data.size} bytes are no whole JPEG or PNG: {error}.", hint="Check the transport."
         ) from error
     return Pixels(values.astype(kind), encoding)

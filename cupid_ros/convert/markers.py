@@ -1,4 +1,4 @@
-"""Observations to visualization_msgs/MarkerArray: the meshes as triangle lists with colours; knows no topics."""
+"""Observations to visualization_msgs/MarkerArray: the meshes as triangle lists with colors; knows no topics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cupid_ros.convert.header import Stamped, make_header
-from cupid_ros.convert.objects import make_colours, make_points, make_pose, make_vector
+from cupid_ros.convert.objects import make_colors, make_points, make_pose, make_vector
 from cupid_ros.messages import MessageTypes
 from cupid_ros.results import ObjectRecord, Observation
 
@@ -41,7 +41,7 @@ def make_markers(
 def _marker(types: MessageTypes, item: ObjectRecord, header: Any, lifetime: Any) -> Any:
     corners = item.faces.reshape(-1).tolist()
     points = make_points(types, item.vertices)
-    colours = make_colours(types, item.colours)
+    colors = make_colors(types, item.colors)
     r, g, b = _NEUTRAL
     return types.make(
         "visualization_msgs/msg/Marker",
@@ -56,5 +56,5 @@ def _marker(types: MessageTypes, item: ObjectRecord, header: Any, lifetime: Any)
         lifetime=lifetime,
         # Vertices are shared between triangles, and so are their messages.
         points=[points[index] for index in corners],
-        colors=[colours[index] for index in corners] if colours else [],
+        colors=[colors[index] for index in corners] if colors else [],
     )

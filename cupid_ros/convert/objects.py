@@ -54,9 +54,9 @@ def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
         scale_stddev=float(item.scale_std),
         scale_source=SCALE_SOURCES[item.scale_source],
         dimensions=make_vector(types, high - low, "Vector3"),
-        centre=make_vector(types, (low + high) / 2, "Point"),
+        center=make_vector(types, (low + high) / 2, "Point"),
         mesh=make_mesh(types, item),
-        vertex_colors=make_colours(types, item.colours),
+        vertex_colors=make_colors(types, item.colors),
         watertight=item.watertight,
         quality=make_quality(types, item.quality),
     )
@@ -128,11 +128,11 @@ def make_points(types: MessageTypes, points: NDArray[Any]) -> list[Any]:
     return types.make_rows("geometry_msgs/msg/Point", x=x, y=y, z=z)
 
 
-def make_colours(types: MessageTypes, colours: NDArray[Any] | None) -> list[Any]:
+def make_colors(types: MessageTypes, colors: NDArray[Any] | None) -> list[Any]:
     """std_msgs/ColorRGBA, opaque, of each row of (N, 3); empty where there are none."""
-    if colours is None or not len(colours):
+    if colors is None or not len(colors):
         return []
-    r, g, b = np.asarray(colours, dtype=np.float64).T.tolist()
+    r, g, b = np.asarray(colors, dtype=np.float64).T.tolist()
     return types.make_rows("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=[1.0] * len(r))
 
 
@@ -142,7 +142,7 @@ def make_quality(types: MessageTypes, quality: Quality) -> Any:
         "cupid_ros/msg/Quality",
         verdict=VERDICTS[quality.verdict],
         silhouette_iou=float(quality.silhouette_iou),
-        colour_psnr_db=_or_nan(quality.colour_psnr_db),
+        color_psnr_db=_or_nan(quality.color_psnr_db),
         reprojection_rms_px=float(quality.reprojection_rms_px),
         inlier_ratio=float(quality.inlier_ratio),
         depth_residual_m=_or_nan(quality.depth_residual_m),

@@ -125,6 +125,6 @@ def test_error_codes_are_unique_and_survive_pickling() -> None:
     codes = [kind.code for kind in every_error()]
     assert len(set(codes)) == len(codes)
     for kind in every_error():
-        error = kind("It broke.", cure="Mend it.")
+        error = kind("It broke.", hint="Mend it.")
         again = pickle.loads(pickle.dumps(error))
-        assert type(again) is kind and str(again) == "It broke. Mend it." and again.cure == "Mend it."
+        assert type(again) is kind and str(again) == "It broke. Mend it." and again.hint == "Mend it."

@@ -64,7 +64,7 @@ def test_examples_are_short_and_five() -> None:
 def test_a_frame_reads_back_as_it_was_drawn(drawn: TabletopScene, tmp_path: Path) -> None:
     files = write_frame(drawn, tmp_path / "deep" / "frame")
     assert files == FrameFiles.of(tmp_path / "deep" / "frame")
-    assert np.array_equal(read_image(files.colour).rgb, drawn.colour.numpy())
+    assert np.array_equal(read_image(files.color).rgb, drawn.color.numpy())
     assert np.array_equal(read_labels(files.labels), drawn.labels.numpy())
     assert np.allclose(read_camera_info(files.info).K.numpy(), drawn.K.numpy(), atol=1e-4)
     depth = read_depth(files.depth).depth_m.numpy()

@@ -193,7 +193,7 @@ def test_a_scene_leaves_all_files_and_its_summary(
     assert record["run"]["settings"]["pose"]["max_noise"] == 0.5 and record["camera"]["known"] is True
 
 
-@pytest.mark.parametrize("kind", ["grey", "sixteen_bits", "alpha", "box"])
+@pytest.mark.parametrize("kind", ["gray", "sixteen_bits", "alpha", "box"])
 def test_images_of_all_kinds_are_taken_and_nothing_reconstructed_is_code_3(
     kind: str, frame: Path, sparse_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,7 +201,7 @@ def test_images_of_all_kinds_are_taken_and_nothing_reconstructed_is_code_3(
     photo = cv2.imread(str(frame / "color.png"))
     assert photo is not None
     words = ["--mask", str(frame / "mask.png")]
-    if kind == "grey":
+    if kind == "gray":
         cv2.imwrite(str(frame / "other.png"), photo[..., 0])
     elif kind == "sixteen_bits":
         cv2.imwrite(str(frame / "other.png"), photo.astype(np.uint16) * 257)

@@ -32,7 +32,7 @@ def chain(networks: NetworkBundle, seed: int, samples: int = 2) -> tuple[stages.
     for mesh in meshes:
         assert mesh.vertices.abs().max() <= 0.5 + 0.5 / 64 + 1e-6  # a border vertex moves by half a fine cube
         assert int(mesh.faces.max()) < len(mesh.vertices)
-        assert mesh.colours is not None and 0 <= float(mesh.colours.min()) <= float(mesh.colours.max()) <= 1
+        assert mesh.colors is not None and 0 <= float(mesh.colors.min()) <= float(mesh.colors.max()) <= 1
     return appearance, [mesh.vertices for mesh in meshes]
 
 

@@ -30,7 +30,7 @@ def run_mesh_extraction(fields: nn.ParameterDict, numbers: Seeded) -> Outputs:
     plain = extract_from_sdf(fields["sdf"], numbers.fractions(6, 6, 6, 3))
     outputs: Outputs = {}
     for name, mesh in (("decoded", decoded), ("plain", plain)):
-        parts = {"vertices": mesh.vertices, "colours": mesh.colours, "normals": mesh.normals}
+        parts = {"vertices": mesh.vertices, "colors": mesh.colors, "normals": mesh.normals}
         outputs |= {f"{name}_{part}": values for part, values in parts.items()}
         outputs[f"{name}_faces"] = mesh.faces.int()
     return outputs

@@ -28,8 +28,8 @@ def test_appearance_stage(fixtures, agree):
     flow = appearance_flow("latent_visual", **networks["args"])
     flow.load_state_dict({key: value for key, value in state.items() if not key.startswith(inner)})
 
-    centres = (tensors["coords"][:, 1:] + 0.5) / 16 - 0.5
-    camera = centres @ tensors["E"][:3, :3].T + tensors["E"][:3, 3]
+    centers = (tensors["coords"][:, 1:] + 0.5) / 16 - 0.5
+    camera = centers @ tensors["E"][:3, :3].T + tensors["E"][:3, 3]
     image = camera @ tensors["K"].T
     uv = (image[:, :2] / image[:, 2:]).clamp(0, 1)
     agree("uv", uv, tensors["uv_cond"], meta["tolerance"]["uv_cond"])
@@ -55,8 +55,8 @@ def test_appearance_stage(fixtures, agree):
 
 def test_pose_of_the_appearance_stage(fixtures, agree):
     tensors, meta = fixtures("stage2_sampling")
-    centres = (tensors["coords"][:, 1:] + 0.5) / 16 - 0.5
-    projection = reference_dlt(centres[None], tensors["uv_for_pose"][None])[0]
+    centers = (tensors["coords"][:, 1:] + 0.5) / 16 - 0.5
+    projection = reference_dlt(centers[None], tensors["uv_for_pose"][None])[0]
     K, rotation, translation = decompose_projection(projection)
     agree("K", K, tensors["pose_K"], meta["tolerance"]["pose"])
     agree("rotation", rotation, tensors["pose_E"][:3, :3], meta["tolerance"]["pose"])

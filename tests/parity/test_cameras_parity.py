@@ -18,7 +18,7 @@ def test_ring_equals_the_reference(fixtures, agree):
     agree("yaw and pitch", torch.stack(hammersley_angles(100), dim=1), tensors["yaw_pitch"], tolerance)
     ring = hammersley_ring(100)
     agree("extrinsics", ring.T_camera_object.matrix(), tensors["extrinsics"], tolerance)
-    agree("intrinsics", ring.K_normalised.expand(100, 3, 3), tensors["intrinsics"], tolerance)
+    agree("intrinsics", ring.K_normalized.expand(100, 3, 3), tensors["intrinsics"], tolerance)
 
 
 def test_projections_equal_the_reference(fixtures, agree):

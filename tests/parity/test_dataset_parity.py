@@ -60,7 +60,7 @@ def test_structure_samples_equal_the_reference(case, asset, fixtures, agree):
         "ssuv_sub4": sample.flag[:, ::4, ::4, ::4].to(torch.uint8),
         "ssuv_count": sample.flag.sum(),
         "ss_count": sample.occupancy.sum(),
-        "intrinsics": sample.view.K_normalised,
+        "intrinsics": sample.view.K_normalized,
         "extrinsics": sample.view.T_camera_object.matrix(),
         "cond": sample.view.image,
     }
@@ -81,4 +81,4 @@ def test_appearance_sample_equals_the_reference(asset, fixtures, agree):
     agree("voxels", sample.coords, tensors["slat.coords"])
     agree("latent", sample.latent, tensors["slat.feats"], meta["tolerance"])
     agree("uv", sample.uv, tensors["slat.uvs"], meta["tolerance"])
-    agree("intrinsics", sample.view.K_normalised, tensors["slat.intrinsics"], meta["tolerance"])
+    agree("intrinsics", sample.view.K_normalized, tensors["slat.intrinsics"], meta["tolerance"])

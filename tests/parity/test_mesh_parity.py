@@ -58,7 +58,7 @@ def test_training_equals_the_reference(fixtures, agree):
     tolerance = meta["tolerance"]["vertices"]
     out = extract_training_surface(tensors["coords"], tensors["feats"], meta["args"]["res"])
     compare(agree, out.surface, tensors, tolerance)
-    agree("regulariser", out.regulariser, tensors["reg_loss"], tolerance)
+    agree("regularizer", out.regularizer, tensors["reg_loss"], tolerance)
     agree("tsdf points", out.tsdf_points, tensors["tsdf_v"], tolerance)
     agree("tsdf values", out.tsdf_values, tensors["tsdf_s"], tolerance)
 

@@ -13,7 +13,7 @@ from cupid_core.pose.dlt import decompose_projection, dlt, reference_dlt
 
 EXACT = ["exact_fov40", "exact_offcentre", "few_points"]
 NOISY = ["noisy_1e-3", "noisy_1e-2", "tele_noisy"]
-# Single precision, unnormalised: the third row of a noisy P is known to about this much.
+# Single precision, unnormalized: the third row of a noisy P is known to about this much.
 MATRIX = {"atol": 1e-4}
 
 
@@ -73,7 +73,7 @@ def test_ours_finds_the_truth_of_exact_cases(case, fixtures, agree) -> None:
     found_K, rotation, _ = decompose_projection(dlt(points, uv))
     agree(f"{case} our DLT K", found_K, K, {"atol": 1e-4})
     agree(f"{case} our DLT R", rotation, extrinsic[:, :3], {"atol": 1e-4})
-    estimate = solve_pose(points, uv, camera=Camera.from_normalised(K, 518, 518))
+    estimate = solve_pose(points, uv, camera=Camera.from_normalized(K, 518, 518))
     agree(f"{case} pose", estimate.T_camera_object.matrix()[:3], extrinsic, {"atol": 1e-5})
 
 
@@ -87,7 +87,7 @@ def test_ours_is_nearer_to_the_truth_than_the_reference(case, fixtures) -> None:
         return float(np.linalg.norm(cv2.Rodrigues(rotation.double().numpy() @ truth.T)[0]))
 
     reference = angle(tensors[f"{case}.E_dlt"][:, :3])
-    known = solve_pose(points, uv, camera=Camera.from_normalised(tensors[f"{case}.K_gt"], 518, 518))
+    known = solve_pose(points, uv, camera=Camera.from_normalized(tensors[f"{case}.K_gt"], 518, 518))
     assert angle(known.T_camera_object.rotation()) < 0.5 * reference
     assert angle(solve_pose(points, uv).T_camera_object.rotation()) < reference
 

@@ -27,7 +27,7 @@ def test_similarity_of_point_sets(fixtures, agree, case):
 def test_weighted_similarity(fixtures, agree):
     """The golden weighted form mixes two weightings: w squared for turn and scale, w for the means.
 
-    It minimises no weighted cost, so ours equals it in turn and scale at weights w^2, and in translation once
+    It minimizes no weighted cost, so ours equals it in turn and scale at weights w^2, and in translation once
     these are carried from one w-mean to the other.
     """
     tensors, meta = fixtures("scene_alignment")
@@ -53,8 +53,8 @@ def test_alignment_of_depth_maps(fixtures, agree, item):
     """Unproject both depth maps where both are valid, align, and move the object's camera pose."""
     tensors, meta = fixtures("scene_alignment")
     height, width = tensors["tgt_depth"].shape
-    source = Camera.from_normalised(tensors[f"{item}.src_K"], width, height)
-    target = Camera.from_normalised(tensors["tgt_K"], width, height)
+    source = Camera.from_normalized(tensors[f"{item}.src_K"], width, height)
+    target = Camera.from_normalized(tensors["tgt_K"], width, height)
     points_source = unproject_depth(tensors[f"{item}.src_depth"], source)
     points_target = unproject_depth(tensors["tgt_depth"], target)
     valid = (tensors[f"{item}.eroded_mask"] > 0) & (tensors["tgt_mask"] > 0.5)
@@ -68,7 +68,7 @@ def test_alignment_of_depth_maps(fixtures, agree, item):
     T_target_object = T_target_source.rigid() @ scaled
     agree("pose", T_target_object.matrix(), tensors[f"{item}.out_E"], meta["tolerance"])
     agree("scale", T_target_source.scale, tensors[f"{item}.out_scale"], meta["tolerance"])
-    agree("intrinsics", target.K_normalised(), tensors[f"{item}.out_K"], meta["tolerance"])
+    agree("intrinsics", target.K_normalized(), tensors[f"{item}.out_K"], meta["tolerance"])
 
 
 def test_scaled_pose_is_the_similarity(fixtures, agree):

@@ -234,7 +234,7 @@ def test_gaussian_decoder(fixtures, agree):
             "scaling": own.scales,
             "rotation": own.quats_xyzw.roll(1, dims=1),
             "opacity": own.opacities,
-            "features": own.colours_dc[:, None],
+            "features": own.colors_dc[:, None],
             "covariance6": own.covariances(),
         }
         for key, value in found.items():
@@ -261,7 +261,7 @@ def test_gaussian_parameters_before_activation(fixtures, agree):
     for item in (0, 1):
         own = splats.of_item(item)
         agree("positions", own.positions + 0.5, tensors[f"g{item}.param_xyz"], bound)
-        agree("colours", own.colours_dc[:, None], tensors[f"g{item}.param_features_dc"], bound)
+        agree("colors", own.colors_dc[:, None], tensors[f"g{item}.param_features_dc"], bound)
         logit = torch.logit(own.opacities) - tensors["opacity_bias"]
         agree("opacities", logit, tensors[f"g{item}.param_opacity"], bound)
         agree("scales", network.activation.scales(tensors[f"g{item}.param_scaling"]), own.scales, bound)
@@ -296,5 +296,5 @@ def test_radiance_field_decoder(fixtures, agree):
     agree("positions", field.positions[own] + 0.5, tensors["rf0.position"], bound)
     agree("factors", field.trivec[own], tensors["rf0.trivec"], bound)
     agree("density", field.density[own], tensors["rf0.density"], bound)
-    agree("colours", field.colours_dc[own, :, None], tensors["rf0.features_dc"], bound)
+    agree("colors", field.colors_dc[own, :, None], tensors["rf0.features_dc"], bound)
     assert (tensors["rf0.depth"] == field.resolution.bit_length() - 1).all()

@@ -10,7 +10,7 @@ from cupid_core.training.mismatch import fit_state
 from cupid_core.training.schedule import learning_rate
 
 REGIONS = {"ssuv": "flag", "ss": "occupied", "full": "all"}
-# The golden numbers do not say from which weight on neighbours were kept; these give the same voxels.
+# The golden numbers do not say from which weight on neighbors were kept; these give the same voxels.
 MIN_WEIGHT = {0.5: 0.05, 1.0: 0.2}
 
 

@@ -30,7 +30,7 @@ def act(request: SceneRequest, pixels: Pixels, on_progress: OnProgress, cancelle
     while time.monotonic() < end:
         time.sleep(0.005)
         if cancelled():
-            raise CancelledError("Stopped as asked.", cure="Start again.")
+            raise CancelledError("Stopped as asked.", hint="Start again.")
     return boxes(request, pixels, on_progress, cancelled)
 
 
@@ -66,5 +66,5 @@ class MakeActorWhenThere:
 
     def __call__(self) -> Job:
         if not self.path.exists():
-            raise CheckpointError("The checkpoint is missing.", cure="Put it there.")
+            raise CheckpointError("The checkpoint is missing.", hint="Put it there.")
         return act

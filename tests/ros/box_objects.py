@@ -9,7 +9,7 @@ from cupid_ros.results import ObjectRecord
 
 
 def box_record(number: int = 3, *, metric: bool = True, half: float = 0.05) -> ObjectRecord:
-    """A coloured box of 1 : 2 : 3 beside its frame's origin, half a metre in front of the camera, turned."""
+    """A colored box of 1 : 2 : 3 beside its frame's origin, half a metre in front of the camera, turned."""
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
     faces = [
         (0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1),
@@ -19,7 +19,7 @@ def box_record(number: int = 3, *, metric: bool = True, half: float = 0.05) -> O
         number=number,
         vertices=corners * half * np.array([1.0, 2.0, 3.0]) + np.array([0.01, -0.02, 0.03]),
         faces=np.array(faces, dtype=np.int64),
-        colours=((corners + 1) / 2).astype(np.float32),
+        colors=((corners + 1) / 2).astype(np.float32),
         watertight=True,
         quat_xyzw=np.array([0.5, -0.5, 0.1, 0.7]) / np.linalg.norm([0.5, -0.5, 0.1, 0.7]),
         translation=np.array([0.02, -0.03, 0.5]),

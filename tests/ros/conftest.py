@@ -53,7 +53,7 @@ def seen() -> Observation:
         stamp_ns=1_700_000_000_123_456_789,
         frame_id="camera_color_optical_frame",
         objects=(box_record(3), box_record(4), box_record(5, metric=False)),
-        failures={"6": WorkerDiedError("It died.", cure="Ask again.")},
+        failures={"6": WorkerDiedError("It died.", hint="Ask again.")},
     )
 
 

@@ -72,9 +72,9 @@ def seen_through(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
 
 
 def true_mesh() -> TriangleMesh:
-    assert TRUTH.colours is not None
-    vertices, colours = torch.from_numpy(TRUTH.vertices).float(), torch.from_numpy(TRUTH.colours)
-    return TriangleMesh(vertices, torch.from_numpy(TRUTH.faces), colours)
+    assert TRUTH.colors is not None
+    vertices, colors = torch.from_numpy(TRUTH.vertices).float(), torch.from_numpy(TRUTH.colors)
+    return TriangleMesh(vertices, torch.from_numpy(TRUTH.faces), colors)
 
 
 def camera_with(lens: str) -> Camera:

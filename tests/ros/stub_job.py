@@ -25,7 +25,7 @@ def boxes(request: SceneRequest, pixels: Pixels, on_progress: OnProgress, cancel
     for number in (*request.numbers, *request.boxes):
         mask = _mask(number, request, pixels)
         if not mask.any():
-            failures[number] = NoObjectsError(f"No pixel is {number}.", cure="Check the labels.")
+            failures[number] = NoObjectsError(f"No pixel is {number}.", hint="Check the labels.")
             continue
         depth = pixels["depth"][mask] if "depth" in pixels else np.full(1, np.nan)
         rows, columns = np.nonzero(mask)

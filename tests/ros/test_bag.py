@@ -31,7 +31,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tabletop_rgb
 FRAME = "camera_color_optical_frame"
 START = 1_700_000_000_000_000_007
 STEP = 33_333_333
-COLOUR, INFO = "/camera/color/image_raw", "/camera/color/camera_info"
+COLOR, INFO = "/camera/color/image_raw", "/camera/color/camera_info"
 DEPTH, LABELS, BOXES = "/camera/aligned_depth_to_color/image_raw", "/seg/label_image", "/detections"
 
 
@@ -56,7 +56,7 @@ def moments(types: BagMessageTypes, count: int, enlarge: int = 1) -> list[tuple[
         ]
         found += [
             (INFO, time_ns, make_camera_info(types, camera().resize(64 * enlarge, 48 * enlarge), stamped)),
-            (COLOUR, time_ns, make_image(types, image, "rgb8", stamped)),
+            (COLOR, time_ns, make_image(types, image, "rgb8", stamped)),
             (DEPTH, time_ns + 1, make_image(types, depth, "16UC1", stamped)),
             (LABELS, time_ns + 90_000_000, make_image(types, labels, "mono8", stamped)),
             (BOXES, time_ns + 90_000_001, make_detections(types, boxes, stamped)),
@@ -96,7 +96,7 @@ def test_what_the_node_would_publish_is_in_the_output(tmp_path: Path, kind: str,
     assert (done.frames, done.observations, done.objects, done.warnings, dict(done.problems)) == (3, 3, 6, [], {})
     out = read(tmp_path / "out", types)
     published = {"/cupid/objects", "/tf", "/cupid/markers", "/cupid/detections", "/cupid/overlay"}
-    assert set(out) == published | {COLOUR, INFO, DEPTH, LABELS, BOXES}
+    assert set(out) == published | {COLOR, INFO, DEPTH, LABELS, BOXES}
     for number in range(3):
         stamped, time_ns = Stamped(START + number * STEP, FRAME), START + number * STEP + 5_000_000
         for topic in published:
@@ -111,8 +111,8 @@ def test_what_the_node_would_publish_is_in_the_output(tmp_path: Path, kind: str,
         assert [item.transform.translation.z for item in transforms] == pytest.approx([0.5, 0.8])
         for sent in (*transforms, *out["/cupid/markers"][number][1].markers, objects):
             assert read_header(sent) == stamped
-    again = [data for connection, _, data in _raw(tmp_path / "out") if connection == COLOUR]
-    assert again == [data for connection, _, data in _raw(source) if connection == COLOUR]
+    again = [data for connection, _, data in _raw(tmp_path / "out") if connection == COLOR]
+    assert again == [data for connection, _, data in _raw(source) if connection == COLOR]
 
 
 def _raw(folder: Path) -> list[tuple[str, int, bytes]]:
@@ -151,7 +151,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(tmp_path: Path, types:
     for topic, time_ns, message in items:
         if topic == DEPTH and time_ns < START + STEP:
             message.step = 3  # the first depth image
-        if topic == COLOUR and time_ns > START + 2 * STEP:
+        if topic == COLOR and time_ns > START + 2 * STEP:
             message.encoding = "rggb"  # the last image
     done = replay(write(tmp_path / "in", types, items), tmp_path / "out", types)
     assert dict(done.problems) == {"image_size": 1, "unsupported_encoding": 1}
@@ -238,5 +238,5 @@ def test_the_command_replays_the_example_bag(tmp_path: Path, types: BagMessageTy
     assert [item.child_frame_id for item in transforms.transforms] == [f"cupid/{number}" for number in range(1, 6)]
     assert all(0.3 < item.transform.translation.z < 2.0 for item in transforms.transforms)
     with BagReader(SHARED) as bag:
-        sent = [types.decode(m.data, m.topic.type) for m in bag.messages() if m.topic.name == COLOUR]
+        sent = [types.decode(m.data, m.topic.type) for m in bag.messages() if m.topic.name == COLOR]
     assert read_header(objects) == read_header(sent[0])

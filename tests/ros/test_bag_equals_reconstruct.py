@@ -102,8 +102,8 @@ def compare(files: Path, bag: Path, types: BagMessageTypes) -> None:
         mesh: Any = trimesh.load(files / expected["files"]["ply"], process=False, force="mesh")
         close([[p.x, p.y, p.z] for p in item.mesh.vertices], mesh.vertices, "vertices")
         np.testing.assert_array_equal([t.vertex_indices for t in item.mesh.triangles], mesh.faces)
-        colours = [[c.r, c.g, c.b] for c in item.vertex_colors]
-        np.testing.assert_allclose(colours, mesh.visual.vertex_colors[:, :3] / 255, atol=0.5 / 255 + 1e-6)
+        colors = [[c.r, c.g, c.b] for c in item.vertex_colors]
+        np.testing.assert_allclose(colors, mesh.visual.vertex_colors[:, :3] / 255, atol=0.5 / 255 + 1e-6)
 
 
 def test_with_any_networks(frame: Path, tmp_path: Path, sparse_checkpoint: Path, types: BagMessageTypes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
-from test_bag import BOXES, COLOUR, DEPTH, INFO, LABELS, START, STEP, moments, replay, write
+from test_bag import BOXES, COLOR, DEPTH, INFO, LABELS, START, STEP, moments, replay, write
 
 from cupid_ros.messages import BagMessageTypes
 from cupid_ros.rclpy_messages import message_class
@@ -73,7 +73,7 @@ def test_every_message_is_one_of_ros(bag: Path, types: BagMessageTypes, tell: Te
             assert [item.pose.pose.position.z for item in theirs.objects] == pytest.approx([0.5, 0.8])
             assert all(len(item.mesh.vertices) and len(item.mesh.triangles) for item in theirs.objects)
         counts[topic] += 1
-    assert counts == dict.fromkeys(PUBLISHED | {COLOUR, INFO, DEPTH, LABELS, BOXES}, 3)
+    assert counts == dict.fromkeys(PUBLISHED | {COLOR, INFO, DEPTH, LABELS, BOXES}, 3)
     tell(f"{counts.total()} messages, {values} values equal in rosbags and rclpy")
 
 

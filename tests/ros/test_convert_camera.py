@@ -69,7 +69,7 @@ def test_region_and_binning_see_the_same_point(
     assert (cut.width, cut.height) == (321 // bins[0], 240 // bins[1])
     point = torch.tensor([0.1, 0.05, 1.0], dtype=torch.float64)
     whole_px, cut_px = camera().project(point), cut.project(point)
-    # The centre of a bin lies between the centres of its pixels.
+    # The center of a bin lies between the centers of its pixels.
     expected = (whole_px - torch.tensor([x, y]) + 0.5) / torch.tensor(bins) - 0.5
     torch.testing.assert_close(cut_px, expected, atol=1e-9, rtol=0)
 

@@ -69,7 +69,7 @@ def test_images_come_back_through_the_wire(
 
 @given(rgb=arrays(np.uint8, (3, 4, 3)))
 @settings(max_examples=20, deadline=None)
-def test_all_colour_encodings_mean_the_same_picture(types: BagMessageTypes, rgb: np.ndarray) -> None:
+def test_all_color_encodings_mean_the_same_picture(types: BagMessageTypes, rgb: np.ndarray) -> None:
     opaque = np.full((3, 4, 1), 255, np.uint8)
     same = {
         "rgb8": rgb,
@@ -80,8 +80,8 @@ def test_all_colour_encodings_mean_the_same_picture(types: BagMessageTypes, rgb:
     }
     for encoding, values in same.items():
         np.testing.assert_array_equal(read_image(make_image(types, values, encoding, NOW)).rgb(), rgb)
-    grey = read_image(make_image(types, rgb[..., 0], "mono8", NOW)).rgb()
-    np.testing.assert_array_equal(grey, np.repeat(rgb[..., :1], 3, axis=2))
+    gray = read_image(make_image(types, rgb[..., 0], "mono8", NOW)).rgb()
+    np.testing.assert_array_equal(gray, np.repeat(rgb[..., :1], 3, axis=2))
 
 
 @given(stamp=st.integers(-(2**31) * 10**9, 2**31 * 10**9 - 1))
@@ -126,7 +126,7 @@ def test_encodings_are_refused_where_they_mean_nothing(types: BagMessageTypes) -
     for encoding in ("", "bayer_rggb8", "rgb16", "yuv422", "64FC1", "RGB8"):
         with pytest.raises(UnsupportedEncodingError):
             read_image(image(types, encoding=encoding))
-    with pytest.raises(UnsupportedEncodingError, match="colour"):
+    with pytest.raises(UnsupportedEncodingError, match="color"):
         Pixels(np.zeros((2, 2), np.uint16), "16UC1").rgb()
     with pytest.raises(UnsupportedEncodingError, match="depth"):
         read_depth_values(Pixels(np.zeros((2, 2), np.uint8), "mono8"))
@@ -183,7 +183,7 @@ def test_compressed_depth(types: BagMessageTypes) -> None:
     head = struct.pack("<iff", 0, 0.0, 0.0)
     message = compressed(types, "16UC1; compressedDepth png", head + packed(counts, "PNG"))
     np.testing.assert_array_equal(read_compressed(message).values, counts)
-    # Metres travel as quantised inverse depth: count = a / z + b.
+    # Metres travel as quantized inverse depth: count = a / z + b.
     z = np.array([[np.nan, 0.5], [1.0, 4.0]], np.float32)
     a, b = 10_000.0, 1.0
     stored = np.where(np.isnan(z), 0, np.round(a / np.nan_to_num(z, nan=1.0) + b)).astype(np.uint16)

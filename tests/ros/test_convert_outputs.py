@@ -48,16 +48,16 @@ def test_objects_say_everything(types: BagMessageTypes, seen: Observation) -> No
         np.testing.assert_array_equal(points(sent.mesh.vertices), item.vertices)
         faces = np.array([triangle.vertex_indices for triangle in sent.mesh.triangles])
         np.testing.assert_array_equal(faces, item.faces)
-        colours = np.array([[c.r, c.g, c.b, c.a] for c in sent.vertex_colors])
-        np.testing.assert_allclose(colours, np.hstack([item.colours, np.ones((8, 1))]))  # type: ignore[list-item]
+        colors = np.array([[c.r, c.g, c.b, c.a] for c in sent.vertex_colors])
+        np.testing.assert_allclose(colors, np.hstack([item.colors, np.ones((8, 1))]))  # type: ignore[list-item]
         np.testing.assert_array_equal(sent.pose.covariance.reshape(6, 6), item.covariance)
         np.testing.assert_allclose(points([sent.dimensions])[0], [0.1, 0.2, 0.3], atol=1e-12)
-        np.testing.assert_allclose(points([sent.centre])[0], [0.01, -0.02, 0.03], atol=1e-12)
+        np.testing.assert_allclose(points([sent.center])[0], [0.01, -0.02, 0.03], atol=1e-12)
         assert sent.scale == item.scale
         assert math.isnan(sent.scale_stddev) is not item.is_metric
         assert sent.scale_source == (sent.DEPTH_SENSOR if item.is_metric else sent.UNKNOWN)
         assert sent.quality.verdict == sent.quality.DOUBTFUL and sent.quality.reasons == ["It is a box."]
-        assert math.isnan(sent.quality.colour_psnr_db) and sent.quality.depth_residual_m == pytest.approx(0.002)
+        assert math.isnan(sent.quality.color_psnr_db) and sent.quality.depth_residual_m == pytest.approx(0.002)
 
 
 def test_3d_detections_are_boxes_around_the_meshes(types: BagMessageTypes, seen: Observation) -> None:
@@ -111,7 +111,7 @@ def test_frames_have_no_signs_that_tf_refuses() -> None:
     assert object_frame("cupid/", "a b:ü\n3") == "cupid/a_b___3"
 
 
-def test_markers_are_the_coloured_triangles(types: BagMessageTypes, seen: Observation) -> None:
+def test_markers_are_the_colored_triangles(types: BagMessageTypes, seen: Observation) -> None:
     message = wire(types, make_markers(types, seen, lifetime_s=1.5, gone=[9]))
     gone, *shown = message.markers
     assert (gone.id, gone.action) == (9, gone.DELETE)
@@ -122,8 +122,8 @@ def test_markers_are_the_coloured_triangles(types: BagMessageTypes, seen: Observ
         assert (marker.lifetime.sec, marker.lifetime.nanosec) == (1, 500_000_000)
         assert (marker.scale.x, marker.scale.y, marker.scale.z) == (1.0, 1.0, 1.0)
         np.testing.assert_array_equal(points(marker.points), item.vertices[item.faces].reshape(-1, 3))
-        colours = np.array([[c.r, c.g, c.b] for c in marker.colors])
-        np.testing.assert_array_equal(colours, item.colours[item.faces].reshape(-1, 3))  # type: ignore[index]
+        colors = np.array([[c.r, c.g, c.b] for c in marker.colors])
+        np.testing.assert_array_equal(colors, item.colors[item.faces].reshape(-1, 3))  # type: ignore[index]
 
 
 def test_points_lie_on_the_mesh_and_look_outward(types: BagMessageTypes) -> None:
@@ -140,7 +140,7 @@ def test_points_lie_on_the_mesh_and_look_outward(types: BagMessageTypes) -> None
     np.testing.assert_allclose((np.abs(local) / half).max(axis=1), 1.0, atol=1e-5)
     normals = np.stack([values[f"normal_{axis}"] for axis in "xyz"], axis=1)
     assert ((normals * local).sum(axis=1) > 0).all()
-    # Colours are those of the corners, between them: red grows with x.
+    # Colors are those of the corners, between them: red grows with x.
     red = (values["rgb"] >> 16) / 255
     np.testing.assert_allclose(red, (local[:, 0] / half[0] + 1) / 2, atol=0.01)
     assert mesh.area == pytest.approx(2 * (0.1 * 0.2 + 0.2 * 0.3 + 0.1 * 0.3))

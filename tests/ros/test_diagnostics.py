@@ -35,7 +35,7 @@ def test_a_problem_warns_for_ten_seconds() -> None:
     stats, clock = ServerStats(), Hand()
     watch = ProblemWatch(stats, clock)
     assert watch.status("active").level == OK and watch.status("active").message == "active"
-    stats.note(ImageSizeError("It is too wide.", cure="Cut it."))
+    stats.note(ImageSizeError("It is too wide.", hint="Cut it."))
     first = watch.status("active")
     assert (first.level, first.message) == (WARN, "[image_size] It is too wide. Cut it.")
     assert first.values["count of image_size"] == "1" and first.values["state"] == "active"
@@ -50,7 +50,7 @@ def test_a_problem_warns_for_ten_seconds() -> None:
 def test_requests_that_newer_ones_replaced_do_not_warn() -> None:
     stats = ServerStats()
     watch = ProblemWatch(stats, Hand())
-    stats.note(SupersededError("A newer one came.", cure="Send fewer."))
+    stats.note(SupersededError("A newer one came.", hint="Send fewer."))
     assert watch.status("active").level == OK
     assert watch.status("active").values["count of superseded"] == "1"
 
@@ -68,7 +68,7 @@ def test_rates_are_those_since_the_last_reading() -> None:
 
 def test_the_worker_is_described() -> None:
     assert (worker_status(WorkerStats()).level, worker_status(WorkerStats()).message) == (WARN, "starting")
-    broken = WorkerStats(start_error=CheckpointError("It is gone.", cure="Bring it back."))
+    broken = WorkerStats(start_error=CheckpointError("It is gone.", hint="Bring it back."))
     assert worker_status(broken).level == ERROR and "[checkpoint_invalid]" in worker_status(broken).message
     ready = worker_status(WorkerStats(ready=True, pid=7, done=3, latencies_s=deque([1.0, 2.0, 3.0])), 512.4)
     assert (ready.level, ready.values["latency p50 [s]"], ready.values["GPU memory [MB]"]) == (OK, "2.000", "512")

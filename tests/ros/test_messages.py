@@ -50,8 +50,8 @@ def test_arrays_take_the_declared_type(types: BagMessageTypes) -> None:
 def test_unknown_names_are_refused(types: BagMessageTypes) -> None:
     with pytest.raises(UnknownMessageError, match="nobody_msgs"):
         types.make("nobody_msgs/msg/Nothing")
-    with pytest.raises(UnknownMessageError, match="colour"):
-        types.make("std_msgs/msg/ColorRGBA", colour=1.0)
+    with pytest.raises(UnknownMessageError, match="color"):
+        types.make("std_msgs/msg/ColorRGBA", color=1.0)
     with pytest.raises(UnknownMessageError):
         types.make_rows("geometry_msgs/msg/Point", x=[1.0])
     with pytest.raises(InvalidMessageError):

@@ -42,19 +42,19 @@ def png(values: np.ndarray) -> np.ndarray:
 def samples(types: BagMessageTypes) -> dict[str, tuple[Any, Callable[[Any], Any]]]:
     """A good message of each kind, and everything that reads it."""
     rng = np.random.default_rng(0)
-    colour = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    color = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
     counts = rng.integers(0, 2000, (6, 8)).astype(np.uint16)
     lens = Distortion("plumb_bob", (-0.2, 0.1, 0.0, 0.0, 0.0))
     camera = Camera.from_parameters(fx=9.0, fy=9.0, cx=4.0, cy=3.0, width=8, height=6, distortion=lens)
     boxes = [Detection("1", "mug", 0.5, (1.0, 1.0, 5.0, 5.0)), Detection("", "", None, (2.0, 0.0, 8.0, 3.0))]
-    image = make_image(types, colour, "rgb8", NOW)
+    image = make_image(types, color, "rgb8", NOW)
     info = make_camera_info(types, camera, NOW)
     labels = make_image(types, (counts % 3).astype(np.uint8), "mono8", NOW)
     detections = make_detections(types, boxes, NOW)
     deep = np.concatenate([np.frombuffer(struct.pack("<iff", 0, 100.0, 1.0), np.uint8), png(counts)])
     packed, packed_depth = (
         types.make("sensor_msgs/msg/CompressedImage", header=make_header(types, NOW), format=text, data=data)
-        for text, data in (("rgb8; png compressed", png(colour)), ("32FC1; compressedDepth png", deep))
+        for text, data in (("rgb8; png compressed", png(color)), ("32FC1; compressedDepth png", deep))
     )
     transform = types.make("geometry_msgs/msg/TransformStamped", header=make_header(types, NOW))
     transform.transform.rotation.w = 1.0
@@ -65,7 +65,7 @@ def samples(types: BagMessageTypes) -> dict[str, tuple[Any, Callable[[Any], Any]
         return Identities().targets(frame)
 
     return {
-        "colour": (image, lambda m: (read_pixels(m).rgb(), whole(image=m))),
+        "color": (image, lambda m: (read_pixels(m).rgb(), whole(image=m))),
         "depth": (
             make_image(types, counts, "16UC1", NOW),
             lambda m: (read_depth(read_pixels(m), scale_std=0.0), whole(depth=m)),
@@ -130,7 +130,7 @@ def damage_field(message: Any, draw: random.Random) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", [
-    "colour", "depth", "labels", "compressed", "compressed depth", "camera", "detections", "transform",
+    "color", "depth", "labels", "compressed", "compressed depth", "camera", "detections", "transform",
 ])  # fmt: skip
 def test_damage_leads_to_our_errors_only(types: BagMessageTypes, kind: str) -> None:
     message, use = samples(types)[kind]
@@ -147,6 +147,6 @@ def test_damage_leads_to_our_errors_only(types: BagMessageTypes, kind: str) -> N
                 damage_field(changed, draw)
                 use(changed)
         except CupidError as error:
-            assert error.code != "cupid_error" and error.cure
+            assert error.code != "cupid_error" and error.hint
             refused += 1
     assert EACH * 0.1 < refused < EACH, "some of it is noticed, and some is harmless"

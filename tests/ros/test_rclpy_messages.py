@@ -111,7 +111,7 @@ def test_names_that_are_none_are_refused(generated: RclpyMessageTypes) -> None:
         generated.make("nobody_msgs/msg/Nothing")
     with pytest.raises(UnknownMessageError):
         generated.make("std_msgs/msg/Nothing")
-    with pytest.raises(UnknownMessageError, match="colour"):
-        generated.make("std_msgs/msg/ColorRGBA", colour=1.0)
+    with pytest.raises(UnknownMessageError, match="color"):
+        generated.make("std_msgs/msg/ColorRGBA", color=1.0)
     with pytest.raises(UnknownMessageError):
         generated.make_rows("geometry_msgs/msg/Point", x=[1.0])

@@ -114,7 +114,7 @@ def test_the_networks_get_the_masks_of_all_and_are_asked_for_some() -> None:
     class Listens:
         def reconstruct_scene(self, image: Any, masks: Any, **given: Any) -> Any:
             self.masks, self.only = sorted(masks), sorted(given["only"])
-            raise NoObjectsError("Enough.", cure="None.")
+            raise NoObjectsError("Enough.", hint="None.")
 
     cupid, labels = Listens(), np.zeros((48, 64), np.int32)
     labels[10:20, 5:15], labels[10:20, 15:30] = 1, 2
@@ -296,7 +296,7 @@ def test_what_a_frame_cannot_do_without_is_an_error(types: BagMessageTypes, part
         message.header.stamp.nanosec += 30_000_000
     with pytest.raises(CupidError) as caught:
         read_frame(given_)
-    assert caught.value.code == code and caught.value.cure
+    assert caught.value.code == code and caught.value.hint
     read_frame(messages(types), RosInputConfig(sync_slop_s=0.0))
 
 

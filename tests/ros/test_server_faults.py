@@ -92,7 +92,7 @@ def told(server: Server, code: str) -> str:
 def failed(server: Server, order: Order, code: str) -> None:
     """The order gave nothing but an error with this code, which diagnostics tell."""
     (result,) = results_of(server, order)
-    assert isinstance(result, Failed) and result.error.code == code and result.error.cure
+    assert isinstance(result, Failed) and result.error.code == code and result.error.hint
     assert f"[{code}]" in told(server, code)
     with pytest.raises(CupidError):
         server.latest("1")
@@ -211,7 +211,7 @@ def spoiled(types: BagMessageTypes, what: str) -> FrameMessages:
 def test_messages_that_cannot_be_used(server: Server, types: BagMessageTypes, what: str, code: str) -> None:
     with pytest.raises(CupidError) as caught:
         read_frame(spoiled(types, what))
-    assert caught.value.code == code and caught.value.cure
+    assert caught.value.code == code and caught.value.hint
     server.note_problem(caught.value)
     assert f"[{code}]" in told(server, code)
 
@@ -265,7 +265,7 @@ def test_a_request_that_makes_no_sense_is_refused(server: Server, wrong: dict[st
     server.offer(frame(found("1", 5)))
     with pytest.raises(CupidError) as caught:
         server.request(**wrong)
-    assert caught.value.code == code and caught.value.cure
+    assert caught.value.code == code and caught.value.hint
     server.config = server.config.model_copy(update={"mode": "continuous"})
 
 

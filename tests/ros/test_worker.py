@@ -38,7 +38,7 @@ def answer(ticket: Ticket, seconds: float = 60.0) -> object:
 def code(ticket: Ticket, seconds: float = 60.0) -> str:
     outcome = answer(ticket, seconds)
     assert isinstance(outcome, CupidError), outcome
-    assert outcome.cure
+    assert outcome.hint
     return outcome.code
 
 

@@ -22,7 +22,7 @@ class UnpicklableError(CupidError):
     code: ClassVar[str] = "unpicklable"
 
     def __init__(self) -> None:
-        super().__init__("It is bad.", cure="Mend it.")
+        super().__init__("It is bad.", hint="Mend it.")
         self.handle = lambda: None
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -53,12 +53,12 @@ def play(request: dict[str, Any], pixels: Pixels, on_progress: OnProgress, cance
         while time.monotonic() < end:
             time.sleep(0.005)
             if cancelled():
-                raise CancelledError("Stopped as asked.", cure="Start again.")
+                raise CancelledError("Stopped as asked.", hint="Start again.")
         return "slept"
     if word == "die":
         os._exit(3)
     if word == "ours":
-        raise CheckpointError("No such thing.", cure="Find it.")
+        raise CheckpointError("No such thing.", hint="Find it.")
     if word == "theirs":
         raise ZeroDivisionError("one by none")
     if word == "unpicklable":
@@ -83,7 +83,7 @@ class MakeBroken:
 
     def __call__(self) -> Job:
         if not self.path.exists():
-            raise CheckpointError("The checkpoint is missing.", cure="Put it there.")
+            raise CheckpointError("The checkpoint is missing.", hint="Put it there.")
         return play
 
 

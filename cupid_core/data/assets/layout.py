@@ -4,7 +4,7 @@ Knows files and their formats; knows no sample, crop or network. Layout (TRELLIS
 latents of CUPID, arXiv 2510.20776):
 
     metadata.csv                                 one row per object
-    voxels/SHA.ply                               centres of the occupied voxels
+    voxels/SHA.ply                               centers of the occupied voxels
     renders_cond/SHA/transforms.json, *.png      views for conditioning
     latents/MODEL/SHA.npz                        structured latent: coords, feats
     ss_latents/MODEL/SHA.npz                     occupancy latent: mean
@@ -12,7 +12,7 @@ latents of CUPID, arXiv 2510.20776):
 
 What `cupid data prepare` adds to it:
 
-    surfaces/SHA.npz                             the normalised, z-up surface with its colours
+    surfaces/SHA.npz                             the normalized, z-up surface with its colors
     prepared/SHA.json                            what was made, from what, with which checksums
 """
 
@@ -67,13 +67,13 @@ class AssetView:
         name: stem of the image file; names the view in the UV latents.
         image_path: RGBA image whose alpha is the object.
         T_camera_object: OpenCV pose.
-        K_normalised: (3, 3) float32.
+        K_normalized: (3, 3) float32.
     """
 
     name: str
     image_path: Path
     T_camera_object: SE3
-    K_normalised: Tensor
+    K_normalized: Tensor
 
     def read_image(self) -> RgbaImage:
         """The picture, (H, W, 4) uint8.
@@ -85,10 +85,10 @@ class AssetView:
             with Image.open(self.image_path) as image:
                 mode, pixels = image.mode, np.asarray(image)
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"{self.image_path}: {error}.", cure="Render this view again.") from error
+            raise DatasetError(f"{self.image_path}: {error}.", hint="Render this view again.") from error
         if mode != "RGBA":
             raise DatasetError(
-                f"{self.image_path} is {mode}, expected RGBA.", cure="Render with a transparent background."
+                f"{self.image_path} is {mode}, expected RGBA.", hint="Render with a transparent background."
             )
         return pixels
 
@@ -113,7 +113,7 @@ class AssetFolder:
                 per axis.
         """
         path = self.root / "voxels" / f"{self.sha256}.ply"
-        # Single precision, as written: a centre that is a hair off must fall into the same voxel as when it was
+        # Single precision, as written: a center that is a hair off must fall into the same voxel as when it was
         # made.
         points = torch.from_numpy(read_ply_points(path)).float()
         cells = (points + 0.5) * resolution
@@ -121,13 +121,13 @@ class AssetFolder:
         if len(coords) == 0 or bool(((coords < 0) | (coords >= resolution)).any()):
             raise DatasetError(
                 f"{path} holds {len(coords)} voxels, some outside 0..{resolution - 1} unless there are none.",
-                cure="Voxelise the object inside [-0.5, 0.5]^3.",
+                hint="Voxelize the object inside [-0.5, 0.5]^3.",
             )
-        # A centre of a coarser grid lies on the border of finer voxels; one of a finer grid never does.
+        # A center of a coarser grid lies on the border of finer voxels; one of a finer grid never does.
         if bool(((cells - cells.round()).abs() < _ON_BORDER).any()):
             raise DatasetError(
-                f"{path} holds centres of fewer than {resolution} voxels per axis.",
-                cure="Read it at its own resolution, or voxelise the object again.",
+                f"{path} holds centers of fewer than {resolution} voxels per axis.",
+                hint="Read it at its own resolution, or voxelize the object again.",
             )
         return coords
 
@@ -139,7 +139,7 @@ class AssetFolder:
         return grid
 
     def surface(self) -> AssetSurface:
-        """The surface in the canonical frame, with its colours.
+        """The surface in the canonical frame, with its colors.
 
         Raises:
             DatasetError: no file, or damaged.
@@ -161,10 +161,10 @@ class AssetFolder:
             frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
             return tuple(_view(folder, frame) for frame in frames)
         except OSError as error:
-            raise DatasetError(f"{path}: {error.strerror}.", cure="Render the object's views.") from error
+            raise DatasetError(f"{path}: {error.strerror}.", hint="Render the object's views.") from error
         except (ValueError, KeyError, TypeError, InvalidTensorError) as error:
             raise DatasetError(
-                f"{path} is damaged: {error!r}.", cure="Render the object's views again."
+                f"{path} is damaged: {error!r}.", hint="Render the object's views again."
             ) from error
 
     def drawn_view(self, generator: np.random.Generator, kind: str = "renders_cond") -> AssetView:
@@ -175,11 +175,11 @@ class AssetFolder:
         """
         views = self.views(kind)
         if not views:
-            raise DatasetError(f"{self.root / kind / self.sha256} has no view.", cure="Render the object's views.")
+            raise DatasetError(f"{self.root / kind / self.sha256} has no view.", hint="Render the object's views.")
         return views[int(generator.integers(len(views)))]
 
     def structured_latent(self, model: str) -> tuple[Tensor, Tensor]:
-        """Voxels (N, 3) int32 and latents (N, C) float32, not normalised.
+        """Voxels (N, 3) int32 and latents (N, C) float32, not normalized.
 
         Raises:
             DatasetError: no file, damaged, or rows do not fit.
@@ -190,7 +190,7 @@ class AssetFolder:
         if coords.dim() != 2 or coords.shape[1] != 3 or latent.dim() != 2 or len(latent) != len(coords):
             raise DatasetError(
                 f"{path}: coords {tuple(coords.shape)} and feats {tuple(latent.shape)} do not fit.",
-                cure="Encode the object again.",
+                hint="Encode the object again.",
             )
         return coords, latent
 
@@ -223,9 +223,9 @@ def read_metadata(root: Path) -> tuple[AssetRecord, ...]:
         with path.open(newline="", encoding="utf-8") as file:
             return tuple(_record(row) for row in csv.DictReader(file))
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}.", cure="Give the folder of a data set.") from error
+        raise DatasetError(f"{path}: {error.strerror}.", hint="Give the folder of a data set.") from error
     except (ValueError, KeyError) as error:
-        raise DatasetError(f"{path} is damaged: {error!r}.", cure="Write metadata.csv again.") from error
+        raise DatasetError(f"{path} is damaged: {error!r}.", hint="Write metadata.csv again.") from error
 
 
 def select(
@@ -266,9 +266,9 @@ def _view(folder: Path, frame: dict[str, Any]) -> AssetView:
     T_object_camera = torch.tensor(frame["transform_matrix"], dtype=torch.float32)
     T_object_camera[:3, 1:3] *= -1
     focal = 0.5 / math.tan(float(frame["camera_angle_x"]) / 2)
-    K_normalised = torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
+    K_normalized = torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
     path = folder / frame["file_path"]
-    return AssetView(path.stem, path, SE3.from_matrix(T_object_camera).inverse(), K_normalised)
+    return AssetView(path.stem, path, SE3.from_matrix(T_object_camera).inverse(), K_normalized)
 
 
 def _read_npz(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -276,9 +276,9 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except KeyError as error:
-        raise DatasetError(f"{path}: {error}.", cure="Encode the object again with this view and crop.") from error
+        raise DatasetError(f"{path}: {error}.", hint="Encode the object again with this view and crop.") from error
     except (OSError, ValueError, BadZipFile) as error:
-        raise DatasetError(f"{path}: {error}.", cure="Encode the object again.") from error
+        raise DatasetError(f"{path}: {error}.", hint="Encode the object again.") from error
 
 
 def _floats(array: Any) -> Tensor:

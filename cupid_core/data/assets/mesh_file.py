@@ -1,6 +1,6 @@
 """Reads mesh files into asset surfaces: the only place that knows their formats, through trimesh.
 
-Must not know what becomes of a surface. What is read: triangles, vertex and face colours, base colour and its
+Must not know what becomes of a surface. What is read: triangles, vertex and face colors, base color and its
 texture. What is not: normal maps, gloss, transparency.
 """
 
@@ -27,10 +27,10 @@ from cupid_core.data.tabletop.lighting import to_linear, to_srgb
 from cupid_core.errors import DatasetError
 
 ENDINGS = (".glb", ".gltf", ".obj", ".ply", ".stl")
-# Files that are y up and whose plain numbers are linear colours, by their standard.
+# Files that are y up and whose plain numbers are linear colors, by their standard.
 _GLTF = (".glb", ".gltf")
-# Colour of what says none, sRGB.
-_GREY = 178
+# Color of what says none, sRGB.
+_GRAY = 178
 # What trimesh and its readers raise on files that are no good.
 _READ_ERRORS = (
     OSError,
@@ -77,13 +77,13 @@ def find_meshes(paths: Iterable[Path]) -> tuple[Path, ...]:
             found |= {file.resolve() for file in path.rglob("*") if file.suffix.lower() in ENDINGS}
         elif not path.is_file() or path.suffix.lower() not in ENDINGS:
             raise DatasetError(
-                f"{path} is no mesh file and no folder.", cure=f"Give files that end in {', '.join(ENDINGS)}."
+                f"{path} is no mesh file and no folder.", hint=f"Give files that end in {', '.join(ENDINGS)}."
             )
         else:
             found.add(path.resolve())
     if not found:
         raise DatasetError(
-            "There is no mesh in what was given.", cure=f"Give files that end in {', '.join(ENDINGS)}."
+            "There is no mesh in what was given.", hint=f"Give files that end in {', '.join(ENDINGS)}."
         )
     return tuple(sorted(found))
 
@@ -100,7 +100,7 @@ def identify(path: Path) -> MeshSource:
             # A file that is not there is told from one that is: it may come later.
             digest.update(other.read_bytes() if other.is_file() else b"\0absent")
     except OSError as error:
-        raise MeshFileError(f"{path}: {error.strerror}.", cure="Check the file.") from error
+        raise MeshFileError(f"{path}: {error.strerror}.", hint="Check the file.") from error
     return MeshSource(path, digest.hexdigest())
 
 
@@ -121,13 +121,13 @@ def read_mesh(path: Path, *, up: str, texture_size: int) -> AssetSurface:
         parts = [_part(mesh, ending in _GLTF, texture_size) for mesh in _meshes(scene)]
     except _READ_ERRORS as error:
         raise MeshFileError(
-            f"{path} cannot be read: {type(error).__name__}: {error}.", cure="Export the mesh again."
+            f"{path} cannot be read: {type(error).__name__}: {error}.", hint="Export the mesh again."
         ) from error
     if not parts:
-        raise MeshFileError(f"{path} has no triangle.", cure="Leave this file out.")
+        raise MeshFileError(f"{path} has no triangle.", hint="Leave this file out.")
     surface = _joined(parts)
     if not np.isfinite(surface.vertices).all() or not np.isfinite(surface.corner_uv).all():
-        raise MeshFileError(f"{path} has vertices that are not finite.", cure="Export the mesh again.")
+        raise MeshFileError(f"{path} has vertices that are not finite.", hint="Export the mesh again.")
     if up == "y" or (up == "auto" and ending in _GLTF):
         x, y, z = surface.vertices.T
         surface.vertices[:] = np.stack([x, -z, y], axis=1)
@@ -144,14 +144,14 @@ def _meshes(scene: trimesh.Scene) -> Iterator[trimesh.Trimesh]:
 
 
 def _part(mesh: trimesh.Trimesh, linear: bool, texture_size: int) -> AssetSurface:
-    """One mesh. `linear`: its plain colours are."""
+    """One mesh. `linear`: its plain colors are."""
     count = len(mesh.faces)
     faces = np.asarray(mesh.faces, dtype=np.int64)
-    colours, uv, image = _look(mesh, linear, texture_size)
+    colors, uv, image = _look(mesh, linear, texture_size)
     return AssetSurface(
         vertices=np.array(mesh.vertices, dtype=np.float32),
         faces=faces,
-        corner_colour=colours,
+        corner_color=colors,
         corner_uv=np.zeros((count, 3, 2), np.float32) if uv is None else uv[faces].astype(np.float32),
         texture=np.full(count, -1 if image is None else 0, dtype=np.int64),
         textures=() if image is None else (image,),
@@ -160,9 +160,9 @@ def _part(mesh: trimesh.Trimesh, linear: bool, texture_size: int) -> AssetSurfac
 
 
 def _look(mesh: trimesh.Trimesh, linear: bool, texture_size: int) -> tuple[Bytes, Any, Bytes | None]:
-    """Corner colours (F, 3, 3), and texture coordinates (V, 2) with their image, or None without."""
+    """Corner colors (F, 3, 3), and texture coordinates (V, 2) with their image, or None without."""
     visual: Any = mesh.visual
-    plain = np.full((len(mesh.faces), 3, 3), _GREY, dtype=np.uint8)
+    plain = np.full((len(mesh.faces), 3, 3), _GRAY, dtype=np.uint8)
     if visual.kind == "vertex":
         return _as_srgb(visual.vertex_colors[:, :3], linear)[mesh.faces], None, None
     if visual.kind == "face":
@@ -192,9 +192,9 @@ def _texture(image: Image.Image, factor: Any, texture_size: int) -> Bytes:
     return _srgb_bytes(to_linear(torch.from_numpy(pixels.astype(np.float32) / 255)).numpy() * share)
 
 
-def _as_srgb(colours: Any, linear: bool) -> Bytes:
-    """Bytes of colours as bytes of sRGB."""
-    values = np.asarray(colours, dtype=np.uint8)
+def _as_srgb(colors: Any, linear: bool) -> Bytes:
+    """Bytes of colors as bytes of sRGB."""
+    values = np.asarray(colors, dtype=np.uint8)
     if not linear:
         return values
     return _srgb_bytes(values.astype(np.float32) / 255)
@@ -217,17 +217,17 @@ def _joined(parts: list[AssetSurface]) -> AssetSurface:
     # Seams of a texture double vertices, which opens nothing: only places count.
     closed = trimesh.Trimesh(vertices, faces, process=True)
     watertight = bool(closed.is_watertight and closed.is_winding_consistent)
-    colours, uv = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("corner_colour", "corner_uv")
+    colors, uv = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("corner_color", "corner_uv")
     )
     textures = tuple(image for part in parts for image in part.textures)
-    surface = AssetSurface(vertices, faces, colours, uv, np.concatenate(numbers), textures, watertight)
+    surface = AssetSurface(vertices, faces, colors, uv, np.concatenate(numbers), textures, watertight)
     return _turned(surface) if watertight and closed.volume < 0 else surface
 
 
 def _turned(surface: AssetSurface) -> AssetSurface:
     """A closed surface that was inside out."""
-    for rows in (surface.faces, surface.corner_colour, surface.corner_uv):
+    for rows in (surface.faces, surface.corner_color, surface.corner_uv):
         rows[:] = rows[:, ::-1].copy()
     return surface
 

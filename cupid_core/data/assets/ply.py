@@ -33,7 +33,7 @@ def read_ply_points(path: Path) -> npt.NDArray[np.float64]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}.", cure="Check the data set's folder.") from error
+        raise DatasetError(f"{path}: {error.strerror}.", hint="Check the data set's folder.") from error
     header, separator, body = content.partition(b"end_header\n")
     lines = header.decode("ascii", errors="replace").replace("\r", "").split("\n")
     if not separator or lines[0] != "ply":
@@ -80,4 +80,4 @@ def _parse_header(path: Path, lines: list[str]) -> tuple[str, int, list[str], li
 
 
 def _damaged(path: Path, what: str) -> DatasetError:
-    return DatasetError(f"{path} {what}.", cure="Write the file again, or leave the object out.")
+    return DatasetError(f"{path} {what}.", hint="Write the file again, or leave the object out.")

@@ -157,9 +157,9 @@ def _rows(out: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: {error}.", cure="Remove it; it is written again.") from error
+        raise DatasetError(f"{path}: {error}.", hint="Remove it; it is written again.") from error
     if any("sha256" not in row for row in rows):
-        raise DatasetError(f"{path} has no column 'sha256'.", cure="Remove it; it is written again.")
+        raise DatasetError(f"{path} has no column 'sha256'.", hint="Remove it; it is written again.")
     return rows
 
 

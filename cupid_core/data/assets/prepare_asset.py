@@ -28,7 +28,7 @@ from cupid_core.data.assets.record import PartRecord, PreparedAsset, digest_of, 
 from cupid_core.data.assets.render_views import draw_light, render_view
 from cupid_core.data.assets.surface import AssetSurface
 from cupid_core.data.assets.view_cameras import draw_cameras
-from cupid_core.data.assets.voxelise import surface_voxels
+from cupid_core.data.assets.voxelize import surface_voxels
 from cupid_core.data.assets.whole_file import write_whole
 
 # Raised when what a part holds changes without a setting that says so.
@@ -200,7 +200,7 @@ class _Maker:
     def _canonical(self) -> tuple[AssetSurface, Any, float]:
         config = self._config
         surface = read_mesh(self._source.path, up=config.up, texture_size=config.texture_size)
-        return surface.normalised(config.longest_side)
+        return surface.normalized(config.longest_side)
 
     @cached_property
     def _scene(self) -> RayScene:
@@ -227,7 +227,7 @@ class _Maker:
             image = render_view(self._scene, camera, light, config.image_size, config.samples_per_edge)
             files[f"{folder}/{camera.name}.png"] = _png(image)
         _, offset, scale = self._canonical
-        # How the mesh was normalised: canonical = (point of the z-up mesh + offset) * scale.
+        # How the mesh was normalized: canonical = (point of the z-up mesh + offset) * scale.
         described = {
             "scale": scale,
             "offset": offset.tolist(),

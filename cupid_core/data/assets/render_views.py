@@ -1,4 +1,4 @@
-"""Pictures of an asset: rays, colours and light to RGBA; knows surfaces and cameras, no files.
+"""Pictures of an asset: rays, colors and light to RGBA; knows surfaces and cameras, no files.
 
 Diffuse only: light of the sky, one lamp with shadow and one without, drawn for each view. The alpha channel is the
 share of a pixel that the object covers.
@@ -86,13 +86,13 @@ def _render_rows(
     pixels = linear.reshape(rows[1] - rows[0], samples, size, samples, 4).mean(axis=(1, 3))
     cover = pixels[..., 3:]
     light_linear = np.divide(pixels[..., :3], cover, out=np.zeros_like(pixels[..., :3]), where=cover > 0)
-    colour = to_srgb(torch.from_numpy(light_linear).clamp(0, 1)).numpy()
-    return (np.concatenate([colour, cover], axis=-1) * 255 + 0.5).astype(np.uint8)
+    color = to_srgb(torch.from_numpy(light_linear).clamp(0, 1)).numpy()
+    return (np.concatenate([color, cover], axis=-1) * 255 + 0.5).astype(np.uint8)
 
 
 def _shade(scene: RayScene, light: ViewLight, places: SurfacePlaces, origin: Floats, directions: Floats) -> Floats:
     """Linear light (N, 3) that comes from places of the surface."""
-    albedo = to_linear(torch.from_numpy(scene.surface.colour_at(places.face, places.barycentric))).numpy()
+    albedo = to_linear(torch.from_numpy(scene.surface.color_at(places.face, places.barycentric))).numpy()
     # A surface is seen from both sides.
     facing = (places.normal * directions).sum(axis=1, keepdims=True) < 0
     normal = np.where(facing, places.normal, -places.normal)

@@ -31,7 +31,7 @@ class ViewSample:
         image: (3, S, S) float32 in [0, 1], background black.
         mask: (1, S, S) float32, share of each pixel that the object covers.
         T_camera_object: OpenCV pose.
-        K_normalised: (3, 3) float32 of the cropped view.
+        K_normalized: (3, 3) float32 of the cropped view.
         crop: the square cut from the view, or None for the whole.
         crop_ratio: ratio it was drawn with, or None.
     """
@@ -39,7 +39,7 @@ class ViewSample:
     image: Tensor
     mask: Tensor
     T_camera_object: SE3
-    K_normalised: Tensor
+    K_normalized: Tensor
     crop: ViewCrop | None
     crop_ratio: float | None
 
@@ -52,7 +52,7 @@ class StructureSample:
         view: image and camera.
         occupancy: (1, R, R, R) bool.
         flag: (1, R, R, R) bool, voxels whose uv counts.
-        uv: (2, R, R, R) float32 in [0, 1], where every voxel centre of the cube projects to, clamped.
+        uv: (2, R, R, R) float32 in [0, 1], where every voxel center of the cube projects to, clamped.
     """
 
     view: ViewSample
@@ -68,8 +68,8 @@ class AppearanceSample:
     Attributes:
         view: image and camera.
         coords: (N, 3) int32 voxels.
-        latent: (N, C) float32, normalised if mean and deviation were given.
-        uv: (N, 2) float32 in [0, 1], where the voxel centres project to, clamped.
+        latent: (N, C) float32, normalized if mean and deviation were given.
+        uv: (N, 2) float32 in [0, 1], where the voxel centers project to, clamped.
     """
 
     view: ViewSample
@@ -85,12 +85,12 @@ class LatentScale:
     mean: Tensor
     std: Tensor
 
-    def normalise(self, latent: Tensor) -> Tensor:
-        """Latents (..., C) to zero mean and unit deviation; undone by `denormalise`."""
+    def normalize(self, latent: Tensor) -> Tensor:
+        """Latents (..., C) to zero mean and unit deviation; undone by `denormalize`."""
         return (latent - self.mean.to(latent)) / self.std.to(latent)
 
-    def denormalise(self, latent: Tensor) -> Tensor:
-        """Normalised latents (..., C) to latents as encoded; undone by `normalise`."""
+    def denormalize(self, latent: Tensor) -> Tensor:
+        """Normalized latents (..., C) to latents as encoded; undone by `normalize`."""
         return latent * self.std.to(latent) + self.mean.to(latent)
 
 
@@ -126,7 +126,7 @@ def structure_sample(
             raise DatasetError(
                 f"{asset.sha256}: {int(flag.sum())} voxels project into view {view.name}, expected at least "
                 f"{_FEWEST_VOXELS}.",
-                cure="Leave this view out.",
+                hint="Leave this view out.",
             )
     return StructureSample(seen, occupancy, flag[None], cropped.movedim(-1, 0).contiguous())
 
@@ -147,7 +147,7 @@ def appearance_sample(
         view: one of its views.
         config: resolution, image size and crop.
         latent_model: name of the latents' folder.
-        scale: normalisation; None leaves the latents as encoded.
+        scale: normalization; None leaves the latents as encoded.
         generator: as in `structure_sample`.
 
     Raises:
@@ -157,18 +157,18 @@ def appearance_sample(
     coords, latent = asset.structured_latent(latent_model)
     uv = _project(coords, config.resolution, view)
     seen = _see(view, config, generator)
-    normalised = latent if scale is None else scale.normalise(latent)
-    return AppearanceSample(seen, coords, normalised, _cropped(uv, seen.crop))
+    normalized = latent if scale is None else scale.normalize(latent)
+    return AppearanceSample(seen, coords, normalized, _cropped(uv, seen.crop))
 
 
 def _see(view: AssetView, config: AssetSampleConfig, generator: np.random.Generator | None) -> ViewSample:
-    rgba, K = view.read_image(), view.K_normalised
+    rgba, K = view.read_image(), view.K_normalized
     crop, ratio = None, None
     if config.crop is not None:
         ratio = draw_ratio(config.crop, generator)
         crop = crop_view(rgba, ratio, config.crop.beyond_border)
         rgba, K = crop.image(rgba), crop.intrinsics(K)
-    # A white object's picture is its mask, resized as the colours are.
+    # A white object's picture is its mask, resized as the colors are.
     white = rgba.copy()
     white[..., :3] = 255
     image, mask = (network_input(pixels, config.image_size) for pixels in (rgba, white))
@@ -176,15 +176,15 @@ def _see(view: AssetView, config: AssetSampleConfig, generator: np.random.Genera
 
 
 def _project(coords: Tensor, resolution: int, view: AssetView) -> Tensor:
-    """Normalised coordinates (..., 2) float32 of voxel centres (..., 3) in the whole view; not clamped."""
-    centres = (coords.float() + 0.5) / resolution - 0.5
-    seen = view.T_camera_object.apply(centres)
+    """Normalized coordinates (..., 2) float32 of voxel centers (..., 3) in the whole view; not clamped."""
+    centers = (coords.float() + 0.5) / resolution - 0.5
+    seen = view.T_camera_object.apply(centers)
     if bool((seen[..., 2] <= 0).any()):
         raise DatasetError(
             f"The camera of {view.image_path} is inside or behind the object's cube.",
-            cure="Render views from outside of it.",
+            hint="Render views from outside of it.",
         )
-    return (seen @ view.K_normalised.T)[..., :2] / seen[..., 2:]
+    return (seen @ view.K_normalized.T)[..., :2] / seen[..., 2:]
 
 
 def _cropped(uv: Tensor, crop: ViewCrop | None) -> Tensor:

@@ -1,6 +1,6 @@
-"""The surface of an asset: triangles and the colour of every point on them; knows no file format but its own.
+"""The surface of an asset: triangles and the color of every point on them; knows no file format but its own.
 
-Vertices are in the canonical frame once `normalised` was called. Colours are sRGB albedo, from textures or from
+Vertices are in the canonical frame once `normalized` was called. Colors are sRGB albedo, from textures or from
 the triangles' corners.
 """
 
@@ -24,12 +24,12 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class AssetSurface:
-    """F triangles with colour.
+    """F triangles with color.
 
     Attributes:
         vertices: (V, 3) float32.
         faces: (F, 3) int64, counter-clockwise seen from outside where that is known.
-        corner_colour: (F, 3, 3) uint8 sRGB of the corners of triangles without texture.
+        corner_color: (F, 3, 3) uint8 sRGB of the corners of triangles without texture.
         corner_uv: (F, 3, 2) float32 place in the texture, (0, 0) its lower left; beyond [0, 1] it repeats.
         texture: (F,) int64 number of the texture, -1 without.
         textures: (H, W, 3) uint8 sRGB each.
@@ -38,34 +38,34 @@ class AssetSurface:
 
     vertices: Floats
     faces: Integers
-    corner_colour: Bytes
+    corner_color: Bytes
     corner_uv: Floats
     texture: Integers
     textures: tuple[Bytes, ...]
     watertight: bool
 
-    def colour_at(self, face: Integers, barycentric: Floats) -> Floats:
-        """Colour (N, 3) of points on triangles, sRGB in [0, 1].
+    def color_at(self, face: Integers, barycentric: Floats) -> Floats:
+        """Color (N, 3) of points on triangles, sRGB in [0, 1].
 
         Args:
             face: (N,) triangles.
             barycentric: (N, 3) weights of their corners.
         """
-        corners = self.corner_colour[face].astype(np.float32) / 255
-        colour: Floats = np.einsum("nc,ncd->nd", barycentric, corners).astype(np.float32)
+        corners = self.corner_color[face].astype(np.float32) / 255
+        color: Floats = np.einsum("nc,ncd->nd", barycentric, corners).astype(np.float32)
         place = np.einsum("nc,ncd->nd", barycentric, self.corner_uv[face])
         for number, image in enumerate(self.textures):
             rows = np.flatnonzero(self.texture[face] == number)
-            colour[rows] = _bilinear(image, place[rows])
-        return colour.clip(0, 1)
+            color[rows] = _bilinear(image, place[rows])
+        return color.clip(0, 1)
 
     def box(self) -> tuple[Floats, Floats]:
         """Lowest and highest corner (3,) of what the triangles touch."""
         used = self.vertices[np.unique(self.faces)]
         return used.min(axis=0), used.max(axis=0)
 
-    def normalised(self, longest_side: float) -> tuple[AssetSurface, Floats, float]:
-        """The surface centred on the origin with its longest side scaled.
+    def normalized(self, longest_side: float) -> tuple[AssetSurface, Floats, float]:
+        """The surface centerd on the origin with its longest side scaled.
 
         Returns:
             The surface, `offset` (3,) and `scale`: a vertex v becomes (v + offset) * scale.
@@ -76,7 +76,7 @@ class AssetSurface:
         low, high = self.box()
         longest = float((high - low).max())
         if not longest > 0:
-            raise DatasetError("The object has no extent.", cure="Leave this mesh out.")
+            raise DatasetError("The object has no extent.", hint="Leave this mesh out.")
         offset, scale = -((low.astype(np.float64) + high) / 2), longest_side / longest
         moved = ((self.vertices + offset) * scale).astype(np.float32)
         return replace(self, vertices=moved), offset.astype(np.float32), scale
@@ -87,7 +87,7 @@ class AssetSurface:
         arrays: dict[str, Any] = {
             "vertices": self.vertices,
             "faces": self.faces.astype(np.int32),
-            "corner_colour": self.corner_colour,
+            "corner_color": self.corner_color,
             "corner_uv": self.corner_uv,
             "texture": self.texture.astype(np.int16),
             "watertight": np.array(self.watertight),
@@ -108,19 +108,19 @@ def read_surface(path: Path) -> AssetSurface:
             surface = AssetSurface(
                 vertices=np.asarray(file["vertices"], dtype=np.float32),
                 faces=np.asarray(file["faces"], dtype=np.int64),
-                corner_colour=np.asarray(file["corner_colour"], dtype=np.uint8),
+                corner_color=np.asarray(file["corner_color"], dtype=np.uint8),
                 corner_uv=np.asarray(file["corner_uv"], dtype=np.float32),
                 texture=np.asarray(file["texture"], dtype=np.int64),
                 textures=tuple(file[name] for name in sorted(file.files) if name.startswith("texture_")),
                 watertight=bool(file["watertight"]),
             )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DatasetError(f"{path}: {error}.", cure="Prepare the object again.") from error
+        raise DatasetError(f"{path}: {error}.", hint="Prepare the object again.") from error
     count, places = len(surface.faces), len(surface.vertices)
     fits = (
         surface.vertices.shape == (places, 3)
         and surface.faces.shape == (count, 3)
-        and surface.corner_colour.shape == (count, 3, 3)
+        and surface.corner_color.shape == (count, 3, 3)
         and surface.corner_uv.shape == (count, 3, 2)
         and surface.texture.shape == (count,)
         and count > 0
@@ -130,13 +130,13 @@ def read_surface(path: Path) -> AssetSurface:
     if not fits:
         raise DatasetError(
             f"{path} holds {places} vertices and {count} triangles that do not fit each other.",
-            cure="Prepare the object again.",
+            hint="Prepare the object again.",
         )
     return surface
 
 
 def _bilinear(image: Bytes, place: Floats) -> Floats:
-    """Colours (N, 3) in [0, 1] of a repeating image (H, W, 3) at places (N, 2), the second upwards."""
+    """Colors (N, 3) in [0, 1] of a repeating image (H, W, 3) at places (N, 2), the second upwards."""
     height, width = image.shape[:2]
     x = place[:, 0] * width - 0.5
     y = (1 - place[:, 1]) * height - 0.5

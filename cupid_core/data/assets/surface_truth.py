@@ -20,7 +20,7 @@ _TOUCHING = 1e-3
 
 
 def surface_corner_truth(scene: RayScene, coords: Tensor, resolution: int, cubes: int = 4) -> CornerTruth:
-    """Signed distance, colour and normal at the corners of the cubes of one object's voxels.
+    """Signed distance, color and normal at the corners of the cubes of one object's voxels.
 
     A closed surface has an inside. Of one that is not closed, the inside is what most rays say, and to that comes
     a sheet of one and a half cube edges around every triangle, so that open surfaces are not lost.
@@ -43,17 +43,17 @@ def surface_corner_truth(scene: RayScene, coords: Tensor, resolution: int, cubes
     signed: Floats = nearest.distance * sign
     if not scene.surface.watertight:
         signed = np.minimum(signed, nearest.distance - _HALF_SHEET * edge)
-    colour = scene.surface.colour_at(nearest.face, nearest.barycentric)
+    color = scene.surface.color_at(nearest.face, nearest.barycentric)
     normal = _outward(scene, nearest, (points, sign), _TOUCHING * edge)
-    values = (torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in (signed, colour, normal))
+    values = (torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in (signed, color, normal))
     return CornerTruth(voxels, resolution, cubes, corners.place, corners.position, *values)
 
 
 def solid_voxels(scene: RayScene, resolution: int) -> Tensor:
-    """Voxels (r, r, r) bool whose centre is inside."""
+    """Voxels (r, r, r) bool whose center is inside."""
     axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution - 0.5
-    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    return torch.from_numpy(scene.inside(centres.astype(np.float32))).view(resolution, resolution, resolution)
+    centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return torch.from_numpy(scene.inside(centers.astype(np.float32))).view(resolution, resolution, resolution)
 
 
 def _outward(scene: RayScene, nearest: SurfacePlaces, signed: tuple[Floats, Floats], touching: float) -> Floats:

@@ -38,7 +38,7 @@ class ViewCamera:
 
     @property
     def focal(self) -> float:
-        """Normalised focal length."""
+        """Normalized focal length."""
         return 0.5 / math.tan(self.angle_rad / 2)
 
     def frame(self) -> dict[str, Any]:

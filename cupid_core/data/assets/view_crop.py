@@ -45,13 +45,13 @@ class ViewCrop:
         """The square (side, side, 4) of the view's image; transparent beyond it."""
         return cut(rgba, self.left, self.top, self.left + self.side, self.top + self.side)
 
-    def intrinsics(self, K_normalised: Tensor) -> Tensor:
-        """Normalised intrinsics (3, 3) of the square from those of the view."""
-        camera = Camera.from_normalised(K_normalised, self.image_width, self.image_height)
-        return camera.crop(self.left, self.top, self.side, self.side).K_normalised()
+    def intrinsics(self, K_normalized: Tensor) -> Tensor:
+        """Normalized intrinsics (3, 3) of the square from those of the view."""
+        camera = Camera.from_normalized(K_normalized, self.image_width, self.image_height)
+        return camera.crop(self.left, self.top, self.side, self.side).K_normalized()
 
     def uv(self, uv: Tensor) -> Tensor:
-        """Normalised coordinates (..., 2) of the view in those of the square; [0, 1] is inside."""
+        """Normalized coordinates (..., 2) of the view in those of the square; [0, 1] is inside."""
         pixels = uv * uv.new_tensor([self.image_width, self.image_height])
         return (pixels - uv.new_tensor([self.left, self.top])) / self.side
 
@@ -75,7 +75,7 @@ def crop_view(rgba: RgbaImage, ratio: float, beyond_border: bool = False) -> Vie
     Args:
         rgba: (H, W, 4) uint8; every pixel with any opacity belongs to the object.
         ratio: side of the square over the longer side of the object.
-        beyond_border: let it reach beyond the image; otherwise it is shrunk around its centre until it fits.
+        beyond_border: let it reach beyond the image; otherwise it is shrunk around its center until it fits.
 
     Raises:
         InvalidImageError: no RGBA image.
@@ -85,12 +85,12 @@ def crop_view(rgba: RgbaImage, ratio: float, beyond_border: bool = False) -> Vie
     height, width = rgba.shape[:2]
     rows, columns = np.nonzero(rgba[..., 3])
     if len(rows) == 0:
-        raise EmptyMaskError("No pixel of the view is visible.", cure="Leave this view out.")
+        raise EmptyMaskError("No pixel of the view is visible.", hint="Leave this view out.")
     x0, y0, x1, y1 = (int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-    centre_x, centre_y = round((x0 + x1) / 2), round((y0 + y1) / 2)
+    center_x, center_y = round((x0 + x1) / 2), round((y0 + y1) / 2)
     half = round(0.5 * max(x1 - x0, y1 - y0) * ratio)
     if not beyond_border:
-        half = min(half, centre_x, centre_y, width - centre_x, height - centre_y)
+        half = min(half, center_x, center_y, width - center_x, height - center_y)
     if half < 1:
-        raise EmptyMaskError("No square around the object fits into the view.", cure="Leave this view out.")
-    return ViewCrop(centre_x - half, centre_y - half, 2 * half, width, height)
+        raise EmptyMaskError("No square around the object fits into the view.", hint="Leave this view out.")
+    return ViewCrop(center_x - half, center_y - half, 2 * half, width, height)

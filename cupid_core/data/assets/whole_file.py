@@ -23,7 +23,7 @@ def write_whole(path: Path, content: bytes) -> int:
         write_atomically(path, content)
     except (OSError, OutputError) as error:
         raise DatasetError(
-            f"{path} cannot be written: {error}", cure="Free space or choose another --out."
+            f"{path} cannot be written: {error}", hint="Free space or choose another --out."
         ) from error
     return zlib.crc32(content)
 

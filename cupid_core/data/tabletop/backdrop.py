@@ -24,34 +24,34 @@ TABLE_REACH = 12.0
 
 @dataclass(frozen=True)
 class TableDraw:
-    """Surface of the table and sRGB colour of the wall behind it."""
+    """Surface of the table and sRGB color of the wall behind it."""
 
     material: Material
     wall: tuple[float, float, float]
 
 
 def draw_table(draws: Draws) -> TableDraw:
-    """Draw wood, laminate, cloth, stone or something coloured."""
+    """Draw wood, laminate, cloth, stone or something colored."""
     kind = draws.integer(0, 5)
     if kind <= 2:
         across = draws.choice(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
         material = palette.wood(draws, across)
     elif kind == 3:
-        material = palette.cardboard(draws, palette.grey(draws))
+        material = palette.cardboard(draws, palette.gray(draws))
     elif kind == 4:
-        colour = palette.muted(draws)
+        color = palette.muted(draws)
         material = palette.cardboard(
-            draws, colour, pattern="mottle", second=palette.near(draws, colour, 0.25), amount=0.7
+            draws, color, pattern="mottle", second=palette.near(draws, color, 0.25), amount=0.7
         )
     else:
-        colour = palette.any_colour(draws)
+        color = palette.any_color(draws)
         pattern = draws.choice(("checker", "stripes", "speckle"))
-        material = palette.cardboard(draws, colour, pattern=pattern, second=palette.any_colour(draws), amount=0.5)
-    return TableDraw(material, palette.muted(draws) if draws.chance(0.6) else palette.grey(draws))
+        material = palette.cardboard(draws, color, pattern=pattern, second=palette.any_color(draws), amount=0.5)
+    return TableDraw(material, palette.muted(draws) if draws.chance(0.6) else palette.gray(draws))
 
 
 def backdrop(rays: Rays, tables: Sequence[TableDraw], level: Tensor, lights: Lights, field: Field) -> Tensor:
-    """Linear colour (3, V, N) of table and wall along rays that miss the object.
+    """Linear color (3, V, N) of table and wall along rays that miss the object.
 
     Args:
         rays: N rays of V views, object frame.
@@ -71,7 +71,7 @@ def backdrop(rays: Rays, tables: Sequence[TableDraw], level: Tensor, lights: Lig
     group, count = slope.shape
     spread = rows[:, None].expand(group, count, -1).reshape(group * count, -1)
     flat = _in_plane(points, lights.up).reshape(3, -1)
-    albedo = to_linear(textures.solid_colour(spread, flat, textures.smooth_noise().to(device)).clamp(0, 1))
+    albedo = to_linear(textures.solid_color(spread, flat, textures.smooth_noise().to(device)).clamp(0, 1))
     albedo = albedo.view(3, group, count)
     distance = field(points)
     contact = 0.35 + 0.65 * (distance / 0.22).clamp(0, 1)
@@ -81,7 +81,7 @@ def backdrop(rays: Rays, tables: Sequence[TableDraw], level: Tensor, lights: Lig
     light = lights.sky.T[..., None] * contact
     for number in range(lights.lamps.shape[1]):
         cosine = dot(up, lights.lamps[:, number].T[..., None]).clamp(min=0)
-        light = light + lights.colours[:, number].T[..., None] * cosine * (lit if number == 0 else 1.0)
+        light = light + lights.colors[:, number].T[..., None] * cosine * (lit if number == 0 else 1.0)
     wall = to_linear(torch.tensor([t.wall for t in tables], dtype=torch.float32, device=device)).T[..., None]
     wall = wall * lights.sky.T[..., None] * (0.8 + 0.2 * slope)
     return torch.where(on_table, albedo * light, wall.expand_as(albedo))

@@ -13,7 +13,7 @@ class TabletopBatch:
     """O objects seen in B = O * views_per_object views, object by object.
 
     Frames: canonical object frame (z up, cube [-0.5, 0.5]^3, longest side 0.96), camera frame (x right, y down, z
-    forward) in canonical units. u, v are normalised coordinates of the square crop, [0, 1] at its borders. Grids
+    forward) in canonical units. u, v are normalized coordinates of the square crop, [0, 1] at its borders. Grids
     are indexed [x, y, z].
 
     Attributes:
@@ -26,15 +26,15 @@ class TabletopBatch:
         depth: (B, 1, S, S) camera z of the surface in canonical units; 0 off the object.
         normal: (B, 3, S, S) outward unit normals, object frame; 0 off the object.
         xyz: (B, 3, S, S) canonical surface points; 0 off the object.
-        uv: (B, r, r, r, 2) projected voxel centres, not clamped.
-        intrinsics: (B, 3, 3) normalised K of the crop.
+        uv: (B, r, r, r, 2) projected voxel centers, not clamped.
+        intrinsics: (B, 3, 3) normalized K of the crop.
         T_camera_object: (B, 4, 4).
         up: (B, 3) against gravity, object frame.
         view_object: (B,) int64 row of the object that a view shows.
         sdf: (O, r + 1, r + 1, r + 1) signed distance at voxel corners, canonical units.
         shell: (O, r, r, r) bool, voxels that the surface passes through (what the published models call occupied).
         solid: (O, r, r, r) bool, shell and inside.
-        colour: (O, 3, r, r, r) unlit sRGB albedo at shell voxels, 0 elsewhere.
+        color: (O, 3, r, r, r) unlit sRGB albedo at shell voxels, 0 elsewhere.
         symmetry: (O, 3) int64 (fold about z with 0 = continuous, mirror at y = 0, flip about x).
         family: (O,) int64 number in `splits.FAMILY_NAMES`.
         half_extents: (O, 3) of the canonical bounding box.
@@ -59,7 +59,7 @@ class TabletopBatch:
     sdf: Tensor
     shell: Tensor
     solid: Tensor
-    colour: Tensor
+    color: Tensor
     symmetry: Tensor
     family: Tensor
     half_extents: Tensor
@@ -103,7 +103,7 @@ def mirrored(batch: TabletopBatch) -> TabletopBatch:
     uv[..., 0] = 1 - uv[..., 0]
     changed.update(
         uv=uv,
-        colour=batch.colour.flip(3),
+        color=batch.color.flip(3),
         intrinsics=intrinsics,
         T_camera_object=flip_x @ batch.T_camera_object @ flip_y,
         up=batch.up * flip_y.diagonal()[:3],

@@ -81,7 +81,7 @@ def shape_box(shape: Shape) -> tuple[Array, Array]:
 
 
 def canonical_frame(program: Program, shapes: list[Shape]) -> tuple[Program, Tensor]:
-    """Centre every object and scale its longest side to `LONGEST_SIDE`.
+    """Center every object and scale its longest side to `LONGEST_SIDE`.
 
     On a coarse grid, the points p with the largest p.e - d(p) lie next to the extreme surface points in
     direction e (the ball of radius |d| around p touches the surface). From there, points slide along the surface
@@ -111,11 +111,11 @@ def canonical_frame(program: Program, shapes: list[Shape]) -> tuple[Program, Ten
     found_low, found_high = _symmetric(found_low, found_high, [shape.symmetry for shape in shapes])
     extent = found_high - found_low  # (3, G)
     scale = extent.amax(dim=0) / LONGEST_SIDE
-    return program.normalised(scale, (found_high + found_low) / 2), (extent / (2 * scale)).T.contiguous()
+    return program.normalized(scale, (found_high + found_low) / 2), (extent / (2 * scale)).T.contiguous()
 
 
 def _symmetric(low: Tensor, high: Tensor, groups: list[SymmetryGroup]) -> tuple[Tensor, Tensor]:
-    """Put the centre exactly on the axes that the objects' symmetry fixes; (3, G) each."""
+    """Put the center exactly on the axes that the objects' symmetry fixes; (3, G) each."""
     fixed = torch.tensor(
         [[group.fold != 1, group.fold != 1 or group.mirror or group.flip, group.flip] for group in groups],
         device=low.device,

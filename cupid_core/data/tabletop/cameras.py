@@ -2,7 +2,7 @@
 
 A view is drawn as a real one comes about: an object rests on a table, a camera of 24-200 mm (36 mm sensor) looks
 from some elevation with a little roll, the object is somewhere in its image, and a square crop with some margin
-is cut around it. So the principal point of the crop is off its centre. Knows boxes and symmetry; must not know
+is cut around it. So the principal point of the crop is off its center. Knows boxes and symmetry; must not know
 images.
 """
 
@@ -37,7 +37,7 @@ class ViewDraw:
         share: how much of the image's width the crop takes; focal * share belongs to a lens of 24-200 mm.
         offset: where in the real image the object is, in [-1, 1]^2 of what there is room for.
         margin: edge of the crop over the larger edge of the silhouette's box.
-        shift: offset of the crop's centre from the box centre, in box edges.
+        shift: offset of the crop's center from the box center, in box edges.
         cut: how far the crop is pushed over the object, so that its border truncates it, in box edges; 0 is not.
         cut_angle: direction of that push, radians.
     """
@@ -62,7 +62,7 @@ class Views:
     Attributes:
         rotation: (B, 3, 3) R_camera_object.
         translation: (B, 3) canonical units.
-        intrinsics: (B, 3, 3) normalised K of the square crop (u, v in [0, 1], corner convention).
+        intrinsics: (B, 3, 3) normalized K of the square crop (u, v in [0, 1], corner convention).
         up: (B, 3) the table's normal, in the object frame.
         table: (B,) height of the table along `up`.
     """
@@ -164,7 +164,7 @@ def build_views(views: Sequence[ViewDraw], groups: Tensor, surface: Tensor, vali
 
 
 def project(points: Tensor, views: Views) -> tuple[Tensor, Tensor]:
-    """Normalised image coordinates (B, N, 2) and depths (B, N) of canonical points (B or 1, N, 3)."""
+    """Normalized image coordinates (B, N, 2) and depths (B, N) of canonical points (B or 1, N, 3)."""
     r, t, k = views.rotation, views.translation, views.intrinsics
     camera = [
         r[:, i, 0:1] * points[..., 0]
@@ -208,19 +208,19 @@ def crop(views: Views, drawn: Sequence[ViewDraw], points: Tensor, shown: Tensor)
     high = torch.where(shown[..., None], tangent, torch.full_like(tangent, -1e9)).amax(dim=1)
     edge = (high - low).amax(dim=1)
     numbers = torch.tensor([_placement(view) for view in drawn], dtype=torch.float32, device=points.device)
-    centre = (low + high) / 2 + numbers[:, :2] * edge[:, None]
+    center = (low + high) / 2 + numbers[:, :2] * edge[:, None]
     focal = 1 / (edge * numbers[:, 2])
     zero, one = torch.zeros_like(focal), torch.ones_like(focal)
     rows = [
-        torch.stack([focal, zero, 0.5 - focal * centre[:, 0]], dim=1),
-        torch.stack([zero, focal, 0.5 - focal * centre[:, 1]], dim=1),
+        torch.stack([focal, zero, 0.5 - focal * center[:, 0]], dim=1),
+        torch.stack([zero, focal, 0.5 - focal * center[:, 1]], dim=1),
         torch.stack([zero, zero, one], dim=1),
     ]
     return replace(views, intrinsics=torch.stack(rows, dim=1))
 
 
 def _placement(view: ViewDraw) -> tuple[float, float, float]:
-    """Offset of the crop's centre and its edge, in edges of the silhouette's box."""
+    """Offset of the crop's center and its edge, in edges of the silhouette's box."""
     x, y = view.shift[0] + view.cut * math.cos(view.cut_angle), view.shift[1] + view.cut * math.sin(view.cut_angle)
     return x, y, view.margin if view.cut == 0 else max(1.0, view.margin - view.cut)
 

@@ -43,7 +43,7 @@ class DegradeDraw:
         pattern: (3, S, S) Gaussian sensor noise.
         mask: (blur in camera pixels, threshold, raggedness, edge softness).
         rag: (FIELD_CELLS, FIELD_CELLS) noise that frays the mask's border.
-        blobs: (BLOBS, 4) centre, radius, sign of holes (-1) and false patches (+1); 0 is none.
+        blobs: (BLOBS, 4) center, radius, sign of holes (-1) and false patches (+1); 0 is none.
     """
 
     native: int
@@ -109,7 +109,7 @@ def degrade(photo: Tensor, mask: Tensor, drawn: Sequence[DegradeDraw]) -> tuple[
     """Degraded picture and mask.
 
     Args:
-        photo: (B, 3, S, S) linear colour of object and background.
+        photo: (B, 3, S, S) linear color of object and background.
         mask: (B, 1, S, S) visible silhouette, 0..1.
         drawn: B degradations.
 
@@ -159,8 +159,8 @@ def shrink_matrix(size: int, native: Tensor, blur: Tensor) -> Tensor:
     pitch = size / native
     sigma = pitch * torch.sqrt(blur * blur + 0.08) * (native < size) + blur * (native >= size)
     row = torch.minimum(torch.arange(size, device=native.device)[None], native[:, None] - 1)
-    centre = (row + 0.5) * pitch[:, None] - 0.5
-    offset = torch.arange(size, device=native.device)[None, None] - centre[..., None]
+    center = (row + 0.5) * pitch[:, None] - 0.5
+    offset = torch.arange(size, device=native.device)[None, None] - center[..., None]
     weight = torch.exp(-0.5 * (offset / sigma.clamp(min=0.12)[:, None, None]) ** 2)
     return weight / weight.sum(dim=2, keepdim=True).clamp(min=1e-20)
 
@@ -177,8 +177,8 @@ def _tone(linear: Tensor, tone: Tensor) -> Tensor:
     """Camera curve: soft highlights, sRGB, contrast, saturation, haze."""
     soft = torch.where(linear > 0.8, 0.8 + 0.35 * torch.tanh((linear - 0.8) / 0.5), linear)
     picture = power(to_srgb(soft), tone[:, 0, None, None, None])
-    grey = (0.299 * picture[:, 0] + 0.587 * picture[:, 1] + 0.114 * picture[:, 2])[:, None]
-    picture = grey + (picture - grey) * tone[:, 1, None, None, None]
+    gray = (0.299 * picture[:, 0] + 0.587 * picture[:, 1] + 0.114 * picture[:, 2])[:, None]
+    picture = gray + (picture - gray) * tone[:, 1, None, None, None]
     haze = tone[:, 2, None, None, None]
     return (picture * (1 - haze) + haze).clamp(0, 1)
 

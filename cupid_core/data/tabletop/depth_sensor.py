@@ -1,4 +1,4 @@
-"""What a depth camera makes of true depth: quantised disparity, distance-dependent noise, lost edges and shine.
+"""What a depth camera makes of true depth: quantized disparity, distance-dependent noise, lost edges and shine.
 
 The noise grows with the square of distance, as of triangulating sensors (K. Khoshelham and S. Elberink, 2012).
 Knows depth images; must not know objects.

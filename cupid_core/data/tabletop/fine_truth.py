@@ -25,13 +25,13 @@ def corner_truth(objects: Objects, voxels: Tensor, cubes: int = 4) -> CornerTrut
     """
     resolution = objects.shell.shape[1]
     corners = corner_places(voxels, resolution, cubes)
-    sdf, colour, normal = _evaluate(objects, corners.owner, corners.position)
-    return CornerTruth(voxels, resolution, cubes, corners.place, corners.position, sdf, colour, normal)
+    sdf, color, normal = _evaluate(objects, corners.owner, corners.position)
+    return CornerTruth(voxels, resolution, cubes, corners.place, corners.position, sdf, color, normal)
 
 
 def _evaluate(objects: Objects, owner: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance (V,), colour (V, 3) and normal (V, 3) at points of objects; `owner` (V,) ascends."""
-    sdf, colour, normal = (
+    """Distance (V,), color (V, 3) and normal (V, 3) at points of objects; `owner` (V,) ascends."""
+    sdf, color, normal = (
         torch.zeros_like(owner, dtype=torch.float32),
         torch.zeros_like(position),
         position.clone(),
@@ -49,12 +49,12 @@ def _evaluate(objects: Objects, owner: Tensor, position: Tensor) -> tuple[Tensor
         index = start[rows][:, None] + torch.where(valid, longest, 0)
         found = _surface(objects, program.select(asked), rows, position[index].permute(2, 0, 1))
         sdf[index[valid]] = found[0][valid]
-        colour[index[valid]], normal[index[valid]] = found[1][:, valid].T, found[2][:, valid].T
-    return sdf, colour, normal
+        color[index[valid]], normal[index[valid]] = found[1][:, valid].T, found[2][:, valid].T
+    return sdf, color, normal
 
 
 def _surface(objects: Objects, program: Program, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance (G, M) at points (3, G, M), and colour and normal (3, G, M) of the surface nearest to them."""
+    """Distance (G, M) at points (3, G, M), and color and normal (3, G, M) of the surface nearest to them."""
     sdf, normal = program.distance_and_normal(points, 0.25 / objects.shell.shape[1])
     foot = points - normal * sdf
     _, slot = program.distance_and_slot(foot)

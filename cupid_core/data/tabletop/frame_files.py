@@ -24,7 +24,7 @@ from cupid_core.errors import DatasetError
 class FrameFiles:
     """Where the files of a frame are."""
 
-    colour: Path
+    color: Path
     depth: Path
     labels: Path
     info: Path
@@ -46,7 +46,7 @@ def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
     """
     files = FrameFiles.of(folder)
     pictures = {
-        files.colour: scene.colour.numpy()[..., ::-1],
+        files.color: scene.color.numpy()[..., ::-1],
         files.depth: np.round(scene.depth.numpy() * 1000).astype(np.uint16),
         files.labels: scene.labels.numpy(),
     }
@@ -57,7 +57,7 @@ def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
         files.info.write_text(json.dumps(_info(scene), indent=1) + "\n", encoding="utf-8")
         files.truth.write_text(json.dumps(_truth(scene), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DatasetError(f"{folder} cannot be written: {error.strerror}.", cure="Choose another.") from error
+        raise DatasetError(f"{folder} cannot be written: {error.strerror}.", hint="Choose another.") from error
     return files
 
 

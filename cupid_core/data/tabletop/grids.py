@@ -1,6 +1,6 @@
-"""Truth on voxel grids: signed distance at corners, shell and solid occupancy, colours, projected centres.
+"""Truth on voxel grids: signed distance at corners, shell and solid occupancy, colors, projected centers.
 
-Knows programs and surfaces; must not know images. Grids are indexed [x, y, z]; voxel i of r has its centre at
+Knows programs and surfaces; must not know images. Grids are indexed [x, y, z]; voxel i of r has its center at
 (i + 0.5)/r - 0.5 and corners at i/r - 0.5.
 """
 
@@ -14,8 +14,8 @@ from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.textures import SurfacePoints, Surfaces
 
 
-def centres(resolution: int, device: torch.device | str = "cpu") -> Tensor:
-    """Voxel centres (r^3, 3), x slowest."""
+def centers(resolution: int, device: torch.device | str = "cpu") -> Tensor:
+    """Voxel centers (r^3, 3), x slowest."""
     step = (torch.arange(resolution, device=device) + 0.5) / resolution - 0.5
     return torch.stack(torch.meshgrid(step, step, step, indexing="ij"), dim=-1).reshape(-1, 3)
 
@@ -37,8 +37,8 @@ def corner_distances(program: Program, resolution: int) -> Tensor:
 def occupancy(program: Program, sdf: Tensor) -> tuple[Tensor, Tensor]:
     """Shell and solid occupancy (G, r, r, r).
 
-    A voxel belongs to the shell when the surface passes through it: the distances at its corners and centre change
-    sign, or the ball inscribed in it touches the surface. It is solid when its centre is inside or it is shell.
+    A voxel belongs to the shell when the surface passes through it: the distances at its corners and center change
+    sign, or the ball inscribed in it touches the surface. It is solid when its center is inside or it is shell.
 
     Args:
         program: G objects.
@@ -47,11 +47,11 @@ def occupancy(program: Program, sdf: Tensor) -> tuple[Tensor, Tensor]:
     resolution = sdf.shape[1] - 1
     low = -F.max_pool3d(-sdf[:, None], 2, 1)[:, 0]
     high = F.max_pool3d(sdf[:, None], 2, 1)[:, 0]
-    # Far from the surface the centre is on the side of the corners; elsewhere ask.
+    # Far from the surface the center is on the side of the corners; elsewhere ask.
     middle = low.flatten(1)
     nearest = torch.minimum(low.abs(), high.abs()).flatten(1)
     order, valid = first_true((nearest < 1.4 / resolution) | ((low <= 0) & (high > 0)).flatten(1))
-    found = program.distance(centres(resolution, sdf.device)[order].permute(2, 0, 1))
+    found = program.distance(centers(resolution, sdf.device)[order].permute(2, 0, 1))
     middle = middle.scatter(1, order, torch.where(valid, found, middle.gather(1, order))).view_as(low)
     shell = (torch.minimum(low, middle) <= 0) & (torch.maximum(high, middle) > 0)
     shell = shell | (middle.abs() < 0.5 / resolution)
@@ -66,7 +66,7 @@ def first_true(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def surface_points(program: Program, shell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centres of shell voxels moved onto the surface.
+    """Centers of shell voxels moved onto the surface.
 
     Args:
         program: G objects.
@@ -76,19 +76,19 @@ def surface_points(program: Program, shell: Tensor) -> tuple[Tensor, Tensor, Ten
         Voxel numbers (G, M) in x-slowest order, their validity (G, M), points and normals (3, G, M).
     """
     order, valid = first_true(shell.flatten(1))
-    points = centres(shell.shape[1], shell.device)[order].permute(2, 0, 1)
+    points = centers(shell.shape[1], shell.device)[order].permute(2, 0, 1)
     distance, normal = program.distance_and_normal(points, 0.25 / shell.shape[1])
     return order, valid, points - normal * distance, normal
 
 
-def shell_colours(
+def shell_colors(
     program: Program,
     surfaces: Surfaces,
     objects: Tensor,
     found: tuple[Tensor, Tensor, Tensor, Tensor],
     resolution: int,
 ) -> Tensor:
-    """Albedo (G, 3, r, r, r) of the surface point nearest to every shell voxel's centre; 0 elsewhere.
+    """Albedo (G, 3, r, r, r) of the surface point nearest to every shell voxel's center; 0 elsewhere.
 
     Args:
         program: G objects.
@@ -103,10 +103,10 @@ def shell_colours(
     metric = program.metric(points)
     shown = SurfacePoints(points[:, valid], metric[:, valid], normal[:, valid], owner[valid], slot[valid])
     group = len(objects)
-    colours = torch.zeros(3, group, resolution**3, device=points.device)
+    colors = torch.zeros(3, group, resolution**3, device=points.device)
     row = torch.arange(group, device=points.device)[:, None].expand_as(order)
-    colours[:, row[valid], order[valid]] = surfaces.albedo(shown)
-    return colours.permute(1, 0, 2).reshape(group, 3, resolution, resolution, resolution)
+    colors[:, row[valid], order[valid]] = surfaces.albedo(shown)
+    return colors.permute(1, 0, 2).reshape(group, 3, resolution, resolution, resolution)
 
 
 def sample_distance(sdf: Tensor, points: Tensor) -> Tensor:

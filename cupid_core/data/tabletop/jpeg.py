@@ -1,4 +1,4 @@
-"""JPEG compression as tensor arithmetic: colour transform, halved chroma, 8x8 cosine transform, quantisation.
+"""JPEG compression as tensor arithmetic: color transform, halved chroma, 8x8 cosine transform, quantization.
 
 Loses what a JPEG file would lose (ITU-T T.81 with its example tables, quality as the IJG scales it), batched,
 with one quality per sample, on any device. Knows images only.
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Quantisation steps of annex K of ITU-T T.81, luminance and chrominance, row by row.
+# Quantization steps of annex K of ITU-T T.81, luminance and chrominance, row by row.
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
     (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
@@ -49,7 +49,7 @@ def jpeg(picture: Tensor, quality: Tensor) -> Tensor:
 
 
 def _blocks(plane: Tensor, table: Tensor, scale: Tensor) -> Tensor:
-    """Quantise (B, C, H, W) in 8x8 cosine blocks."""
+    """Quantize (B, C, H, W) in 8x8 cosine blocks."""
     batch, channels, height, width = plane.shape
     index = torch.arange(8, dtype=plane.dtype, device=plane.device)
     basis = torch.cos((2 * index[None] + 1) * index[:, None] * math.pi / 16) / 2

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from cupid_core.data.tabletop.draws import Draws
-from cupid_core.data.tabletop.material import Colour
-from cupid_core.data.tabletop.palette import bright, contrast, grey, near
+from cupid_core.data.tabletop.material import Color
+from cupid_core.data.tabletop.palette import bright, contrast, gray, near
 from cupid_core.data.tabletop.print_marks import (
     TILE,
     Picture,
@@ -32,7 +32,7 @@ from cupid_core.data.tabletop.print_marks import (
 FACES = ("front", "back", "left", "right", "top", "bottom")
 
 
-def front(draws: Draws, base: Colour, width: int = TILE) -> Picture:
+def front(draws: Draws, base: Color, width: int = TILE) -> Picture:
     """The face that sells: brand word, bands, logo, picture."""
     tile = blank(base, width)
     accent, text = contrast(draws, base), contrast(draws, base)
@@ -40,7 +40,7 @@ def front(draws: Draws, base: Colour, width: int = TILE) -> Picture:
         cut = draws.uniform(0.3, 0.75)
         upper = draws.chance(0.5)
         rows = slice(0, int(TILE * cut)) if upper else slice(int(TILE * cut), TILE)
-        tile[rows] = ink(bright(draws) if draws.chance(0.7) else grey(draws))
+        tile[rows] = ink(bright(draws) if draws.chance(0.7) else gray(draws))
     for _ in range(draws.integer(0, 2)):
         band(tile, draws, draws.choice((accent, bright(draws))))
     if draws.chance(0.12):
@@ -60,8 +60,8 @@ def front(draws: Draws, base: Colour, width: int = TILE) -> Picture:
     at = y + tall + draws.uniform(0.03, 0.1)
     for _ in range(draws.integer(0, 3)):  # the lines below the brand: kind, flavour, weight
         left, high = draws.uniform(0.05, 0.4), draws.uniform(0.05, 0.13)
-        colour = draws.choice((text, contrast(draws, base), bright(draws)))
-        write(tile, word(draws, 2, 5), (left, at, left + draws.uniform(0.3, 0.55), at + high), colour, draws)
+        color = draws.choice((text, contrast(draws, base), bright(draws)))
+        write(tile, word(draws, 2, 5), (left, at, left + draws.uniform(0.3, 0.55), at + high), color, draws)
         at += high + draws.uniform(0.02, 0.08)
     if draws.chance(0.35):  # a burst or coupon in a corner
         corner = (draws.choice((0.12, 0.88)), draws.uniform(0.6, 0.92))
@@ -71,7 +71,7 @@ def front(draws: Draws, base: Colour, width: int = TILE) -> Picture:
     return tile
 
 
-def side(draws: Draws, base: Colour) -> Picture:
+def side(draws: Draws, base: Color) -> Picture:
     """A narrow side: facts, barcode, small brand."""
     tile = blank(base if draws.chance(0.7) else near(draws, base, 0.15))
     text = contrast(draws, base)
@@ -86,7 +86,7 @@ def side(draws: Draws, base: Colour) -> Picture:
     return tile
 
 
-def back(draws: Draws, base: Colour) -> Picture:
+def back(draws: Draws, base: Color) -> Picture:
     """The back: mostly text."""
     tile = blank(base)
     text = contrast(draws, base)
@@ -97,7 +97,7 @@ def back(draws: Draws, base: Colour) -> Picture:
     return tile
 
 
-def lid(draws: Draws, base: Colour) -> Picture:
+def lid(draws: Draws, base: Color) -> Picture:
     """Top of a package."""
     tile = blank(base if draws.chance(0.6) else bright(draws))
     if draws.chance(0.7):
@@ -117,10 +117,10 @@ def assemble(tiles: dict[str, Picture]) -> Picture:
     return sheet
 
 
-def package(draws: Draws, base: Colour) -> Picture:
+def package(draws: Draws, base: Color) -> Picture:
     """All six faces of a printed box."""
     plain = draws.chance(0.3)
-    makers: dict[str, Callable[[Draws, Colour], Picture]] = {
+    makers: dict[str, Callable[[Draws, Color], Picture]] = {
         "front": front,
         "back": back,  # never another front: the canonical azimuth must show
         "left": side,
@@ -132,7 +132,7 @@ def package(draws: Draws, base: Colour) -> Picture:
     return assemble({name: maker(draws, base) for name, maker in makers.items() if name not in skip})
 
 
-def wrap(draws: Draws, base: Colour, lid_colour: Colour | None = None) -> Picture:
+def wrap(draws: Draws, base: Color, lid_color: Color | None = None) -> Picture:
     """A label that goes all the way round (upper row), front in its middle, and perhaps a printed lid."""
     strip = blank(base, 3 * TILE)
     strip[:, :TILE] = side(draws, base)
@@ -142,31 +142,31 @@ def wrap(draws: Draws, base: Colour, lid_colour: Colour | None = None) -> Pictur
     strip[:, TILE - 8 : 2 * TILE + 8] = front(draws, base, TILE + 16)
     sheet = np.zeros((2 * TILE, 3 * TILE, 4), np.uint8)
     sheet[:TILE] = strip
-    if lid_colour is not None:
-        sheet[TILE:, TILE : 2 * TILE] = lid(draws, lid_colour)
+    if lid_color is not None:
+        sheet[TILE:, TILE : 2 * TILE] = lid(draws, lid_color)
     return sheet
 
 
-def decal(draws: Draws, base: Colour | None) -> Picture:
+def decal(draws: Draws, base: Color | None) -> Picture:
     """One label of box, oval or shield outline on a transparent ground, or (base None) sometimes only a word."""
     if base is None and draws.chance(0.4):
         tile = blank(None)
-        write(tile, word(draws), (0.1, 0.35, 0.9, 0.6), draws.choice((bright(draws), grey(draws))), draws)
+        write(tile, word(draws), (0.1, 0.35, 0.9, 0.6), draws.choice((bright(draws), gray(draws))), draws)
         return tile
     tile = front(draws, base if base is not None else bright(draws))
     tile[..., 3] = outline(draws)
     return tile
 
 
-def sticker(draws: Draws, base: Colour | None) -> Picture:
+def sticker(draws: Draws, base: Color | None) -> Picture:
     """A decal in front and small print at the back."""
-    rear = back(draws, base if base is not None else grey(draws))
+    rear = back(draws, base if base is not None else gray(draws))
     rear[..., 3] = outline(draws)
     tiles = {"front": decal(draws, base)}
     return assemble({**tiles, "back": rear} if draws.chance(0.6) else tiles)
 
 
-def cheeks(draws: Draws, base: Colour | None) -> Picture:
+def cheeks(draws: Draws, base: Color | None) -> Picture:
     """Decals on both sides, +y and -y, as on mugs whose handle is at +x."""
     tiles = {"left": decal(draws, base)}
     return assemble({**tiles, "right": decal(draws, base)} if draws.chance(0.6) else tiles)

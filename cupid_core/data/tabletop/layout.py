@@ -37,7 +37,7 @@ class SceneCamera:
     width: int
     height: int
 
-    def normalised(self) -> Tensor:
+    def normalized(self) -> Tensor:
         """K for coordinates in [0, 1] over width and height."""
         size = torch.tensor([[self.width], [self.height], [1.0]])
         half = torch.tensor([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
@@ -101,7 +101,7 @@ def draw_camera(draws: Draws, width: int, height: int, placed: Sequence[Placed])
 
 
 def _inside(placed: Placed, rotation: Tensor, translation: Tensor, *, k: Tensor, size: tuple[int, int]) -> bool:
-    """Whether the object's centre projects well inside the image."""
+    """Whether the object's center projects well inside the image."""
     x, y, z = (rotation @ placed.translation + translation).tolist()
     if z < 0.25:
         return False

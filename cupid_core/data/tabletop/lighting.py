@@ -1,6 +1,6 @@
 """Light: environment, one to three lamps with soft shadows, diffuse and glossy reflection, ambient occlusion.
 
-Works in linear colour in the object frame. Knows surface points and cameras; must not know families or
+Works in linear color in the object frame. Knows surface points and cameras; must not know families or
 degradation. Gloss is the GGX microfacet model (B. Walter et al., 2007) with Schlick's Fresnel term; shadows and
 ambient occlusion march through the corner grid of distances, which is exact enough for soft light.
 """
@@ -23,13 +23,13 @@ Field = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LightDraw:
-    """Random light of one view; colours are linear radiance, directions unit vectors in the camera frame.
+    """Random light of one view; colors are linear radiance, directions unit vectors in the camera frame.
 
     Attributes:
         sky, ground: (3,) environment from above and below.
         side: (3,) brighter direction of the environment, camera frame; its length is the strength.
         lamps: (LAMPS, 3) directions towards the lamps.
-        colours: (LAMPS, 3); zero for lamps that are off.
+        colors: (LAMPS, 3); zero for lamps that are off.
         softness: apparent size of the lamps, radians.
     """
 
@@ -37,7 +37,7 @@ class LightDraw:
     ground: tuple[float, ...]
     side: tuple[float, ...]
     lamps: tuple[tuple[float, ...], ...]
-    colours: tuple[tuple[float, ...], ...]
+    colors: tuple[tuple[float, ...], ...]
     softness: float
 
 
@@ -49,7 +49,7 @@ class Lights:
     ground: Tensor
     side: Tensor
     lamps: Tensor
-    colours: Tensor
+    colors: Tensor
     softness: Tensor
     up: Tensor
 
@@ -63,7 +63,7 @@ def draw_light(draws: Draws) -> LightDraw:
     ground = ambient * draws.uniform(0.2, 0.8) * np.array([draws.uniform(0.8, 1.2) for _ in range(3)])
     side = draws.direction() * draws.uniform(0, 0.5)
     count = draws.choice((1, 2, 3), (0.5, 0.35, 0.15))
-    lamps, colours = [], []
+    lamps, colors = [], []
     for i in range(LAMPS):
         direction = draws.direction()
         direction[1] = -abs(direction[1])
@@ -71,13 +71,13 @@ def draw_light(draws: Draws) -> LightDraw:
         strength = draws.uniform(0.2, 1.3) * (0.7**i) if i < count else 0.0
         hue = np.array([1 + draws.normal(0, 0.06), 1.0, 1 + draws.normal(0, 0.06)])
         lamps.append(tuple(float(a) for a in direction))
-        colours.append(tuple(float(a) for a in strength * tint * hue))
+        colors.append(tuple(float(a) for a in strength * tint * hue))
     return LightDraw(
         tuple(float(a) for a in sky),
         tuple(float(a) for a in ground),
         tuple(float(a) for a in side),
         tuple(lamps),
-        tuple(colours),
+        tuple(colors),
         draws.log_uniform(0.06, 0.5),
     )
 
@@ -106,14 +106,14 @@ def build_lights(drawn: Sequence[LightDraw], rotation: Tensor, up: Tensor) -> Li
         stack([d.ground for d in drawn]),
         side,
         lamps,
-        stack([d.colours for d in drawn]),
+        stack([d.colors for d in drawn]),
         stack([d.softness for d in drawn]),
         up,
     )
 
 
 def to_linear(srgb: Tensor) -> Tensor:
-    """Turn sRGB into linear colour."""
+    """Turn sRGB into linear color."""
     return torch.where(srgb <= 0.04045, srgb / 12.92, power((srgb + 0.055) / 1.055, 2.4))
 
 
@@ -146,7 +146,7 @@ def shade(
     *,
     field: Field,
 ) -> Tensor:
-    """Outgoing linear colour (3, V, N) of surface points.
+    """Outgoing linear color (3, V, N) of surface points.
 
     Args:
         points: (3, V, N) canonical.
@@ -165,10 +165,10 @@ def shade(
     reflected = 2 * facing * normal - towards_eye
     fresnel = mirror + (torch.maximum(1 - roughness, mirror) - mirror) * _fifth(1 - facing)
     shine = fresnel * environment(reflected, lights, roughness) * occlusion
-    colour = diffuse + shine
+    color = diffuse + shine
     for number in range(LAMPS):
         lamp = lights.lamps[:, number].T[..., None]
-        radiance = lights.colours[:, number].T[..., None]
+        radiance = lights.colors[:, number].T[..., None]
         if not bool((radiance > 0).any()):
             continue
         incidence = dot(normal, lamp)
@@ -178,11 +178,11 @@ def shade(
             if number == 0
             else torch.ones_like(incidence)
         )
-        colour = colour + radiance * lit * (
+        color = color + radiance * lit * (
             albedo * (1 - metallic) * incidence.clamp(min=0)
             + _ggx(normal, lamp, towards_eye, (incidence, facing, roughness), mirror)
         )
-    return colour
+    return color
 
 
 def environment(direction: Tensor, lights: Lights, roughness: Tensor) -> Tensor:
@@ -193,14 +193,14 @@ def environment(direction: Tensor, lights: Lights, roughness: Tensor) -> Tensor:
     sky, ground = lights.sky.T[..., None], lights.ground.T[..., None]
     glow = dot(direction, lights.side.T[..., None])
     # Large light areas (windows, ceilings) show in glossy surfaces: the lamps widened by roughness.
-    colour = (ground + (sky - ground) * share) * (1 + glow)
+    color = (ground + (sky - ground) * share) * (1 + glow)
     if bool((roughness < 0.999).any()):
         for number in range(LAMPS):
             lamp = lights.lamps[:, number].T[..., None]
             wide = 1.0 / (0.02 + 0.5 * roughness * roughness)
             spot = torch.exp((dot(direction, lamp) - 1) * wide)
-            colour = colour + 0.35 * lights.colours[:, number].T[..., None] * spot
-    return colour
+            color = color + 0.35 * lights.colors[:, number].T[..., None] * spot
+    return color
 
 
 def _fifth(base: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a surface is made of, as numbers: colours, solid pattern, gloss, and where the label sheet is stuck on.
+"""What a surface is made of, as numbers: colors, solid pattern, gloss, and where the label sheet is stuck on.
 
 Knows values, not how they are evaluated (`textures`) or lit (`lighting`).
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 PATTERNS = ("plain", "gradient", "stripes", "checker", "mottle", "wood", "speckle", "rings")
 MAPPINGS = ("none", "faces", "wrap", "front", "top")
 
 # Columns of the row that `Material.row` makes; `textures` and `lighting` read them by these names.
-COLOUR_A, COLOUR_B, KIND, FREQUENCY, AMOUNT, PHASE = slice(0, 3), slice(3, 6), 6, 7, 8, 9
+COLOR_A, COLOR_B, KIND, FREQUENCY, AMOUNT, PHASE = slice(0, 3), slice(3, 6), 6, 7, 8, 9
 DIRECTION, GRAIN, REFLECTANCE, ROUGHNESS, METALLIC = slice(10, 13), 13, 14, 15, 16
-MAPPING, MAP_CENTRE, MAP_HALF = 17, slice(18, 21), slice(21, 24)
+MAPPING, MAP_CENTER, MAP_HALF = 17, slice(18, 21), slice(21, 24)
 COLUMNS = 24
 
 
@@ -24,11 +24,11 @@ class Material:
     """One material of an object.
 
     Attributes:
-        colour: main albedo, sRGB in [0, 1].
+        color: main albedo, sRGB in [0, 1].
         second: the pattern's other albedo, sRGB.
         pattern: one of `PATTERNS`.
         frequency: periods of the pattern over the object's longest side.
-        amount: share or strength of the second colour, 0..1.
+        amount: share or strength of the second color, 0..1.
         phase: shift of the pattern, periods.
         direction: axis of gradients, stripes and grain, in the object frame.
         grain: strength of fine unevenness, 0..0.3.
@@ -37,12 +37,12 @@ class Material:
         metallic: 0 or 1.
         mapping: how the label sheet lies on it, one of `MAPPINGS`: "faces" of a box, "wrap" around z, "front"
             and back seen along x, "top" and bottom seen along z.
-        map_centre: centre of the labelled box, metres, object frame.
+        map_center: center of the labelled box, metres, object frame.
         map_half: half edges of the labelled box, metres.
     """
 
-    colour: Colour
-    second: Colour = (0.0, 0.0, 0.0)
+    color: Color
+    second: Color = (0.0, 0.0, 0.0)
     pattern: str = "plain"
     frequency: float = 4.0
     amount: float = 0.0
@@ -53,13 +53,13 @@ class Material:
     roughness: float = 0.5
     metallic: float = 0.0
     mapping: str = "none"
-    map_centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    map_center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     map_half: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def row(self) -> tuple[float, ...]:
         """All values as `COLUMNS` numbers."""
         return (
-            *self.colour,
+            *self.color,
             *self.second,
             float(PATTERNS.index(self.pattern)),
             self.frequency,
@@ -71,6 +71,6 @@ class Material:
             self.roughness,
             self.metallic,
             float(MAPPINGS.index(self.mapping)),
-            *self.map_centre,
+            *self.map_center,
             *self.map_half,
         )

@@ -29,7 +29,7 @@ class Objects:
         surfaces: their appearance.
         half: (O, 3) canonical half extents.
         scale: (O,) metres per canonical unit.
-        sdf, shell, solid, colour: grids as in `TabletopBatch`.
+        sdf, shell, solid, color: grids as in `TabletopBatch`.
         surface: (O, N, 3) canonical points all over the surface, padded.
         surface_valid: (O, N) which of them are.
     """
@@ -42,7 +42,7 @@ class Objects:
     sdf: Tensor
     shell: Tensor
     solid: Tensor
-    colour: Tensor
+    color: Tensor
     surface: Tensor
     surface_valid: Tensor
 
@@ -57,7 +57,7 @@ def build_objects(shapes: list[Shape], resolution: int, device: torch.device | s
     half, scale = torch.zeros(count, 3, device=device), torch.zeros(count, device=device)
     sdf = torch.zeros(count, r + 1, r + 1, r + 1, device=device)
     shell = torch.zeros(count, r, r, r, dtype=torch.bool, device=device)
-    solid, colour = torch.zeros_like(shell), torch.zeros(count, 3, r, r, r, device=device)
+    solid, color = torch.zeros_like(shell), torch.zeros(count, 3, r, r, r, device=device)
     programs, pieces = [], []
     for members in groups.values():
         rows = torch.tensor(members, device=device)
@@ -67,10 +67,10 @@ def build_objects(shapes: list[Shape], resolution: int, device: torch.device | s
         sdf[rows] = grids.corner_distances(program, r)
         shell[rows], solid[rows] = grids.occupancy(program, sdf[rows])
         found = grids.surface_points(program, shell[rows])
-        colour[rows] = grids.shell_colours(program, surfaces, rows, found, r)
+        color[rows] = grids.shell_colors(program, surfaces, rows, found, r)
         programs.append((rows, program))
         pieces.append((rows, found[2].permute(1, 2, 0), found[1]))
-    return Objects(shapes, programs, surfaces, half, scale, sdf, shell, solid, colour, *padded(pieces, count))
+    return Objects(shapes, programs, surfaces, half, scale, sdf, shell, solid, color, *padded(pieces, count))
 
 
 def build_surfaces(shapes: Sequence[Shape], device: torch.device | str) -> Surfaces:

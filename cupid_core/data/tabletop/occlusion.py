@@ -23,14 +23,14 @@ SHRINKS = 8
 
 @dataclass(frozen=True)
 class OccluderDraw:
-    """One occluder: shape (-1: none), centre (u, v), half axes, angle, largest hidden share, sRGB colour."""
+    """One occluder: shape (-1: none), center (u, v), half axes, angle, largest hidden share, sRGB color."""
 
     shape: int
-    centre: tuple[float, float]
+    center: tuple[float, float]
     half: tuple[float, float]
     angle: float
     share: float
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     recrop: bool
 
 
@@ -44,22 +44,22 @@ def draw_occluder(draws: Draws, probability: float, up_to: float) -> OccluderDra
     short = 0.05 + 0.1 * draws.uniform() if shape == 2 else draws.uniform(0.1, 0.4)
     radius = draws.uniform(0.05, 0.45)
     towards = draws.uniform(-math.pi, math.pi)
-    centre = (0.5 + radius * math.cos(towards), 0.5 + radius * math.sin(towards))
+    center = (0.5 + radius * math.cos(towards), 0.5 + radius * math.sin(towards))
     share = draws.uniform(0.05, up_to) if up_to > 0.05 else up_to
     return OccluderDraw(
         shape,
-        centre,
+        center,
         (1.5 if shape == 2 else long, short),
         angle,
         share,
-        palette.any_colour(draws),
+        palette.any_color(draws),
         draws.chance(0.85),
     )
 
 
 @dataclass(frozen=True)
 class Occluders:
-    """Placed occluders of B views: (B, 7) shape, centre, half axes, cosine, sine; `size` (B,), 0: none."""
+    """Placed occluders of B views: (B, 7) shape, center, half axes, cosine, sine; `size` (B,), 0: none."""
 
     numbers: Tensor
     size: Tensor
@@ -80,8 +80,8 @@ class Occluders:
         """Where the occluders are (B, 1, edge, edge) in the second crop, 0 or 1.
 
         Args:
-            first: (B, 3, 3) normalised K of the crop they were placed in.
-            second: (B, 3, 3) normalised K of the crop that is shown.
+            first: (B, 3, 3) normalized K of the crop they were placed in.
+            second: (B, 3, 3) normalized K of the crop that is shown.
             edge: pixels.
         """
         step = (torch.arange(edge, device=first.device) + 0.5) / edge
@@ -102,7 +102,7 @@ def place_occluders(drawn: Sequence[OccluderDraw], uv: Tensor, valid: Tensor) ->
         valid: (B, N) which of them are.
     """
     numbers = torch.tensor(
-        [[d.shape, *d.centre, *d.half, math.cos(d.angle), math.sin(d.angle), d.share] for d in drawn],
+        [[d.shape, *d.center, *d.half, math.cos(d.angle), math.sin(d.angle), d.share] for d in drawn],
         dtype=torch.float32,
         device=uv.device,
     )

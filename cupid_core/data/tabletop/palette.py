@@ -1,4 +1,4 @@
-"""Random colours and ready-made materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit.
+"""Random colors and ready-made materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit.
 
 Knows draws and materials; must not know shapes.
 """
@@ -10,63 +10,63 @@ from dataclasses import replace
 from typing import Any
 
 from cupid_core.data.tabletop.draws import Draws
-from cupid_core.data.tabletop.material import Colour, Material
+from cupid_core.data.tabletop.material import Color, Material
 
 # Hues that packaging and household plastic really have: reds, oranges, yellows, greens, blues.
 BRAND_HUES = (0.0, 0.01, 0.02, 0.98, 0.06, 0.09, 0.13, 0.15, 0.3, 0.38, 0.47, 0.55, 0.6, 0.64, 0.7, 0.8, 0.92)
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Colour of hue, saturation, value in [0, 1] (hue wraps)."""
+def hsv(hue: float, saturation: float, value: float) -> Color:
+    """Color of hue, saturation, value in [0, 1] (hue wraps)."""
     return colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
 
 
-def near(draws: Draws, colour: Colour, spread: float = 0.05) -> Colour:
-    """A colour close to the given one."""
+def near(draws: Draws, color: Color, spread: float = 0.05) -> Color:
+    """A color close to the given one."""
     return (
-        min(max(colour[0] + draws.uniform(-spread, spread), 0.0), 1.0),
-        min(max(colour[1] + draws.uniform(-spread, spread), 0.0), 1.0),
-        min(max(colour[2] + draws.uniform(-spread, spread), 0.0), 1.0),
+        min(max(color[0] + draws.uniform(-spread, spread), 0.0), 1.0),
+        min(max(color[1] + draws.uniform(-spread, spread), 0.0), 1.0),
+        min(max(color[2] + draws.uniform(-spread, spread), 0.0), 1.0),
     )
 
 
-def bright(draws: Draws) -> Colour:
-    """A saturated colour as of packaging or toys."""
+def bright(draws: Draws) -> Color:
+    """A saturated color as of packaging or toys."""
     hue = draws.choice(BRAND_HUES) + draws.uniform(-0.02, 0.02)
     return hsv(hue, draws.uniform(0.6, 1.0), draws.uniform(0.45, 0.98))
 
 
-def grey(draws: Draws) -> Colour:
-    """White, grey or black, barely tinted."""
+def gray(draws: Draws) -> Color:
+    """White, gray or black, barely tinted."""
     value = draws.choice(
         (draws.uniform(0.85, 0.97), draws.uniform(0.3, 0.8), draws.uniform(0.04, 0.2)), (0.5, 0.2, 0.3)
     )
     return hsv(draws.uniform(), draws.uniform(0, 0.06), value)
 
 
-def muted(draws: Draws) -> Colour:
-    """A dull colour as of ceramics and cloth."""
+def muted(draws: Draws) -> Color:
+    """A dull color as of ceramics and cloth."""
     return hsv(draws.uniform(), draws.uniform(0.1, 0.5), draws.uniform(0.3, 0.9))
 
 
-def any_colour(draws: Draws) -> Colour:
+def any_color(draws: Draws) -> Color:
     """Any of them."""
-    return draws.choice((bright, grey, muted), (0.5, 0.3, 0.2))(draws)
+    return draws.choice((bright, gray, muted), (0.5, 0.3, 0.2))(draws)
 
 
-def contrast(draws: Draws, colour: Colour) -> Colour:
-    """A colour that stands out against the given one."""
+def contrast(draws: Draws, color: Color) -> Color:
+    """A color that stands out against the given one."""
     for _ in range(8):
-        other = draws.choice((bright, grey), (0.6, 0.4))(draws)
-        if sum(abs(a - b) for a, b in zip(colour, other, strict=True)) > 0.9:
+        other = draws.choice((bright, gray), (0.6, 0.4))(draws)
+        if sum(abs(a - b) for a, b in zip(color, other, strict=True)) > 0.9:
             return other
-    return (0.05, 0.05, 0.05) if sum(colour) > 1.5 else (0.95, 0.95, 0.95)
+    return (0.05, 0.05, 0.05) if sum(color) > 1.5 else (0.95, 0.95, 0.95)
 
 
-def plastic(draws: Draws, colour: Colour | None = None, **more: Any) -> Material:
-    """Coloured plastic, from satin to glossy."""
+def plastic(draws: Draws, color: Color | None = None, **more: Any) -> Material:
+    """Colored plastic, from satin to glossy."""
     values: dict[str, Any] = {
-        "colour": bright(draws) if colour is None else colour,
+        "color": bright(draws) if color is None else color,
         "grain": draws.uniform(0, 0.04),
         "roughness": draws.uniform(0.15, 0.6),
         "reflectance": 0.045,
@@ -74,10 +74,10 @@ def plastic(draws: Draws, colour: Colour | None = None, **more: Any) -> Material
     return Material(**{**values, **more})
 
 
-def ceramic(draws: Draws, colour: Colour | None = None, **more: Any) -> Material:
+def ceramic(draws: Draws, color: Color | None = None, **more: Any) -> Material:
     """Glazed ceramic or enamel."""
     values: dict[str, Any] = {
-        "colour": any_colour(draws) if colour is None else colour,
+        "color": any_color(draws) if color is None else color,
         "grain": draws.uniform(0, 0.05),
         "roughness": draws.uniform(0.08, 0.35),
         "reflectance": draws.uniform(0.04, 0.07),
@@ -87,11 +87,11 @@ def ceramic(draws: Draws, colour: Colour | None = None, **more: Any) -> Material
 
 def metal(draws: Draws, **more: Any) -> Material:
     """Steel, aluminium, sometimes brass or copper."""
-    colour = draws.choice(
+    color = draws.choice(
         ((0.78, 0.78, 0.8), (0.6, 0.61, 0.63), (0.85, 0.7, 0.4), (0.8, 0.5, 0.38)), (0.5, 0.36, 0.1, 0.04)
     )
     values: dict[str, Any] = {
-        "colour": near(draws, colour, 0.04),
+        "color": near(draws, color, 0.04),
         "grain": draws.uniform(0.0, 0.1),
         "roughness": draws.uniform(0.18, 0.5),
         "metallic": 1.0,
@@ -103,7 +103,7 @@ def wood(draws: Draws, direction: tuple[float, float, float] = (0.0, 1.0, 0.0), 
     """Wood with rings; `direction` points across the grain."""
     light = hsv(draws.uniform(0.05, 0.11), draws.uniform(0.3, 0.65), draws.uniform(0.4, 0.85))
     values: dict[str, Any] = {
-        "colour": light,
+        "color": light,
         "second": (light[0] * 0.65, light[1] * 0.6, light[2] * 0.55),
         "pattern": "wood",
         "frequency": draws.uniform(4, 14),
@@ -116,10 +116,10 @@ def wood(draws: Draws, direction: tuple[float, float, float] = (0.0, 1.0, 0.0), 
     return Material(**{**values, **more})
 
 
-def cardboard(draws: Draws, colour: Colour | None = None, **more: Any) -> Material:
+def cardboard(draws: Draws, color: Color | None = None, **more: Any) -> Material:
     """Printed or plain board and paper."""
     values: dict[str, Any] = {
-        "colour": any_colour(draws) if colour is None else colour,
+        "color": any_color(draws) if color is None else color,
         "grain": draws.uniform(0.02, 0.08),
         "roughness": draws.uniform(0.35, 0.8),
         "reflectance": 0.04,
@@ -127,11 +127,11 @@ def cardboard(draws: Draws, colour: Colour | None = None, **more: Any) -> Materi
     return Material(**{**values, **more})
 
 
-def rubber(draws: Draws, colour: Colour | None = None, **more: Any) -> Material:
+def rubber(draws: Draws, color: Color | None = None, **more: Any) -> Material:
     """Matt rubber or foam, mostly dark."""
     dark = draws.choice((hsv(0.6, 0.1, draws.uniform(0.05, 0.2)), bright(draws)), (0.6, 0.4))
     values: dict[str, Any] = {
-        "colour": dark if colour is None else colour,
+        "color": dark if color is None else color,
         "grain": draws.uniform(0.03, 0.15),
         "roughness": draws.uniform(0.6, 1.0),
         "reflectance": 0.03,
@@ -140,7 +140,7 @@ def rubber(draws: Draws, colour: Colour | None = None, **more: Any) -> Material:
 
 
 def patterned(draws: Draws, base: Material, *, about_z: bool) -> Material:
-    """Now and then give a material a second colour; `about_z` allows only patterns that depend on z and radius."""
+    """Now and then give a material a second color; `about_z` allows only patterns that depend on z and radius."""
     kinds = (
         ("plain", "gradient", "stripes", "rings")
         if about_z
@@ -154,7 +154,7 @@ def patterned(draws: Draws, base: Material, *, about_z: bool) -> Material:
     return replace(
         base,
         pattern=kind,
-        second=contrast(draws, base.colour),
+        second=contrast(draws, base.color),
         frequency=1.0 if kind == "gradient" else draws.uniform(1.5, 7.0),
         amount=draws.uniform(0.2, 0.6) if kind != "gradient" else draws.uniform(0.4, 1.0),
         phase=phase,

@@ -23,7 +23,7 @@ def length2(a: Tensor, b: Tensor) -> Tensor:
 def azimuth(y: Tensor, x: Tensor) -> Tensor:
     """Angle of (x, y) in (-pi, pi].
 
-    The built-in atan2 rounds differently at the end of a vector, so that a point would depend on its neighbours.
+    The built-in atan2 rounds differently at the end of a vector, so that a point would depend on its neighbors.
     """
     wide, high = x.abs(), y.abs()
     ratio = torch.minimum(wide, high) / torch.maximum(wide, high).clamp(min=1e-30)
@@ -108,7 +108,7 @@ def capsule(point: Coordinates, size: list[Tensor]) -> Tensor:
 
 
 def arc(point: Coordinates, size: list[Tensor]) -> Tensor:
-    """Bent round bar in the xy plane, centred on +x: size = [arc radius, bar radius, sin, cos of half angle]."""
+    """Bent round bar in the xy plane, centerd on +x: size = [arc radius, bar radius, sin, cos of half angle]."""
     x, y, z = point
     ring, bar, sin, cos = size
     y = y.abs()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupid_core.data.tabletop.draws import Draws
-from cupid_core.data.tabletop.material import Colour
+from cupid_core.data.tabletop.material import Color
 from cupid_core.data.tabletop.palette import contrast, hsv, near
 
 Picture = NDArray[np.uint8]
@@ -33,20 +33,20 @@ def word(draws: Draws, low: int = 2, high: int = 3) -> str:
     return draws.choice((text, text.capitalize(), text.lower()), (0.6, 0.3, 0.1))
 
 
-def ink(colour: Colour) -> tuple[int, int, int, int]:
-    """Opaque 8-bit RGBA of a colour."""
-    return int(colour[0] * 255), int(colour[1] * 255), int(colour[2] * 255), 255
+def ink(color: Color) -> tuple[int, int, int, int]:
+    """Opaque 8-bit RGBA of a color."""
+    return int(color[0] * 255), int(color[1] * 255), int(color[2] * 255), 255
 
 
-def blank(colour: Colour | None, width: int = TILE) -> Picture:
-    """One tile of a colour, or transparent."""
+def blank(color: Color | None, width: int = TILE) -> Picture:
+    """One tile of a color, or transparent."""
     tile = np.zeros((TILE, width, 4), np.uint8)
-    if colour is not None:
-        tile[:] = ink(colour)
+    if color is not None:
+        tile[:] = ink(color)
     return tile
 
 
-def write(tile: Picture, text: str, box: tuple[float, float, float, float], colour: Colour, draws: Draws) -> None:
+def write(tile: Picture, text: str, box: tuple[float, float, float, float], color: Color, draws: Draws) -> None:
     """Write text to fill a box (x0, y0, x1, y1) in tile widths and heights, sometimes with an outline."""
     height, width = tile.shape[:2]
     x0, y0, x1, y1 = box[0] * width, box[1] * height, box[2] * width, box[3] * height
@@ -56,12 +56,12 @@ def write(tile: Picture, text: str, box: tuple[float, float, float, float], colo
     weight = max(1, round(scale * draws.uniform(1.5, 6.0)))
     origin = (round((x0 + x1 - w * scale) / 2), round((y0 + y1 + h * scale) / 2))
     if draws.chance(0.3):
-        outline = ink(contrast(draws, colour))
+        outline = ink(contrast(draws, color))
         cv2.putText(tile, text, origin, font, scale, outline, weight + 2, cv2.LINE_AA)
-    cv2.putText(tile, text, origin, font, scale, ink(colour), weight, cv2.LINE_AA)
+    cv2.putText(tile, text, origin, font, scale, ink(color), weight, cv2.LINE_AA)
 
 
-def small_print(tile: Picture, box: tuple[float, float, float, float], colour: Colour, draws: Draws) -> None:
+def small_print(tile: Picture, box: tuple[float, float, float, float], color: Color, draws: Draws) -> None:
     """Rows of marks that look like text too small to read."""
     height, width = tile.shape[:2]
     pitch = draws.uniform(3.5, 7.0)
@@ -71,7 +71,7 @@ def small_print(tile: Picture, box: tuple[float, float, float, float], colour: C
         end = box[2] * width - draws.uniform(0, 0.3) * (box[2] - box[0]) * width
         while x < end:
             length = draws.uniform(2, 9)
-            cv2.line(tile, (int(x), int(y)), (int(min(x + length, end)), int(y)), ink(colour), 1)
+            cv2.line(tile, (int(x), int(y)), (int(min(x + length, end)), int(y)), ink(color), 1)
             x += length + 2
         y += pitch
 
@@ -97,31 +97,31 @@ def table(tile: Picture, box: tuple[float, float, float, float], draws: Draws) -
     small_print(tile, (box[0] + 0.03, box[1] + 0.05, box[2] - 0.02, box[3]), (0.1, 0.1, 0.1), draws)
 
 
-def logo(tile: Picture, centre: tuple[float, float], radius: float, colour: Colour, draws: Draws) -> None:
+def logo(tile: Picture, center: tuple[float, float], radius: float, color: Color, draws: Draws) -> None:
     """A disc, shield, star or ring with something in it."""
     height, width = tile.shape[:2]
-    middle = (round(centre[0] * width), round(centre[1] * height))
+    middle = (round(center[0] * width), round(center[1] * height))
     size = max(3, round(radius * height))
     kind = draws.integer(0, 3)
     if kind == 0:
         axes = (round(size * draws.uniform(1.0, 1.8)), size)
-        cv2.ellipse(tile, middle, axes, 0, 0, 360, ink(colour), -1, cv2.LINE_AA)
+        cv2.ellipse(tile, middle, axes, 0, 0, 360, ink(color), -1, cv2.LINE_AA)
     elif kind == 1:
-        cv2.circle(tile, middle, size, ink(colour), max(1, size // 4), cv2.LINE_AA)
+        cv2.circle(tile, middle, size, ink(color), max(1, size // 4), cv2.LINE_AA)
     else:
         count = draws.integer(3, 8) * (2 if kind == 3 else 1)
         angles = np.arange(count) * 2 * np.pi / count + draws.uniform(0, 6)
         lengths = np.where(np.arange(count) % 2, 0.55, 1.0) if kind == 3 else np.ones(count)
         corners = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (size * lengths)[:, None] + middle
-        cv2.fillPoly(tile, [corners.astype(np.int32)], ink(colour), cv2.LINE_AA)
+        cv2.fillPoly(tile, [corners.astype(np.int32)], ink(color), cv2.LINE_AA)
     if draws.chance(0.5):
         inside = (
-            centre[0] - radius * 0.8 * height / width,
-            centre[1] - radius * 0.4,
-            centre[0] + radius * 0.8 * height / width,
-            centre[1] + radius * 0.4,
+            center[0] - radius * 0.8 * height / width,
+            center[1] - radius * 0.4,
+            center[0] + radius * 0.8 * height / width,
+            center[1] + radius * 0.4,
         )
-        write(tile, word(draws, 1, 2), inside, contrast(draws, colour), draws)
+        write(tile, word(draws, 1, 2), inside, contrast(draws, color), draws)
 
 
 def photo(tile: Picture, box: tuple[float, float, float, float], draws: Draws) -> None:
@@ -149,7 +149,7 @@ def photo(tile: Picture, box: tuple[float, float, float, float], draws: Draws) -
 
 
 def patch(tile: Picture, draws: Draws) -> None:
-    """Colour noise of several scales over a part of the tile, like a picture seen from afar."""
+    """Color noise of several scales over a part of the tile, like a picture seen from afar."""
     height, width = tile.shape[:2]
     y0, x0 = int(draws.uniform(0, 0.5) * height), int(draws.uniform(0, 0.5) * width)
     y1, x1 = int(draws.uniform(0.6, 1.0) * height), int(draws.uniform(0.6, 1.0) * width)
@@ -159,16 +159,16 @@ def patch(tile: Picture, draws: Draws) -> None:
     tile[y0:y1, x0:x1, 3] = 255
 
 
-def band(tile: Picture, draws: Draws, colour: Colour) -> None:
-    """A straight, slanted or curved band of colour across the tile."""
+def band(tile: Picture, draws: Draws, color: Color) -> None:
+    """A straight, slanted or curved band of color across the tile."""
     height, width = tile.shape[:2]
     y, thick = draws.uniform(0, 1) * height, max(2, int(draws.uniform(0.04, 0.4) * height))
     slant = draws.choice((0.0, draws.uniform(-0.3, 0.3))) * height
     if draws.chance(0.25):
         middle = (width // 2, int(y + height * 0.9))
-        cv2.ellipse(tile, middle, (int(width * 0.9), height), 0, 180, 360, ink(colour), thick, cv2.LINE_AA)
+        cv2.ellipse(tile, middle, (int(width * 0.9), height), 0, 180, 360, ink(color), thick, cv2.LINE_AA)
     else:
-        cv2.line(tile, (0, int(y - slant)), (width, int(y + slant)), ink(colour), thick, cv2.LINE_AA)
+        cv2.line(tile, (0, int(y - slant)), (width, int(y + slant)), ink(color), thick, cv2.LINE_AA)
 
 
 def outline(draws: Draws) -> Picture:

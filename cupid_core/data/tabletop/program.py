@@ -57,16 +57,16 @@ class Program:
     Attributes:
         parts: in the order they are joined.
         scale: (G, 1) metres per canonical unit.
-        centre: (3, G, 1) metres, the point of the metric frame that becomes the canonical origin.
+        center: (3, G, 1) metres, the point of the metric frame that becomes the canonical origin.
     """
 
     parts: tuple[PartTensors, ...]
     scale: Tensor
-    centre: Tensor
+    center: Tensor
 
     @classmethod
     def build(cls, shapes: Sequence[Shape], device: torch.device | str = "cpu") -> Program:
-        """Stack shapes of one signature, in metric coordinates (scale 1, centre 0)."""
+        """Stack shapes of one signature, in metric coordinates (scale 1, center 0)."""
         parts = []
         for column in zip(*(shape.parts for shape in shapes), strict=True):
             rows = [(*p.at, *p.turn, p.blend, p.amount, p.reach, *p.size) for p in column]
@@ -79,18 +79,18 @@ class Program:
         scale = torch.ones(count, 1, device=device)
         return cls(tuple(parts), scale, torch.zeros(3, count, 1, device=device))
 
-    def normalised(self, scale: Tensor, centre: Tensor) -> Program:
-        """The same objects in canonical units: p_metric = scale * p_canonical + centre.
+    def normalized(self, scale: Tensor, center: Tensor) -> Program:
+        """The same objects in canonical units: p_metric = scale * p_canonical + center.
 
         Args:
             scale: (G,) metres per canonical unit.
-            centre: (3, G) metres.
+            center: (3, G) metres.
         """
-        return replace(self, scale=scale[:, None], centre=centre[..., None])
+        return replace(self, scale=scale[:, None], center=center[..., None])
 
     def select(self, rows: Tensor) -> Program:
         """The objects of these rows (repeats allowed), e.g. one per view."""
-        return Program(tuple(part.select(rows) for part in self.parts), self.scale[rows], self.centre[:, rows])
+        return Program(tuple(part.select(rows) for part in self.parts), self.scale[rows], self.center[:, rows])
 
     def distance(self, points: Tensor) -> Tensor:
         """Signed distance (G, N) at points (3, G, N), canonical units."""
@@ -122,7 +122,7 @@ class Program:
 
     def metric(self, points: Tensor) -> Tensor:
         """Canonical points (3, G, N) in the family's own metric frame, metres."""
-        return points * self.scale + self.centre
+        return points * self.scale + self.center
 
     def _chunked(self, points: Tensor, *, with_slot: bool) -> tuple[Tensor, Tensor]:
         group, count = points.shape[1:]
@@ -134,7 +134,7 @@ class Program:
         return torch.cat([d for d, _ in pieces], dim=1), torch.cat([s for _, s in pieces], dim=1)
 
     def _evaluate(self, points: Tensor, with_slot: bool) -> tuple[Tensor, Tensor]:
-        metric = points * self.scale + self.centre
+        metric = points * self.scale + self.center
         here = (metric[0], metric[1], metric[2])
         total = _part_distance(self.parts[0], here)
         slot = torch.empty(0, dtype=torch.int64, device=points.device)

@@ -1,4 +1,4 @@
-"""Pictures of single objects: trace, find colours, light, and put the table behind.
+"""Pictures of single objects: trace, find colors, light, and put the table behind.
 
 Knows objects, cameras and light; must not know families or what a camera does to a picture.
 """
@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Images of B views: (B, C, S, S) linear colours and geometry."""
+    """Images of B views: (B, C, S, S) linear colors and geometry."""
 
     lit: Tensor
     behind: Tensor
@@ -89,7 +89,7 @@ def _render_chunk(
         return grids.sample_distance(grid, points)
 
     normal = program.normal(hits.points, 0.004)
-    albedo, gloss = surface_colours(objects.surfaces, program, hits, normal, owner)
+    albedo, gloss = surface_colors(objects.surfaces, program, hits, normal, owner)
     lit = shade(hits.points, normal, -hits.rays.direction, (to_linear(albedo), gloss), lights, field=field)
     where = chosen[:, None].expand_as(hits.index)[hits.valid], hits.index[hits.valid]
     out["mask"][where[0], 0, where[1]] = 1.0
@@ -103,7 +103,7 @@ def _render_chunk(
     out["behind"][chosen] = large.reshape(len(chosen), 3, -1)
 
 
-def surface_colours(
+def surface_colors(
     surfaces: Surfaces, program: Program, hits: Hits, normal: Tensor, owner: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Albedo, sRGB, and (reflectance, roughness, metallic) at hits, (3, V, M) each; zero where padded."""
@@ -120,7 +120,7 @@ def surface_colours(
 
 
 def exposed(rendered: Rendered) -> Tensor:
-    """Linear colour of the object brought to a middle brightness, (B, 3, S, S)."""
+    """Linear color of the object brought to a middle brightness, (B, 3, S, S)."""
     area = rendered.mask.sum(dim=(1, 2, 3)).clamp(min=1)
     # Sums in double precision do not depend on how a batch splits them.
     level = (rendered.lit * rendered.mask).double().sum(dim=(1, 2, 3)).float() / (3 * area)

@@ -64,7 +64,7 @@ def sample_tabletop(
     """
     settings = settings or TabletopSettings()
     if not len(indices) or min(indices) < 0 or seed < 0:
-        raise InputError("A batch needs indices >= 0 and a seed >= 0.", cure="Give at least one object number.")
+        raise InputError("A batch needs indices >= 0 and a seed >= 0.", hint="Give at least one object number.")
     shapes = [draw_shape(seed, index, split=split, family=family) for index in indices]
     objects = build_objects(shapes, settings.resolution, device)
     photographed = [
@@ -80,11 +80,11 @@ def sample_tabletop(
     rendered = render(objects, owner, views, [p.setting for p in photographed], settings.image_size)
     hidden = blocked.mask(first, views.intrinsics, settings.image_size)
     visible = rendered.mask * (1 - hidden)
-    colours = torch.tensor([p.occluder.colour for p in photographed], dtype=torch.float32, device=device)
+    colors = torch.tensor([p.occluder.color for p in photographed], dtype=torch.float32, device=device)
     photo = torch.where(rendered.mask > 0, rendered.lit, rendered.behind)
-    photo = torch.where(hidden > 0, to_linear(colours)[..., None, None] * 0.8, photo)
+    photo = torch.where(hidden > 0, to_linear(colors)[..., None, None] * 0.8, photo)
     picture, given = degrade(photo, visible, [p.degrade for p in photographed])
-    uv, _ = project(grids.centres(settings.resolution, device)[None], views)
+    uv, _ = project(grids.centers(settings.resolution, device)[None], views)
     r = settings.resolution
     return TabletopBatch(
         image=torch.cat([picture * given, given], dim=1),
@@ -104,7 +104,7 @@ def sample_tabletop(
         sdf=objects.sdf,
         shell=objects.shell,
         solid=objects.solid,
-        colour=objects.colour,
+        color=objects.color,
         symmetry=objects.surfaces.groups,
         family=torch.tensor([family_id(s.family) for s in shapes], device=device),
         half_extents=objects.half,

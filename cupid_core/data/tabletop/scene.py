@@ -1,4 +1,4 @@
-"""Whole scenes: several objects on one textured table, one camera, colour and sensor depth, with exact truth.
+"""Whole scenes: several objects on one textured table, one camera, color and sensor depth, with exact truth.
 
 For demonstration and evaluation. `draw_scene` tells the story: place objects of realistic size, look at them,
 trace each in its own frame, put the nearest in front, light everything together, spoil picture and depth. Must
@@ -70,18 +70,18 @@ class TabletopScene:
     """One RGB-D frame with truth.
 
     Attributes:
-        colour: (H, W, 3) uint8 sRGB, degraded.
-        colour_clean: (H, W, 3) uint8 sRGB as rendered.
+        color: (H, W, 3) uint8 sRGB, degraded.
+        color_clean: (H, W, 3) uint8 sRGB as rendered.
         depth: (H, W) float32 metres as a sensor measures it; 0 is no measurement.
         depth_true: (H, W) float32 metres; 0 where the ray meets neither object nor table.
         labels: (H, W) uint8 instance numbers, 0 is background.
-        K: (3, 3) pixel intrinsics, pixel centres at integers.
+        K: (3, 3) pixel intrinsics, pixel centers at integers.
         T_camera_table: (4, 4) pose of the table plane z = 0, metres.
         objects: what stands on it.
     """
 
-    colour: Tensor
-    colour_clean: Tensor
+    color: Tensor
+    color_clean: Tensor
     depth: Tensor
     depth_true: Tensor
     labels: Tensor
@@ -127,7 +127,7 @@ def draw_scene(
     if index < 0 or seed < 0 or settings.width % 16 or settings.height % 16:
         raise InputError(
             f"Scene {index} of seed {seed}, {settings.width}x{settings.height}: out of range.",
-            cure="Use numbers >= 0 and image edges that are multiples of 16.",
+            hint="Use numbers >= 0 and image edges that are multiples of 16.",
         )
     draws = Draws(SCENE_STREAM, seed, index)
     shapes = _draw_shapes(draws, settings, seed=seed, index=index, split=split, families=families)
@@ -180,7 +180,7 @@ def _trace(objects: Objects, row: int, placed: Placed, camera: SceneCamera) -> T
     view = Views(
         rotation[None],
         translation[None],
-        camera.normalised()[None],
+        camera.normalized()[None],
         placed.rotation[2:3],
         torch.zeros(1),
     )
@@ -218,7 +218,7 @@ def _truth(objects: Objects, row: int, traced: Traced, labels: Tensor) -> SceneO
 
 
 def _photograph(draws: Draws, linear: Tensor, settings: SceneSettings) -> tuple[Tensor, Tensor]:
-    """Clean and degraded 8-bit pictures (H, W, 3) of linear colour (3, H, W)."""
+    """Clean and degraded 8-bit pictures (H, W, 3) of linear color (3, H, W)."""
     height, width = linear.shape[1:]
     size = max(height, width)
     square = F.pad(linear[None], (0, size - width, 0, size - height), mode="replicate")

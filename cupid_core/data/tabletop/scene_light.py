@@ -20,7 +20,7 @@ from cupid_core.data.tabletop.layout import Placed, SceneCamera
 from cupid_core.data.tabletop.lighting import build_lights, draw_light, shade, to_linear
 from cupid_core.data.tabletop.objects import Objects
 from cupid_core.data.tabletop.program import Program
-from cupid_core.data.tabletop.rendering import surface_colours
+from cupid_core.data.tabletop.rendering import surface_colors
 from cupid_core.data.tabletop.trace import Hits, Rays, rays_of
 
 UNIT_M = 0.2
@@ -40,7 +40,7 @@ class Picture:
     """A lit scene.
 
     Attributes:
-        linear: (3, H, W) linear colour.
+        linear: (3, H, W) linear color.
         depth: (H, W) metres; 0 where nothing is hit.
         labels: (H, W) uint8.
         cosine: (H, W) |cosine| between normal and ray, 1 off everything.
@@ -70,7 +70,7 @@ def light_scene(
         hits = item.hits
         pixel, metres = hits.index[hits.valid], hits.depth[hits.valid] * scale
         normal = item.program.normal(hits.points, 0.004)
-        albedo, gloss = surface_colours(objects.surfaces, item.program, hits, normal, torch.tensor([row]))
+        albedo, gloss = surface_colors(objects.surfaces, item.program, hits, normal, torch.tensor([row]))
         front = metres < depth[pixel]
         where = pixel[front]
         depth[where], labels[where] = metres[front], row + 1
@@ -130,7 +130,7 @@ def _world_view(camera: SceneCamera) -> Views:
     return Views(
         matrix[None, :3, :3],
         matrix[None, :3, 3] / UNIT_M,
-        camera.normalised()[None],
+        camera.normalized()[None],
         torch.tensor([[0.0, 0.0, 1.0]]),
         torch.zeros(1),
     )

@@ -28,7 +28,7 @@ class Part:
     Attributes:
         kind: name of the function in `primitives`.
         size: its sizes, metres.
-        at: centre in the object frame, metres.
+        at: center in the object frame, metres.
         turn: rotation part -> object, row-major 3x3.
         op: "union", "cut" (removed from what stands before) or "keep" (intersection with it).
         blend: radius of the smooth transition, metres; 0 is a sharp edge.
@@ -198,7 +198,7 @@ def capsule(start: Vector, end: Vector, below: float, above: float | None = None
 
 
 def arc(ring: float, bar: float, half_angle_deg: float, at: Vector = (0.0, 0.0, 0.0), **more: object) -> Part:
-    """Bent bar in the part's xy plane, centred on +x, from -half_angle to +half_angle."""
+    """Bent bar in the part's xy plane, centerd on +x, from -half_angle to +half_angle."""
     angle = np.radians(half_angle_deg)
     return Part("arc", (ring, bar, float(np.sin(angle)), float(np.cos(angle))), at, **more)  # type: ignore[arg-type]
 

@@ -89,7 +89,7 @@ TRAINED: dict[str, tuple[Family, float]] = {
     "composition": (composed.composition, 6.0),
     "stack": (composed.stack, 0.7),
 }
-# Families that no training sees; evaluation of generalisation draws from these alone.
+# Families that no training sees; evaluation of generalization draws from these alone.
 HELD_OUT: dict[str, tuple[Family, float]] = {
     "lamp": (held_out.lamp, 1.0),
     "chair": (held_out.chair, 1.0),
@@ -121,12 +121,12 @@ def draw_shape(seed: int, index: int, *, split: str = "train", family: str | Non
         InputError: unknown split or family.
     """
     if split not in SPLITS:
-        raise InputError(f"Split '{split}' is unknown.", cure=f"Use one of {', '.join(SPLITS)}.")
+        raise InputError(f"Split '{split}' is unknown.", hint=f"Use one of {', '.join(SPLITS)}.")
     if family is None:
         names = list(SPLITS[split])
         weights = [weight for _, weight in SPLITS[split].values()]
         family = Draws(FAMILY_STREAM, seed, index).choice(names, weights)
     every = {**TRAINED, **HELD_OUT}
     if family not in every:
-        raise InputError(f"Family '{family}' is unknown.", cure=f"Use one of {', '.join(every)}.")
+        raise InputError(f"Family '{family}' is unknown.", hint=f"Use one of {', '.join(every)}.")
     return replace(every[family][0](Draws(OBJECT_STREAM, seed, index)), family=family)

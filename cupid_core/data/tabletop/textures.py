@@ -71,26 +71,26 @@ class Surfaces:
         return self.materials[points.owner, points.slot]
 
     def albedo(self, points: SurfacePoints) -> Tensor:
-        """Unlit colour (3, N), sRGB in [0, 1]."""
+        """Unlit color (3, N), sRGB in [0, 1]."""
         rows = self.rows(points)
         back = turned_about_z(-self.print_turn[points.owner])
         groups = self.print_groups[points.owner]
         canonical, fold = turn_to_domain(_rotate(back, points.canonical), groups, with_mirror=True)
         turn = (fold[:, :, None] * back[None]).sum(dim=1)
         normal = _rotate(turn, points.normal)
-        colour = solid_colour(rows, canonical, self.noise)
+        color = solid_color(rows, canonical, self.noise)
         sheet = self.sheet_of[points.owner]
         labelled = torch.nonzero((rows[:, m.MAPPING] > 0) & (sheet >= 0))[:, 0]
         if labelled.numel():
             metric = _rotate(turn[:, :, labelled], points.metric[:, labelled])
             ink = self._ink(rows[labelled], metric, normal[:, labelled], sheet[labelled])
-            covered = colour[:, labelled] * (1 - ink[3]) + ink[:3] * ink[3]
-            colour = colour.index_copy(1, labelled, covered)
-        return colour.clamp(0, 1)
+            covered = color[:, labelled] * (1 - ink[3]) + ink[:3] * ink[3]
+            color = color.index_copy(1, labelled, covered)
+        return color.clamp(0, 1)
 
     def _ink(self, rows: Tensor, metric: Tensor, normal: Tensor, sheet: Tensor) -> Tensor:
-        """Label colour and opacity (4, N) by the material's mapping."""
-        local = (metric - rows[:, m.MAP_CENTRE].T) / rows[:, m.MAP_HALF].T
+        """Label color and opacity (4, N) by the material's mapping."""
+        local = (metric - rows[:, m.MAP_CENTER].T) / rows[:, m.MAP_HALF].T
         mapping = rows[:, m.MAPPING].long()
         face = _face(mapping, local, normal)
         x, y, z = local[0], local[1], local[2]
@@ -163,7 +163,7 @@ def _bilinear(sheets: Tensor, sheet: Tensor, row: Tensor, column: Tensor) -> Ten
     return ((upper * (1 - ty) + lower * ty) / 255.0).T
 
 
-def solid_colour(rows: Tensor, point: Tensor, noise: Tensor) -> Tensor:
+def solid_color(rows: Tensor, point: Tensor, noise: Tensor) -> Tensor:
     """The material's own pattern (3, N)."""
     kind = rows[:, m.KIND].long()
     frequency, amount, phase = rows[:, m.FREQUENCY], rows[:, m.AMOUNT], rows[:, m.PHASE]
@@ -183,8 +183,8 @@ def solid_colour(rows: Tensor, point: Tensor, noise: Tensor) -> Tensor:
             name, (along, wave, axis), point, (frequency, amount, phase), noise=noise, extra=(rough, fine)
         )
         mix = torch.where(chosen, share, mix)
-    colour = rows[:, m.COLOUR_A].T * (1 - mix) + rows[:, m.COLOUR_B].T * mix
-    return colour * (1 + rows[:, m.GRAIN] * (0.6 * rough + 0.6 * fine))
+    color = rows[:, m.COLOR_A].T * (1 - mix) + rows[:, m.COLOR_B].T * mix
+    return color * (1 + rows[:, m.GRAIN] * (0.6 * rough + 0.6 * fine))
 
 
 def _pattern(
@@ -196,7 +196,7 @@ def _pattern(
     noise: Tensor,
     extra: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Share of the second colour (N,) in one pattern.
+    """Share of the second color (N,) in one pattern.
 
     Args:
         name: one of `PATTERNS`.

@@ -1,6 +1,6 @@
 """Sphere tracing of many views at once: first cones over blocks of pixels in a grid, then the rays that are left.
 
-Knows distance functions and cameras; must not know colours. Steps never leave the free ball that a distance
+Knows distance functions and cameras; must not know colors. Steps never leave the free ball that a distance
 promises (J. C. Hart, "Sphere tracing", 1996); a cone of rays may advance as long as the ball around its axis holds
 the whole cone.
 """
@@ -29,7 +29,7 @@ class Rays:
     """Rays of V views in the object frame.
 
     Attributes:
-        origin: (3, V, 1) camera centre.
+        origin: (3, V, 1) camera center.
         direction: (3, V, N) unit vectors.
         forward: (V, N) share of a unit step that is depth (camera z).
         pixel: (V, 1) size of a pixel at distance 1.
@@ -70,7 +70,7 @@ class Hits:
 
 
 def rays_of(views: Views, width: int, height: int) -> Rays:
-    """Rays through all pixel centres of (height, width) images."""
+    """Rays through all pixel centers of (height, width) images."""
     k, r, t = views.intrinsics, views.rotation, views.translation
     u = (torch.arange(width, device=k.device) + 0.5) / width
     v = (torch.arange(height, device=k.device) + 0.5) / height

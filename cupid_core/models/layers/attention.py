@@ -86,7 +86,7 @@ class SelfAttention(nn.Module):
     Args:
         channels: C.
         num_heads: divides C.
-        qk_rms_norm: normalise queries and keys per head.
+        qk_rms_norm: normalize queries and keys per head.
     """
 
     def __init__(self, channels: int, num_heads: int, *, qk_rms_norm: bool = False) -> None:
@@ -125,7 +125,7 @@ class CrossAttention(nn.Module):
         channels: C of the tokens.
         context_channels: channels of the context.
         num_heads: divides C.
-        qk_rms_norm: normalise queries and keys per head.
+        qk_rms_norm: normalize queries and keys per head.
     """
 
     def __init__(self, channels: int, context_channels: int, num_heads: int, *, qk_rms_norm: bool = False) -> None:

@@ -42,7 +42,7 @@ class TransformerBlock(nn.Module):
         channels: C.
         num_heads: divides C.
         mlp_ratio: hidden width of the feed-forward over C.
-        qk_rms_norm: normalise queries and keys.
+        qk_rms_norm: normalize queries and keys.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ModulatedCrossBlock(nn.Module):
         context_channels: channels of the context.
         num_heads: divides C.
         mlp_ratio: hidden width of the feed-forward over C.
-        qk_rms_norm: normalise queries and keys of the self-attention.
+        qk_rms_norm: normalize queries and keys of the self-attention.
         qk_rms_norm_cross: the same for the cross-attention.
         share_mod: the network makes one modulation for all blocks, so this block has no layer for it.
     """

@@ -1,4 +1,4 @@
-"""Normalisations that compute in float32 whatever the precision of their input; know nothing of networks.
+"""Normalizations that compute in float32 whatever the precision of their input; know nothing of networks.
 
 Parameters of these layers stay in float32 when the rest of a torso goes to half precision
 (see `cupid_core.models.layers.precision`).
@@ -20,7 +20,7 @@ class LayerNorm32(nn.LayerNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (..., C)."""
+        """Normalize (..., C)."""
         return super().forward(input.float()).to(input.dtype)
 
 
@@ -28,7 +28,7 @@ class ChannelLayerNorm32(LayerNorm32):
     """Layer norm over dimension 1 of a volume (B, C, X, Y, Z), computed in float32."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise over the channels of every voxel."""
+        """Normalize over the channels of every voxel."""
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -36,14 +36,14 @@ class GroupNorm32(nn.GroupNorm):
     """Group norm of (B, C, ...), computed in float32, returned in the dtype of the input."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise over each group of channels and all places of an item."""
+        """Normalize over each group of channels and all places of an item."""
         return super().forward(input.float()).to(input.dtype)
 
 
 class MultiHeadRMSNorm(nn.Module):
     """Root-mean-square norm of queries or keys, one gain per head and channel.
 
-    x / |x| * gamma * sqrt(head_dim), in float32 (query-key normalisation, Henry et al. 2020; TRELLIS).
+    x / |x| * gamma * sqrt(head_dim), in float32 (query-key normalization, Henry et al. 2020; TRELLIS).
 
     Args:
         head_dim: channels of one head.
@@ -56,7 +56,7 @@ class MultiHeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(num_heads, head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (..., heads, head_dim)."""
+        """Normalize (..., heads, head_dim)."""
         wide = x.float()
         # Small factors first: each pass over all queries or keys counts, here and in the backward pass.
         shrink = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp(min=_SHORTEST).reciprocal()

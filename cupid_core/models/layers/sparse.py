@@ -2,7 +2,7 @@
 
 Choices:
 * A sparse convolution is one gather and one matrix product per offset, accumulated into one output. The (N, 27, C)
-  neighbourhood never exists. Measured on one core against gathering 3, 9 or 27 offsets at a time: 1.2 to 2.5 times
+  neighborhood never exists. Measured on one core against gathering 3, 9 or 27 offsets at a time: 1.2 to 2.5 times
   faster at 16 to 128 channels, and the least memory.
 * Where the input is a coarse level read by finer voxels (after up-sampling or subdivision), the products are made
   on the few coarse rows first and gathered after: 4 to 8 times fewer products, and no wide fine tensor.
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cupid_core.models.topology import CHILDREN, NEIGHBOURS, Coarsening, VoxelTopology, step_to_parent
+from cupid_core.models.topology import CHILDREN, NEIGHBORS, Coarsening, VoxelTopology, step_to_parent
 
 
 class _Kernel(nn.Module):
@@ -42,7 +42,7 @@ class _Kernel(nn.Module):
 class SparseConv3d(nn.Module):
     """3x3x3 convolution whose output voxels are its input voxels (submanifold, Graham et al. 2018).
 
-    out[p] = bias + sum over offsets d of W[d] x[p + d], over the neighbours that exist in the same item.
+    out[p] = bias + sum over offsets d of W[d] x[p + d], over the neighbors that exist in the same item.
 
     Args:
         in_channels: channels of the input rows.
@@ -60,10 +60,10 @@ class SparseConv3d(nn.Module):
         """Convolve rows (N, in) of a topology of N voxels: (N, out)."""
         weight, bias = self.conv.in_precision_of(rows)
         if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad):
-            trained: Tensor = GatherConvolution.apply(rows, weight, bias, topology.neighbours)  # type: ignore[no-untyped-call]
+            trained: Tensor = GatherConvolution.apply(rows, weight, bias, topology.neighbors)  # type: ignore[no-untyped-call]
             return trained
         source, matrices = _with_absent(rows), _matrices(weight)
-        parts = topology.neighbours.tensor_split(self.row_blocks)
+        parts = topology.neighbors.tensor_split(self.row_blocks)
         return torch.cat([_gather_and_multiply(source, part, matrices, bias) for part in parts])
 
     def upsampled(self, rows: Tensor, down: Coarsening) -> Tensor:
@@ -72,45 +72,45 @@ class SparseConv3d(nn.Module):
         total = bias.to(_sum_dtype(rows)).expand(down.parents.shape[0], -1).clone()
         for offset, matrix in enumerate(_matrices(weight)):
             product = _with_absent(rows @ matrix)
-            total.add_(product.index_select(0, down.neighbours[:, offset]))
+            total.add_(product.index_select(0, down.neighbors[:, offset]))
         return total.to(rows.dtype)
 
     def subdivided(self, rows: Tensor, topology: VoxelTopology) -> Tensor:
         """Convolve rows (N, in) as if first copied to the 8 children of each voxel: (8 N, out)."""
         weight, bias = self.conv.in_precision_of(rows)
         if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad):
-            trained: Tensor = SubdividedConvolution.apply(rows, weight, bias, topology.neighbours)  # type: ignore[no-untyped-call]
+            trained: Tensor = SubdividedConvolution.apply(rows, weight, bias, topology.neighbors)  # type: ignore[no-untyped-call]
             return trained
-        return _subdivide_and_multiply(rows, weight, bias, topology.neighbours)
+        return _subdivide_and_multiply(rows, weight, bias, topology.neighbors)
 
 
 class GatherConvolution(torch.autograd.Function):
     """The submanifold convolution for training: keeps only its input, not 27 gathered copies of it.
 
-    Neighbourhood is mutual (the neighbour at offset k of p has p at offset 26 - k), so the gradient of the rows is
+    Neighborhood is mutual (the neighbor at offset k of p has p at offset 26 - k), so the gradient of the rows is
     itself a gather and a product per offset, without atomics.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, neighbours: Tensor) -> Tensor:
-        """Rows (N, in), weight (out, 3, 3, 3, in), bias (out,), neighbours (N, 27) to (N, out)."""
-        ctx.save_for_backward(rows, weight, neighbours)
-        return _gather_and_multiply(_with_absent(rows), neighbours, _matrices(weight), bias)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, neighbors: Tensor) -> Tensor:
+        """Rows (N, in), weight (out, 3, 3, 3, in), bias (out,), neighbors (N, 27) to (N, out)."""
+        ctx.save_for_backward(rows, weight, neighbors)
+        return _gather_and_multiply(_with_absent(rows), neighbors, _matrices(weight), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of rows, weight and bias."""
-        rows, weight, neighbours = ctx.saved_tensors
+        rows, weight, neighbors = ctx.saved_tensors
         (gradient,) = gradients
         matrices = _matrices(weight)
         rows_gradient = weight_gradient = None
         if ctx.needs_input_grad[0]:
             mirrored = [matrix.t() for matrix in reversed(matrices)]
             zero = weight.new_zeros(weight.shape[-1])
-            rows_gradient = _gather_and_multiply(_with_absent(gradient), neighbours, mirrored, zero)
+            rows_gradient = _gather_and_multiply(_with_absent(gradient), neighbors, mirrored, zero)
         if ctx.needs_input_grad[1]:
             source, transposed = _with_absent(rows), gradient.t()
-            each = [transposed @ source.index_select(0, neighbours[:, offset]) for offset in range(NEIGHBOURS)]
+            each = [transposed @ source.index_select(0, neighbors[:, offset]) for offset in range(NEIGHBORS)]
             weight_gradient = torch.stack(each, dim=1).reshape(weight.shape)
         return rows_gradient, weight_gradient, gradient.sum(0), None
 
@@ -118,20 +118,20 @@ class GatherConvolution(torch.autograd.Function):
 class SubdividedConvolution(torch.autograd.Function):
     """The convolution of subdivided voxels for training.
 
-    As neighbourhood is mutual, the gradient of the products is a gather as well: adding rows up where they came
+    As neighborhood is mutual, the gradient of the products is a gather as well: adding rows up where they came
     from, as automatic differentiation does, took a fifth of a whole training step on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, neighbours: Tensor) -> Tensor:
-        """Rows (N, in), weight (out, 3, 3, 3, in), bias (out,), neighbours (N, 27) to (8 N, out)."""
-        ctx.save_for_backward(rows, weight, neighbours)
-        return _subdivide_and_multiply(rows, weight, bias, neighbours)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, neighbors: Tensor) -> Tensor:
+        """Rows (N, in), weight (out, 3, 3, 3, in), bias (out,), neighbors (N, 27) to (8 N, out)."""
+        ctx.save_for_backward(rows, weight, neighbors)
+        return _subdivide_and_multiply(rows, weight, bias, neighbors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of rows, weight and bias."""
-        rows, weight, neighbours = ctx.saved_tensors
+        rows, weight, neighbors = ctx.saved_tensors
         (gradient,) = gradients
         of_child = [_with_absent(part) for part in gradient.reshape(-1, CHILDREN, gradient.shape[1]).unbind(1)]
         rows_gradient = rows.new_zeros(rows.shape, dtype=_sum_dtype(rows)) if ctx.needs_input_grad[0] else None
@@ -139,7 +139,7 @@ class SubdividedConvolution(torch.autograd.Function):
         for offset, matrix in enumerate(_matrices(weight)):
             product = gradient.new_zeros(rows.shape[0], weight.shape[0], dtype=_sum_dtype(gradient))
             for child, source in enumerate(of_child):
-                readers = neighbours[:, NEIGHBOURS - 1 - step_to_parent(child, offset)[0]]
+                readers = neighbors[:, NEIGHBORS - 1 - step_to_parent(child, offset)[0]]
                 product.add_(source.index_select(0, readers))
             product = product.to(gradient.dtype)
             if rows_gradient is not None:
@@ -151,32 +151,32 @@ class SubdividedConvolution(torch.autograd.Function):
         return back, weight_gradient, gradient.sum(0), None
 
 
-def _subdivide_and_multiply(rows: Tensor, weight: Tensor, bias: Tensor, neighbours: Tensor) -> Tensor:
+def _subdivide_and_multiply(rows: Tensor, weight: Tensor, bias: Tensor, neighbors: Tensor) -> Tensor:
     """Products on the N rows, gathered by the 8 children of each: (8 N, out)."""
     start = bias.to(_sum_dtype(rows)).expand(rows.shape[0], -1)
     totals = [start.clone() for _ in range(CHILDREN)]
     for offset, matrix in enumerate(_matrices(weight)):
         product = _with_absent(rows @ matrix)
         for child, total in enumerate(totals):
-            total.add_(product.index_select(0, neighbours[:, step_to_parent(child, offset)[0]]))
+            total.add_(product.index_select(0, neighbors[:, step_to_parent(child, offset)[0]]))
     return torch.stack(totals, dim=1).flatten(0, 1).to(rows.dtype)
 
 
-def _gather_and_multiply(source: Tensor, neighbours: Tensor, matrices: list[Tensor], bias: Tensor) -> Tensor:
+def _gather_and_multiply(source: Tensor, neighbors: Tensor, matrices: list[Tensor], bias: Tensor) -> Tensor:
     """Sum over the offsets of gathered rows times a matrix each.
 
     Args:
         source: (N + 1, in) rows, the last one zero.
-        neighbours: (n, 27) rows of the source.
+        neighbors: (n, 27) rows of the source.
         matrices: 27 of (in, out).
         bias: (out,).
 
     Returns:
         (n, out) in the precision of the source.
     """
-    total = torch.addmm(bias, source.index_select(0, neighbours[:, 0]), matrices[0]).to(_sum_dtype(source))
-    for offset in range(1, NEIGHBOURS):
-        gathered = source.index_select(0, neighbours[:, offset])
+    total = torch.addmm(bias, source.index_select(0, neighbors[:, 0]), matrices[0]).to(_sum_dtype(source))
+    for offset in range(1, NEIGHBORS):
+        gathered = source.index_select(0, neighbors[:, offset])
         if total.dtype == source.dtype:
             total.addmm_(gathered, matrices[offset])
         else:
@@ -221,7 +221,7 @@ class SparseGroupNorm32(nn.GroupNorm):
         super().__init__(groups, channels)
 
     def forward(self, rows: Tensor, topology: VoxelTopology) -> Tensor:  # type: ignore[override]
-        """Normalise rows (N, C): (N, C).
+        """Normalize rows (N, C): (N, C).
 
         The deviation from the mean is taken before squaring, so large means cost no digits. Averaging over the few
         channels of a group is a matrix product: on CPU several times faster than reducing a short last dimension.
@@ -230,10 +230,10 @@ class SparseGroupNorm32(nn.GroupNorm):
         average = F.one_hot(group, self.num_groups).float() * (self.num_groups / self.num_channels)
         wide = rows.float()
         mean = _item_mean(wide @ average, topology)
-        centred = wide - topology.per_voxel(mean[:, group])
-        variance = _item_mean(centred.square() @ average, topology)
+        centerd = wide - topology.per_voxel(mean[:, group])
+        variance = _item_mean(centerd.square() @ average, topology)
         gain = torch.rsqrt(variance + self.eps)[:, group] * self.weight
-        return torch.addcmul(self.bias, centred, topology.per_voxel(gain)).to(rows.dtype)
+        return torch.addcmul(self.bias, centerd, topology.per_voxel(gain)).to(rows.dtype)
 
 
 def downsample(rows: Tensor, down: Coarsening) -> Tensor:

@@ -147,7 +147,7 @@ def coarser(topology: VoxelTopology) -> Coarsening:
         InputError: the topology was built without one.
     """
     if topology.down is None:
-        raise InputError("The topology has no coarser level.", cure="Build it with `levels=1`.")
+        raise InputError("The topology has no coarser level.", hint="Build it with `levels=1`.")
     return topology.down
 
 

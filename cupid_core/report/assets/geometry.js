@@ -43,36 +43,36 @@ function vertexNormals(vertices, faces) {
 
 // Beams (thin square rods) between pairs of points: lines of any width on every graphics card.
 function beams(segments, width) {
-  const vertices = [], colours = [], faces = [];
-  for (const { from, to, colour } of segments) {
+  const vertices = [], colors = [], faces = [];
+  for (const { from, to, color } of segments) {
     const along = unit(add(to, from, -1));
     const side = unit(cross(along, Math.abs(along[2]) < 0.9 ? [0, 0, 1] : [1, 0, 0])), other = cross(along, side);
     const first = vertices.length / 3;
     for (const end of [from, to]) for (const [s, o] of [[1, 1], [-1, 1], [-1, -1], [1, -1]]) {
       vertices.push(...add(add(end, side, s * width / 2), other, o * width / 2));
-      colours.push(...colour);
+      colors.push(...color);
     }
     for (let k = 0; k < 4; k++) {
       const n = (k + 1) % 4;
       faces.push(first + k, first + n, first + 4 + n, first + k, first + 4 + n, first + 4 + k);
     }
   }
-  return { vertices: new Float32Array(vertices), colours: new Uint8Array(colours), faces: new Uint32Array(faces) };
+  return { vertices: new Float32Array(vertices), colors: new Uint8Array(colors), faces: new Uint32Array(faces) };
 }
 
 function axesOf(length) {
   const tip = (k) => [0, 1, 2].map((j) => (j === k ? length : 0));
-  const colours = [[230, 60, 50], [60, 180, 75], [50, 110, 240]];
-  return beams(colours.map((colour, k) => ({ from: [0, 0, 0], to: tip(k), colour })), length * 0.035);
+  const colors = [[230, 60, 50], [60, 180, 75], [50, 110, 240]];
+  return beams(colors.map((color, k) => ({ from: [0, 0, 0], to: tip(k), color })), length * 0.035);
 }
 
 function frustumOf(camera, depth) {
   const corner = (u, v) => [(u - camera.cx) / camera.fx * depth, -(v - camera.cy) / camera.fy * depth, -depth];
   const [w, h] = [camera.width - 0.5, camera.height - 0.5];
   const corners = [corner(-0.5, -0.5), corner(w, -0.5), corner(w, h), corner(-0.5, h)];
-  const grey = [140, 140, 150], lines = [];
+  const gray = [140, 140, 150], lines = [];
   corners.forEach((point, k) => {
-    lines.push({ from: [0, 0, 0], to: point, colour: grey }, { from: point, to: corners[(k + 1) % 4], colour: grey });
+    lines.push({ from: [0, 0, 0], to: point, color: gray }, { from: point, to: corners[(k + 1) % 4], color: gray });
   });
   return beams(lines, depth * 0.03);
 }

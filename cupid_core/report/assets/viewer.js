@@ -4,14 +4,14 @@
 "use strict";
 
 const VERTEX_SHADER = `#version 300 es
-in vec3 position; in vec3 normal; in vec3 colour;
+in vec3 position; in vec3 normal; in vec3 color;
 uniform mat4 model, view, projection;
 out vec3 shade, normal_eye, position_eye;
 void main() {
   vec4 eye = view * model * vec4(position, 1.0);
   normal_eye = mat3(view * model) * normal;
   position_eye = eye.xyz;
-  shade = colour;
+  shade = color;
   gl_Position = projection * eye;
 }`;
 const FRAGMENT_SHADER = `#version 300 es
@@ -44,19 +44,19 @@ class Screen {
     this.gl = gl; this.program = program;
   }
 
-  upload({ vertices, colours, faces }) {
+  upload({ vertices, colors, faces }) {
     const gl = this.gl, array = gl.createVertexArray();
     gl.bindVertexArray(array);
-    const put = (name, data, type, normalised) => {
+    const put = (name, data, type, normalized) => {
       gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
       gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
       const place = gl.getAttribLocation(this.program, name);
       gl.enableVertexAttribArray(place);
-      gl.vertexAttribPointer(place, 3, type, normalised, 0, 0);
+      gl.vertexAttribPointer(place, 3, type, normalized, 0, 0);
     };
     put("position", vertices, gl.FLOAT, false);
     put("normal", vertexNormals(vertices, faces), gl.FLOAT, false);
-    put("colour", colours, gl.UNSIGNED_BYTE, true);
+    put("color", colors, gl.UNSIGNED_BYTE, true);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, faces, gl.STATIC_DRAW);
     gl.bindVertexArray(null);
@@ -69,10 +69,10 @@ class Screen {
     else this.gl.uniformMatrix4fv(place, false, value);
   }
 
-  clear(colour) {
+  clear(color) {
     const gl = this.gl;
     gl.viewport(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight);
-    gl.clearColor(...colour, 1);
+    gl.clearColor(...color, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
   }
 
@@ -95,7 +95,7 @@ class Viewer {
     this.objects = scene.objects.map((object) => {
       const data = {
         vertices: new Float32Array(bytesOf(object.vertices)),
-        colours: new Uint8Array(bytesOf(object.colours)),
+        colors: new Uint8Array(bytesOf(object.colors)),
         faces: new Uint32Array(bytesOf(object.faces)),
       };
       const length = object.axes_length;
@@ -108,9 +108,9 @@ class Viewer {
     this.up = unit([x, -y, -z]);
     this.right = unit(cross(this.up, Math.abs(this.up[2]) < 0.9 ? [0, 0, 1] : [1, 0, 0]));
     this.back = cross(this.right, this.up);
-    const centres = this.objects.map((object) => object.model.slice(12, 15));
-    this.centre = centres.reduce((sum, c) => add(sum, c, 1 / centres.length), [0, 0, 0]);
-    this.radius = Math.max(...this.objects.map((o, k) => Math.hypot(...add(centres[k], this.centre, -1)) + o.length));
+    const centers = this.objects.map((object) => object.model.slice(12, 15));
+    this.center = centers.reduce((sum, c) => add(sum, c, 1 / centers.length), [0, 0, 0]);
+    this.radius = Math.max(...this.objects.map((o, k) => Math.hypot(...add(centers[k], this.center, -1)) + o.length));
     this.camera_mesh = this.screen.upload(frustumOf(scene.camera, this.radius * 0.4));
     this.reset();
     this.listen();
@@ -120,8 +120,8 @@ class Viewer {
 
   // Back to where the photo was taken from.
   reset() {
-    this.target = this.centre;
-    const away = add([0, 0, 0], this.centre, -1);
+    this.target = this.center;
+    const away = add([0, 0, 0], this.center, -1);
     this.distance = Math.hypot(...away);
     const [x, y, z] = [this.right, this.up, this.back].map((axis) => dot(unit(away), axis));
     this.pitch = Math.asin(Math.max(-0.999, Math.min(0.999, y)));

@@ -13,10 +13,10 @@ MAJOR, MINOR = 0.6, 0.25
 
 
 def torus(path: Path) -> trimesh.Trimesh:
-    """A closed ring around z, coloured by position: red along x, green along y, blue along z."""
+    """A closed ring around z, colored by position: red along x, green along y, blue along z."""
     mesh = trimesh.creation.torus(MAJOR, MINOR, major_sections=48, minor_sections=24)
-    colour = (mesh.vertices / (2 * (MAJOR + MINOR)) + 0.5).clip(0, 1)
-    mesh.visual.vertex_colors = (np.concatenate([colour, np.ones_like(colour[:, :1])], axis=1) * 255).astype(
+    color = (mesh.vertices / (2 * (MAJOR + MINOR)) + 0.5).clip(0, 1)
+    mesh.visual.vertex_colors = (np.concatenate([color, np.ones_like(color[:, :1])], axis=1) * 255).astype(
         np.uint8
     )
     mesh.export(path)

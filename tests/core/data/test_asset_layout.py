@@ -16,7 +16,7 @@ POINTS = np.array([[0.1, -0.2, 0.3], [-0.5, 0.25, 0.4], [0.0, 0.0, -0.125]])
 
 
 def ply(form, points=POINTS, extra=True):
-    """A PLY file with a colour between the coordinates and faces behind the vertices."""
+    """A PLY file with a color between the coordinates and faces behind the vertices."""
     names = ["x", "red", "y", "z"] if extra else ["x", "y", "z"]
     kinds = {"x": "double", "y": "double", "z": "float", "red": "uchar"}
     header = f"ply\nformat {form} 1.0\ncomment made by a test\nelement vertex {len(points)}\n"
@@ -63,7 +63,7 @@ def test_ply_cut_anywhere_is_refused_or_whole(form, tmp_path):
         ply("ascii").replace(b"element vertex 3", b"element vertex many"),
         ply("ascii").replace(b"property float z", b"property float w"),
         ply("ascii").replace(b"format ascii", b"format binary_middle_endian"),
-        ply("ascii").replace(b"property uchar red", b"property colour red"),
+        ply("ascii").replace(b"property uchar red", b"property color red"),
     ],
 )
 def test_damaged_ply_is_refused(content, tmp_path):
@@ -81,7 +81,7 @@ def write_voxels(root, coords, resolution=64):
     (root / "voxels" / "a.ply").write_bytes(ply("binary_little_endian", points))
 
 
-def test_voxels_survive_the_way_through_their_centres(tmp_path):
+def test_voxels_survive_the_way_through_their_centers(tmp_path):
     axis = np.arange(64)
     coords = np.stack([axis, axis[::-1], (axis * 7) % 64], axis=1)
     write_voxels(tmp_path, coords)
@@ -112,7 +112,7 @@ def test_a_blender_camera_becomes_an_opencv_pose(tmp_path):
     assert view.name == "007"
     seen = view.T_camera_object.apply(torch.tensor([[0.1, 0.2, 0.0], [0.1, 0.7, 0.0], [0.4, 0.2, 0.0]]))
     torch.testing.assert_close(seen, torch.tensor([[0.0, 0.0, 3.0], [0.0, -0.5, 3.0], [0.3, 0.0, 3.0]]))
-    torch.testing.assert_close(view.K_normalised[0], torch.tensor([0.5, 0.0, 0.5]))
+    torch.testing.assert_close(view.K_normalized[0], torch.tensor([0.5, 0.0, 0.5]))
 
 
 @pytest.mark.parametrize(

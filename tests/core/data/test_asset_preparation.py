@@ -79,7 +79,7 @@ def test_voxels_project_onto_the_rendered_mask_and_cover_it(prepared, crop):
             mask = (sample.view.mask > 0.05)[None].float()
             # Half the diagonal of a voxel, as near as it can be to the camera, and a pixel.
             nearest = float(view.T_camera_object.translation[2]) - math.sqrt(3) / 2
-            focal = float(sample.view.K_normalised[0, 0])
+            focal = float(sample.view.K_normalized[0, 0])
             reach = math.ceil(focal * SIZE * math.sqrt(3) / 2 / RESOLUTION / nearest) + 1
             near_mask, near_shown = (F.max_pool2d(m, 2 * reach + 1, 1, reach) > 0 for m in (mask, shown))
             assert bool(near_mask[shown > 0].all()) and bool(near_shown[mask > 0].all())
@@ -89,12 +89,12 @@ def test_voxels_project_onto_the_rendered_mask_and_cover_it(prepared, crop):
 def test_the_uv_volume_is_the_projection_with_the_written_camera(prepared):
     """Computed from transforms.json as Blender means it: x right, y up, looking along -z."""
     axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION - 0.5
-    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+    centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     for asset in assets(prepared):
         text = (asset.root / "renders_cond" / asset.sha256 / "transforms.json").read_text()
         for view, frame in zip(asset.views(), json.loads(text)["frames"], strict=True):
             world_to_blender = np.linalg.inv(np.array(frame["transform_matrix"]))
-            seen = centres @ world_to_blender[:3, :3].T + world_to_blender[:3, 3]
+            seen = centers @ world_to_blender[:3, :3].T + world_to_blender[:3, 3]
             half = math.tan(frame["camera_angle_x"] / 2)
             assert 24.0 <= 18.0 / half <= 200.0
             u = 0.5 + seen[..., 0] / -seen[..., 2] / (2 * half)
@@ -104,15 +104,15 @@ def test_the_uv_volume_is_the_projection_with_the_written_camera(prepared):
             assert np.abs(uv - np.stack([u, v])).max() * SIZE < 0.01
 
 
-def test_colours_arrive_in_the_picture(prepared):
+def test_colors_arrive_in_the_picture(prepared):
     """Light scales all channels alike: the shares of red, green and blue are those of the surface seen there."""
     asset = next(a for a in assets(prepared) if not a.surface().textures)
     surface = asset.surface()
     points = torch.from_numpy(surface.vertices[surface.faces].mean(axis=1))
-    colours = torch.from_numpy(surface.corner_colour.mean(axis=1) / 255)
+    colors = torch.from_numpy(surface.corner_color.mean(axis=1) / 255)
     for view in asset.views():
         seen = view.T_camera_object.apply(points)
-        uv = (seen @ view.K_normalised.T)[:, :2] / seen[:, 2:]
+        uv = (seen @ view.K_normalized.T)[:, :2] / seen[:, 2:]
         pixel = (uv * SIZE).long()
         nearest = torch.full((SIZE, SIZE), torch.inf)
         cell = pixel[:, 1] * SIZE + pixel[:, 0]
@@ -122,7 +122,7 @@ def test_colours_arrive_in_the_picture(prepared):
         opaque = torch.from_numpy(picture[:, 3] == 255)
         assert int(opaque.sum()) > 50
         shares = [to_linear(c) / to_linear(c).sum(1, keepdim=True) for c in (
-            torch.from_numpy(picture[:, :3] / 255)[opaque], colours[front][opaque],
+            torch.from_numpy(picture[:, :3] / 255)[opaque], colors[front][opaque],
         )]  # fmt: skip
         assert float((shares[0] - shares[1]).abs().median()) < 0.03
 

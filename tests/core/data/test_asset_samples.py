@@ -40,7 +40,7 @@ def test_crop_moves_pixels_uv_and_camera_together(box, ratio, beyond):
     if not beyond:
         assert crop.left >= 0 and crop.top >= 0
         assert crop.left + crop.side <= width and crop.top + crop.side <= height
-    # A pixel centre keeps its place: in the image, and in normalised coordinates.
+    # A pixel center keeps its place: in the image, and in normalized coordinates.
     pixel = torch.tensor([corners[0], corners[1]], dtype=torch.float64)
     uv = (pixel + 0.5) / torch.tensor([width, height])
     inside = crop.uv(uv) * crop.side - 0.5
@@ -123,7 +123,7 @@ def test_uv_of_occupied_voxels_lands_on_the_object(tmp_path, crop):
     uv = sample.uv[:, coords[:, 0], coords[:, 1], coords[:, 2]]
     # Same as projecting with the sample's own camera ...
     seen = sample.view.T_camera_object.apply((coords.float() + 0.5) / RESOLUTION - 0.5)
-    projected = (seen / seen[:, 2:]) @ sample.view.K_normalised.T
+    projected = (seen / seen[:, 2:]) @ sample.view.K_normalized.T
     torch.testing.assert_close(uv, projected[:, :2].T, atol=1e-5, rtol=0)
     # ... and the image is bright there.
     pixels = (uv * 96).long().clamp(0, 95)
@@ -167,7 +167,7 @@ def test_appearance_rows_are_the_cells_of_the_uv_volume(tmp_path):
     normal = appearance_sample(asset, view, config(), "m", scale=scale).latent
     torch.testing.assert_close(normal.mean(dim=0), torch.zeros(8), atol=1e-5, rtol=0)
     torch.testing.assert_close(normal.std(dim=0), torch.ones(8))
-    torch.testing.assert_close(scale.denormalise(normal), rows.latent)
+    torch.testing.assert_close(scale.denormalize(normal), rows.latent)
 
 
 def test_a_camera_inside_the_cube_is_refused(tmp_path):
@@ -181,6 +181,6 @@ def test_an_object_out_of_the_view_is_refused_where_its_voxels_matter(tmp_path):
     asset, _ = make_asset(tmp_path)
     (view,) = asset.views()
     away = SE3.exp(torch.tensor([5.0, 0.0, 0.0, 0.0, 0.0, 0.0])) @ view.T_camera_object
-    moved = type(view)(view.name, view.image_path, away, view.K_normalised)
+    moved = type(view)(view.name, view.image_path, away, view.K_normalized)
     with pytest.raises(DatasetError, match="voxels project"):
         structure_sample(asset, moved, config(flag="occupied"))

@@ -1,4 +1,4 @@
-"""Surfaces of assets: axes and colours as the files say; distances, sides and normals as the shapes are."""
+"""Surfaces of assets: axes and colors as the files say; distances, sides and normals as the shapes are."""
 
 import math
 
@@ -12,7 +12,7 @@ from cupid_core.data.assets.mesh_file import identify, read_mesh
 from cupid_core.data.assets.ray_scene import RayScene
 from cupid_core.data.assets.surface import read_surface
 from cupid_core.data.assets.surface_truth import solid_voxels, surface_corner_truth
-from cupid_core.data.assets.voxelise import surface_voxels
+from cupid_core.data.assets.voxelize import surface_voxels
 from cupid_core.data.corner_truth import joined_truth
 from cupid_core.errors import DatasetError, InvalidTensorError
 
@@ -20,7 +20,7 @@ RESOLUTION = 16
 
 
 def canonical(path, up="auto"):
-    return read_mesh(path, up=up, texture_size=64).normalised(1.0)[0]
+    return read_mesh(path, up=up, texture_size=64).normalized(1.0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -54,24 +54,24 @@ def test_y_up_is_a_turn_and_no_mirror(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["box.glb", "box.obj"])
-def test_colours_come_from_the_texture(tmp_path, name):
+def test_colors_come_from_the_texture(tmp_path, name):
     textured_box(tmp_path / name)
     surface = canonical(tmp_path / name)
     scene = RayScene(surface)
     x = np.linspace(-0.17, 0.17, 40, dtype=np.float32)
-    x = x[np.abs(x) > 0.03]  # between the seam of the two colours and the border, half a texel from both
+    x = x[np.abs(x) > 0.03]  # between the seam of the two colors and the border, half a texel from both
     points = np.stack([x, np.full_like(x, 0.6), np.zeros_like(x)], axis=1)
     nearest = scene.nearest(points)
-    colour = surface.colour_at(nearest.face, nearest.barycentric)
+    color = surface.color_at(nearest.face, nearest.barycentric)
     expected = np.where(x[:, None] < 0, [[1.0, 0, 0]], [[0, 0, 1.0]])
-    np.testing.assert_allclose(colour, expected, atol=0.02)
+    np.testing.assert_allclose(color, expected, atol=0.02)
 
 
-def test_colours_of_vertices_are_interpolated(ring):
+def test_colors_of_vertices_are_interpolated(ring):
     _, _, truth = ring
     near = truth.sdf.abs() < 0.01
     place = (truth.position[near] + 0.5).clamp(0, 1)
-    assert float((truth.colour[near] - place).abs().max()) < 0.03
+    assert float((truth.color[near] - place).abs().max()) < 0.03
 
 
 def test_a_surface_survives_its_file(ring, tmp_path):
@@ -79,7 +79,7 @@ def test_a_surface_survives_its_file(ring, tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(surface.to_bytes())
     again = read_surface(path)
-    for name in ("vertices", "faces", "corner_colour", "corner_uv", "texture"):
+    for name in ("vertices", "faces", "corner_color", "corner_uv", "texture"):
         np.testing.assert_array_equal(getattr(again, name), getattr(surface, name))
     content = path.read_bytes()
     for length in range(0, len(content), len(content) // 7):
@@ -127,8 +127,8 @@ def test_normals_point_outwards(ring):
 def test_voxels_are_those_the_surface_passes(ring):
     _, scene, _ = ring
     coords = surface_voxels(scene.surface, RESOLUTION)
-    centres = ((coords + 0.5) / RESOLUTION - 0.5).astype(np.float32)
-    assert scene.nearest(centres).distance.max() <= math.sqrt(3) / 2 / RESOLUTION + 1e-6
+    centers = ((coords + 0.5) / RESOLUTION - 0.5).astype(np.float32)
+    assert scene.nearest(centers).distance.max() <= math.sqrt(3) / 2 / RESOLUTION + 1e-6
     rng = np.random.default_rng(0)
     face = rng.integers(len(scene.surface.faces), size=4000)
     share = rng.dirichlet(np.ones(3), size=4000)

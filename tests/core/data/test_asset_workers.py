@@ -10,7 +10,7 @@ def work(task):
     if task == "end":
         os._exit(3)
     if task == "refuse":
-        raise DatasetError("It is damaged.", cure="Leave it out.")
+        raise DatasetError("It is damaged.", hint="Leave it out.")
     if task == "stumble":
         raise RuntimeError("unforeseen")
     return task.upper()

@@ -46,13 +46,13 @@ def test_every_corner_is_where_its_voxels_say(truth):
 def test_what_is_asked_for_does_not_depend_on_what_else_is(objects, truth):
     chosen = torch.arange(5, len(truth.voxels), 7)
     alone = corner_truth(objects, truth.voxels[chosen], 4)
-    for name in ("sdf", "colour", "normal"):
+    for name in ("sdf", "color", "normal"):
         expected = getattr(truth, name)[truth.place[chosen]]
         torch.testing.assert_close(getattr(alone, name)[alone.place], expected, atol=1e-6, rtol=0)
 
 
 def test_distance_changes_as_the_normal_says(truth):
-    """Between neighbouring corners of the ball, whose distance is exact (its seam aside)."""
+    """Between neighboring corners of the ball, whose distance is exact (its seam aside)."""
     ball = truth.voxels[:, 0] == 1
     place = truth.place[ball]
     low, high = place[:, :-1].flatten(), place[:, 1:].flatten()

@@ -62,7 +62,7 @@ def test_crops_hold_the_object_with_the_margin_drawn():
     assert edge.min() >= 1 / 1.51 and edge.max() <= 1 / 1.049
 
 
-def test_principal_points_are_off_centre():
+def test_principal_points_are_off_center():
     _, views, _ = views_of()
     principal = views.intrinsics[:, :2, 2]
     assert (principal - 0.5).abs().median() > 0.2

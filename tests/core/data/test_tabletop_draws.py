@@ -23,7 +23,7 @@ PER_VIEW = (
     "T_camera_object",
     "intrinsics",
 )
-PER_OBJECT = ("sdf", "shell", "solid", "colour", "symmetry", "family", "half_extents", "scale_m", "index")
+PER_OBJECT = ("sdf", "shell", "solid", "color", "symmetry", "family", "half_extents", "scale_m", "index")
 
 
 def test_a_sample_is_the_same_on_every_run():

@@ -100,7 +100,7 @@ def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
         reference = program.distance(points)
         near = reference[0].abs() < 0.03
         points, reference = points[:, :, near], reference[:, near]
-        colours = colour_at(objects, row, program, points)
+        colors = color_at(objects, row, program, points)
         for move in moves_of(shape.symmetry):
             moved = (move @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
@@ -108,7 +108,7 @@ def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
         for move in moves_of(shape.print_symmetry or shape.symmetry):
             moved = (turn @ move @ turn.T @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
-            change = (colour_at(objects, row, program, moved) - colours).abs().amax(dim=0)
+            change = (color_at(objects, row, program, moved) - colors).abs().amax(dim=0)
             # On the borders between sectors and faces rounding decides; they have no area.
             assert (change > 0.02).float().mean() < 0.02
 
@@ -128,13 +128,13 @@ def test_a_label_turns_with_its_print_and_the_shape_does_not():
     near = program.distance(points)[0].abs() < 0.03
     points = points[:, :, near]
     turn = turned_about_z(torch.tensor([1.0]))[:, :, 0]
-    straight = colour_at(objects, 0, program, points)
-    after = colour_at(objects, 1, program, torch.stack([points[:, 0], turn @ points[:, 1]], dim=1), column=1)
+    straight = color_at(objects, 0, program, points)
+    after = color_at(objects, 1, program, torch.stack([points[:, 0], turn @ points[:, 1]], dim=1), column=1)
     assert ((straight - after).abs().amax(dim=0) > 0.02).float().mean() < 0.02
-    assert (straight - colour_at(objects, 1, program, points, column=1)).abs().max() > 0.1
+    assert (straight - color_at(objects, 1, program, points, column=1)).abs().max() > 0.1
 
 
-def colour_at(objects, row, program, points, column=0):
+def color_at(objects, row, program, points, column=0):
     normal = program.normal(points, 0.004)
     _, slot = program.distance_and_slot(points)
     owner = torch.full((points.shape[2],), row)

@@ -76,7 +76,7 @@ def test_sensor_depth_follows_true_depth(scene):
 
 
 def test_pictures_have_the_right_form(scene):
-    for image in (scene.colour, scene.colour_clean):
+    for image in (scene.color, scene.color_clean):
         assert image.shape == (240, 320, 3) and image.dtype == torch.uint8
         assert image.float().std() > 5
     assert scene.labels.dtype == torch.uint8
@@ -85,7 +85,7 @@ def test_pictures_have_the_right_form(scene):
 def test_a_scene_is_the_same_on_every_run(scene):
     again = draw_scene(0, SETTINGS, seed=11)
     first = draw_scene(0, SETTINGS, seed=11)
-    for name in ("colour", "depth", "labels", "K", "T_camera_table"):
+    for name in ("color", "depth", "labels", "K", "T_camera_table"):
         assert torch.equal(getattr(again, name), getattr(first, name)), name
 
 

@@ -28,13 +28,13 @@ def exact_distance(row, points):
     return objects.programs[0][1].distance(points.T[:, None])[0]
 
 
-def test_voxel_centres_project_onto_the_uv_truth(either):
+def test_voxel_centers_project_onto_the_uv_truth(either):
     r = SETTINGS.resolution
     step = (torch.arange(r, dtype=torch.float64) + 0.5) / r - 0.5
-    centres = torch.stack(torch.meshgrid(step, step, step, indexing="ij"), dim=-1)
+    centers = torch.stack(torch.meshgrid(step, step, step, indexing="ij"), dim=-1)
     pose, k = either.T_camera_object.double(), either.intrinsics.double()
     for view in range(len(either.image)):
-        camera = centres @ pose[view, :3, :3].T + pose[view, :3, 3]
+        camera = centers @ pose[view, :3, :3].T + pose[view, :3, 3]
         pixel = camera @ k[view].T
         uv = pixel[..., :2] / pixel[..., 2:]
         error = (uv - either.uv[view].double()).abs() * 128
@@ -119,10 +119,10 @@ def test_occupancy_follows_from_the_corner_distances(batch):
     assert (batch.shell.flatten(1).sum(dim=1) > 100).all()
 
 
-def test_colours_are_at_shell_voxels_and_what_the_camera_sees_unlit(batch):
-    assert (batch.colour.permute(0, 2, 3, 4, 1)[~batch.shell] == 0).all()
-    assert (batch.colour >= 0).all() and (batch.colour <= 1).all()
-    lit = batch.colour.permute(0, 2, 3, 4, 1)[batch.shell]
+def test_colors_are_at_shell_voxels_and_what_the_camera_sees_unlit(batch):
+    assert (batch.color.permute(0, 2, 3, 4, 1)[~batch.shell] == 0).all()
+    assert (batch.color >= 0).all() and (batch.color <= 1).all()
+    lit = batch.color.permute(0, 2, 3, 4, 1)[batch.shell]
     assert (lit.sum(dim=1) > 0).float().mean() > 0.99
 
 
@@ -144,5 +144,5 @@ def test_masks_nest(batch):
 
 def test_mirroring_twice_is_the_identity(batch):
     twice = mirrored(mirrored(batch))
-    for name in ("image", "uv", "sdf", "shell", "colour", "T_camera_object", "intrinsics", "xyz", "normal"):
+    for name in ("image", "uv", "sdf", "shell", "color", "T_camera_object", "intrinsics", "xyz", "normal"):
         torch.testing.assert_close(getattr(twice, name), getattr(batch, name), atol=1e-6, rtol=1e-6)

@@ -17,7 +17,7 @@ from cupid_core.evaluation import measure
 from cupid_core.evaluation.benchmark import BenchmarkOptions
 from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.records import CaseRecord
-from cupid_core.evaluation.report import by_family, by_split, summarise, tables, to_json, write_json
+from cupid_core.evaluation.report import by_family, by_split, summarize, tables, to_json, write_json
 from cupid_core.evaluation.sheet import COLUMNS, contact_sheet, pictures_of
 from cupid_core.evaluation.surface_truth import surface_look
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
@@ -39,7 +39,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def box(case):
-    """The true mesh of the case, which is convex, with the colours of its surface."""
+    """The true mesh of the case, which is convex, with the colors of its surface."""
     library = open3d()
     cloud = library.geometry.PointCloud(library.utility.Vector3dVector(case.surface.double().numpy()))
     hull = cloud.compute_convex_hull()[0].subdivide_midpoint(3)
@@ -47,8 +47,8 @@ def box(case):
     hull.compute_vertex_normals()
     vertices, normals = (torch.tensor(np.asarray(a)).float() for a in (hull.vertices, hull.vertex_normals))
     objects = build_objects([draw_shape(UNSEEN_SEED, 0, family=FAMILY)], 16, "cpu")
-    colours, _ = surface_look(objects, vertices, normals)
-    return TriangleMesh(vertices, torch.tensor(np.asarray(hull.triangles)).long(), colours, normals)
+    colors, _ = surface_look(objects, vertices, normals)
+    return TriangleMesh(vertices, torch.tensor(np.asarray(hull.triangles)).long(), colors, normals)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_summaries_count_what_is_lost_as_the_worst():
     assert summary.values["translation_median_mm"] == 8.0 and summary.counted["translation_median_mm"] == 1
     assert "chamfer_percent" not in summary.values
     assert list(by_family(records())) == ["mug", "can", "lamp"]
-    assert summarise([]).values == {}
+    assert summarize([]).values == {}
 
 
 def test_tables_and_json_hold_the_figures(tmp_path):

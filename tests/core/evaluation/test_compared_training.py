@@ -33,9 +33,9 @@ uv_vae: *vae
 image_encoder:
   views: *views
   validation_views: 1
-  run: {batch_size: 2, optimiser: {warmup_steps: 1}}
+  run: {batch_size: 2, optimizer: {warmup_steps: 1}}
 structure:
-  run: {batch_size: 2, optimiser: {warmup_steps: 1}}
+  run: {batch_size: 2, optimizer: {warmup_steps: 1}}
   image_encoder:
     {image_size: 32, stem_channels: [8, 8, 16], stem_residual: [], embed_dim: 32, depth: 1, num_heads: 2}
   network: {model_channels: 32, num_blocks: 1, num_heads: 2}
@@ -57,7 +57,7 @@ appearance:
     visual_resolution: 32
     visual_channels: [4]
     encoder: {channels: 32, blocks: 1, heads: 2, mlp_ratio: 1}
-  run: {batch_size: 2, log_every: 1, optimiser: {warmup_steps: 1}}
+  run: {batch_size: 2, log_every: 1, optimizer: {warmup_steps: 1}}
 samplers:
   structure: {steps: 1}
   appearance: {steps: 1}

@@ -34,12 +34,12 @@ def test_the_photograph_holds_the_view_where_its_camera_says(cases, batch):
         outside[inside] = False
         assert not case.image[outside].any() and not case.mask[outside].any()
         # What the camera of the photograph sees of the voxels is where the generator says they are in the view.
-        centres = (torch.stack(torch.meshgrid(*(torch.arange(16),) * 3, indexing="ij"), -1) + 0.5) / 16 - 0.5
-        points = SE3.from_matrix(case.T_camera_object).apply(centres.double().flatten(0, 2))
+        centers = (torch.stack(torch.meshgrid(*(torch.arange(16),) * 3, indexing="ij"), -1) + 0.5) / 16 - 0.5
+        points = SE3.from_matrix(case.T_camera_object).apply(centers.double().flatten(0, 2))
         uv = (case.camera.project(points) - torch.tensor([case.left, case.top]) + 0.5) / 64
         assert torch.allclose(uv.float(), batch.uv[row].flatten(0, 2), atol=2e-4)
         view = case.view_camera(case.camera)
-        assert torch.allclose(view.K_normalised().float(), batch.intrinsics[row], atol=1e-5)
+        assert torch.allclose(view.K_normalized().float(), batch.intrinsics[row], atol=1e-5)
 
 
 def test_the_principal_point_is_in_the_middle(cases):
@@ -52,7 +52,7 @@ def test_cases_do_not_depend_on_the_batch(cases):
     (alone,) = tabletop_cases([2], SETTINGS)
     together = cases[2]
     assert np.array_equal(alone.image, together.image) and np.array_equal(alone.mask, together.mask)
-    for name in ("T_camera_object", "T_other", "surface", "shell", "colours"):
+    for name in ("T_camera_object", "T_other", "surface", "shell", "colors"):
         assert torch.equal(getattr(alone, name), getattr(together, name)), name
     assert (alone.depth is None) == (together.depth is None)
     if alone.depth is not None:

@@ -35,14 +35,14 @@ def pixel_grid(camera: Camera) -> torch.Tensor:
 
 
 def centroid(image: np.ndarray) -> np.ndarray:
-    """Centre of mass in pixels, centres at integers."""
+    """Center of mass in pixels, centers at integers."""
     rows, columns = np.indices(image.shape)
     return np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
 
 
-def blob(width: int, height: int, centre: np.ndarray, sigma: float = 3.0) -> np.ndarray:
+def blob(width: int, height: int, center: np.ndarray, sigma: float = 3.0) -> np.ndarray:
     rows, columns = np.indices((height, width))
-    return np.exp(-((columns - centre[0]) ** 2 + (rows - centre[1]) ** 2) / (2 * sigma**2)).astype(np.float32)
+    return np.exp(-((columns - center[0]) ** 2 + (rows - center[1]) ** 2) / (2 * sigma**2)).astype(np.float32)
 
 
 @pytest.mark.parametrize("lens", LENSES)
@@ -121,7 +121,7 @@ def test_crop_follows_the_pixels(box):
 
 @pytest.mark.parametrize("size", [(60, 48), (61, 47), (120, 96), (30, 96)])
 def test_resize_follows_the_pixels(size):
-    """Averaging pixels moves a spot's centre of mass exactly where the resized camera projects it."""
+    """Averaging pixels moves a spot's center of mass exactly where the resized camera projects it."""
     camera = Camera.from_parameters(fx=100.0, fy=90.0, cx=70.2, cy=41.7, width=120, height=96)
     point = torch.tensor([0.11, -0.07, 1.0], dtype=torch.float64)
     image = blob(120, 96, camera.project(point).numpy(), sigma=5.0)
@@ -135,7 +135,7 @@ def test_resize_follows_the_pixels(size):
     size=st.tuples(st.integers(1, 999), st.integers(1, 999)),
     to=st.tuples(st.integers(1, 999), st.integers(1, 999)),
 )
-def test_resize_keeps_normalised_coordinates(size, to):
+def test_resize_keeps_normalized_coordinates(size, to):
     camera = Camera.from_parameters(fx=300.0, fy=310.0, cx=100.5, cy=90.25, width=size[0], height=size[1])
     point = torch.tensor([0.2, -0.1, 1.0], dtype=torch.float64)
     resized = camera.resize(*to)
@@ -145,22 +145,22 @@ def test_resize_keeps_normalised_coordinates(size, to):
 
 
 def test_half_pixel_has_its_known_values():
-    """Four pixels: centres at 0, 1, 2, 3 in pixels and 1/8, 3/8, 5/8, 7/8 across the image."""
+    """Four pixels: centers at 0, 1, 2, 3 in pixels and 1/8, 3/8, 5/8, 7/8 across the image."""
     camera = Camera.from_parameters(fx=4.0, fy=2.0, cx=1.5, cy=0.5, width=4, height=2)
     px = torch.tensor([[0.0, 0.0], [1.5, 0.5], [3.0, 1.0]], dtype=torch.float64)
     uv = torch.tensor([[0.125, 0.25], [0.5, 0.5], [0.875, 0.75]], dtype=torch.float64)
     assert camera.px_to_uv(px).equal(uv)
     assert camera.uv_to_px(uv).equal(px)
-    # The principal point in the middle of the image is 0.5 in normalised coordinates.
-    assert camera.K_normalised().tolist() == [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]
+    # The principal point in the middle of the image is 0.5 in normalized coordinates.
+    assert camera.K_normalized().tolist() == [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]
 
 
-def test_normalised_intrinsics_both_ways(draw):
+def test_normalized_intrinsics_both_ways(draw):
     camera = camera_with()
-    again = Camera.from_normalised(camera.K_normalised(), camera.width, camera.height)
+    again = Camera.from_normalized(camera.K_normalized(), camera.width, camera.height)
     torch.testing.assert_close(again.K, camera.K)
     points = torch.cat((draw(20, 2), 2.0 + draw(20, 1).abs()), dim=-1)
-    homogeneous = points @ camera.K_normalised().T
+    homogeneous = points @ camera.K_normalized().T
     torch.testing.assert_close(homogeneous[:, :2] / homogeneous[:, 2:], camera.px_to_uv(camera.project(points)))
 
 
@@ -249,7 +249,7 @@ def test_undistort_puts_spots_where_the_pinhole_projects_them(lens, kind):
         scale = {"uint8": 255, "uint16": 60000, "float32": 1}[kind]
         rectified, after = camera.undistort((image * scale).astype(kind))
         assert rectified.shape == image.shape and rectified.dtype == kind and after.distortion is None
-        # A spot of finite size is stretched unevenly by the lens, which moves its centre a little.
+        # A spot of finite size is stretched unevenly by the lens, which moves its center a little.
         np.testing.assert_allclose(centroid(rectified.astype(float)), pinhole.project(point).numpy(), atol=0.15)
 
 
@@ -259,8 +259,8 @@ def test_undistort_keeps_labels_and_channels():
     nearest, _ = camera.undistort(labels, interpolation="nearest")
     assert set(np.unique(nearest)) <= set(np.unique(labels))
     for channels in (1, 3, 4):
-        colour, _ = camera.undistort(np.zeros((481, 640, channels), dtype=np.uint8))
-        assert colour.shape == (481, 640, channels)
+        color, _ = camera.undistort(np.zeros((481, 640, channels), dtype=np.uint8))
+        assert color.shape == (481, 640, channels)
 
 
 def test_undistort_refuses_what_does_not_belong():
@@ -294,7 +294,7 @@ def test_invalid_sizes_are_refused(size):
     with pytest.raises(InvalidCameraError):
         camera_with().crop(0, 0, *size)
     with pytest.raises(InvalidCameraError):
-        Camera.from_normalised(torch.eye(3), *size)
+        Camera.from_normalized(torch.eye(3), *size)
 
 
 @pytest.mark.parametrize(

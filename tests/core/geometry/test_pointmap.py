@@ -119,15 +119,15 @@ def test_normals_of_a_plane(direction):
     torch.testing.assert_close(found[known], truth.expand_as(found)[known], atol=1e-9, rtol=0)
 
 
-def test_normals_of_a_sphere_point_away_from_its_centre():
-    centre, radius = torch.tensor([0.05, -0.1, 2.0], dtype=torch.float64), 0.5
+def test_normals_of_a_sphere_point_away_from_its_center():
+    center, radius = torch.tensor([0.05, -0.1, 2.0], dtype=torch.float64), 0.5
     camera = CAMERA.resize(600, 470)
     rays = camera.rays()
-    along, squared = rays @ centre, rays.square().sum(-1)
-    discriminant = along.square() - squared * (centre @ centre - radius**2)
+    along, squared = rays @ center, rays.square().sum(-1)
+    discriminant = along.square() - squared * (center @ center - radius**2)
     depth = torch.where(discriminant > 0, (along - discriminant.clamp(min=0).sqrt()) / squared, torch.nan)
     points = unproject_depth(depth, camera)
-    found, truth = normals(points), (points - centre) / radius
+    found, truth = normals(points), (points - center) / radius
     known = found.isfinite().all(-1)
     assert int(known.sum()) > 0.8 * int(depth.isfinite().sum())
     facing = (found * points).sum(-1) / points.norm(dim=-1)

@@ -48,7 +48,7 @@ def test_rotation_matrices_are_proper(rotation_vectors, batch, angle, dtype, dev
 def test_matrix_to_quaternion_covers_every_branch(draw, dtype, tolerance):
     """Half turns about each axis, and near them, make each of the four rows the longest."""
     near_axes = torch.eye(4, dtype=torch.float64) + 1e-3 * draw(50, 4, 4)
-    quat = so3.normalise(near_axes).to(dtype)
+    quat = so3.normalize(near_axes).to(dtype)
     back = so3.from_matrix(so3.to_matrix(quat))
     assert bool((back[..., 3] >= 0).all())
     same = torch.minimum((back - quat).abs().amax(-1), (back + quat).abs().amax(-1))
@@ -62,7 +62,7 @@ def test_gradient_through_matrices_is_finite_near_pi(rotation_vectors, angle):
 
 
 def test_both_signs_of_a_quaternion_are_one_rotation(draw):
-    quat, translation = so3.normalise(draw(50, 4)), draw(50, 3)
+    quat, translation = so3.normalize(draw(50, 4)), draw(50, 3)
     torch.testing.assert_close(SE3(quat, translation).log(), SE3(-quat, translation).log())
 
 

@@ -55,7 +55,7 @@ def test_alignment_has_the_right_direction():
 
 @pytest.mark.parametrize("with_scale", [True, False])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_no_neighbour_is_better(draw, with_scale, mirrored):
+def test_no_neighbor_is_better(draw, with_scale, mirrored):
     """A least-squares solution beats every small step away from it, mirrored data included."""
     a, b, _, _ = scene(draw, 40, noise=0.2)
     b = b * torch.tensor([-1.0 if mirrored else 1.0, 1.0, 1.0], dtype=torch.float64)
@@ -196,7 +196,7 @@ def test_without_outliers_almost_nothing_is_lost(draw):
 @pytest.mark.parametrize("with_scale", [True, False])
 @pytest.mark.parametrize("outliers", [0.0, 0.25])
 def test_covariance_is_honest(draw, outliers, with_scale):
-    """The normalised error squared averages to its number of dimensions."""
+    """The normalized error squared averages to its number of dimensions."""
     free = 7 if with_scale else 6
     squared = []
     for _ in range(300):

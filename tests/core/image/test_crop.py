@@ -14,7 +14,7 @@ from cupid_core.image.foreground import with_mask
 
 
 def picture(width, height, box, seed=0):
-    """Random colours, alpha 255 inside the box (x0, y0, x1, y1), far edges excluded."""
+    """Random colors, alpha 255 inside the box (x0, y0, x1, y1), far edges excluded."""
     rgba = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
     rgba[..., 3] = 0
     rgba[box[1] : box[3], box[0] : box[2], 3] = 255
@@ -57,11 +57,11 @@ def test_uncrop_undoes_crop_through_any_network_size(box, size):
     back = crop.uncrop_camera(seen)
     torch.testing.assert_close(back.K, camera.K)
     assert (back.width, back.height) == (61, 44)
-    torch.testing.assert_close(crop.uncrop_intrinsics(seen.K_normalised()), camera.K_normalised())
+    torch.testing.assert_close(crop.uncrop_intrinsics(seen.K_normalized()), camera.K_normalized())
 
 
 @pytest.mark.parametrize("side", [20, 21, 22, 23])
-def test_square_is_centred_to_half_a_pixel(side):
+def test_square_is_centerd_to_half_a_pixel(side):
     crop = crop_to_content(picture(101, 90, (30, 31, 30 + side, 31 + side)))
     middle = np.array([crop.left + crop.side / 2, crop.top + crop.side / 2])
     assert np.abs(middle - (np.array([30, 31]) + side / 2)).max() <= 0.5
@@ -113,7 +113,7 @@ def test_network_input_of_a_flat_opaque_image_is_flat():
     torch.testing.assert_close(values, expected[:, None, None].expand(3, 56, 56))
 
 
-def test_background_colours_do_not_leak():
+def test_background_colors_do_not_leak():
     rgba = picture(60, 60, (20, 20, 40, 40))
     other = rgba.copy()
     other[other[..., 3] == 0, :3] = 255

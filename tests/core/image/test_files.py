@@ -15,7 +15,7 @@ RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
-def test_lossless_colours_come_back(tmp_path, suffix):
+def test_lossless_colors_come_back(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(RGB).save(path, **({"lossless": True} if suffix == "webp" else {}))
     found = read_image(path)
@@ -37,9 +37,9 @@ def test_sixteen_bits_come_back(tmp_path, suffix, channels):
     assert (found.alpha is None) == (channels != 4)
 
 
-def test_grey_opacity_palette_and_orientation(tmp_path):
-    Image.fromarray(RGB[..., 0]).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png").rgb[..., 2], RGB[..., 0])
+def test_gray_opacity_palette_and_orientation(tmp_path):
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "gray.png").rgb[..., 2], RGB[..., 0])
     rgba = np.concatenate([RGB, RGB[..., :1]], axis=2)
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_image(tmp_path / "rgba.png").alpha, rgba[..., 3])
@@ -62,22 +62,22 @@ def test_labels_are_numbers_also_in_palette_pictures(tmp_path):
     np.testing.assert_array_equal(read_labels(tmp_path / "palette.png"), labels)
     np.testing.assert_array_equal(read_labels(tmp_path / "deep.png"), labels.astype(np.int32) * 300)
     np.testing.assert_array_equal(read_labels(tmp_path / "array.npy"), labels)
-    Image.fromarray(RGB).save(tmp_path / "colours.png")
-    with pytest.raises(UnreadableFileError, match=r"colours\.png"):
-        read_labels(tmp_path / "colours.png")
+    Image.fromarray(RGB).save(tmp_path / "colors.png")
+    with pytest.raises(UnreadableFileError, match=r"colors\.png"):
+        read_labels(tmp_path / "colors.png")
 
 
-def test_masks_are_grey_or_opacity(tmp_path):
+def test_masks_are_gray_or_opacity(tmp_path):
     mask = RNG.random((5, 7)) > 0.5
     Image.fromarray(mask).save(tmp_path / "one_bit.png")
-    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(tmp_path / "gray.png")
     Image.fromarray(np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, 2)).save(tmp_path / "rgb.png")
     rgba = np.concatenate([RGB, np.where(mask, 255, 0).astype(np.uint8)[..., None]], axis=2)
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
-    for name in ("one_bit", "grey", "rgb", "rgba"):
+    for name in ("one_bit", "gray", "rgb", "rgba"):
         np.testing.assert_array_equal(read_mask(tmp_path / f"{name}.png", 5, 7), mask)
-    with pytest.raises(InvalidImageError, match=r"grey\.png"):
-        read_mask(tmp_path / "grey.png", 7, 5)
+    with pytest.raises(InvalidImageError, match=r"gray\.png"):
+        read_mask(tmp_path / "gray.png", 7, 5)
     Image.fromarray(np.zeros((5, 7), dtype=np.uint8)).save(tmp_path / "empty.png")
     with pytest.raises(EmptyMaskError, match=r"empty\.png"):
         read_mask(tmp_path / "empty.png", 5, 7)
@@ -104,8 +104,8 @@ def test_depth_is_metres_whatever_the_file(tmp_path):
 def test_no_depth_in_it_is_refused_by_name(tmp_path):
     Image.fromarray(np.zeros((5, 7), dtype=np.uint16)).save(tmp_path / "zero.png")
     Image.fromarray(np.full((5, 7), np.nan, dtype=np.float32)).save(tmp_path / "nan.tiff")
-    Image.fromarray(RGB).save(tmp_path / "colours.png")
-    for name in ("zero.png", "nan.tiff", "colours.png"):
+    Image.fromarray(RGB).save(tmp_path / "colors.png")
+    for name in ("zero.png", "nan.tiff", "colors.png"):
         with pytest.raises(InvalidDepthError, match=name):
             read_depth(tmp_path / name)
 

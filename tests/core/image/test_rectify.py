@@ -71,7 +71,7 @@ def test_without_a_lens_nothing_changes():
 def test_a_camera_that_does_not_fit_is_refused(change):
     with pytest.raises(InvalidCameraError) as caught:
         check_camera(camera(**change), HEIGHT, WIDTH)
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_a_scaled_camera_is_told_how_to_fit():

@@ -74,7 +74,7 @@ def test_a_dark_sixteen_bit_image_asks_how_many_bits_it_holds():
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(InvalidImageError) as caught:
         to_rgb8(image)
-    assert caught.value.cure
+    assert caught.value.hint
     assert caught.value.code == "invalid_image"
 
 

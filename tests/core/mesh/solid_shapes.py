@@ -34,14 +34,14 @@ def mug(points):
     return torch.minimum(wall, torch.maximum(handle, 0.27 - radius))
 
 
-def colours_at(points):
-    """Colours that vary slowly over the cube."""
+def colors_at(points):
+    """Colors that vary slowly over the cube."""
     return 0.5 + 0.4 * torch.sin(4 * points + torch.tensor([0.0, 1.0, 2.0]))
 
 
 def meshed(field, resolution=32):
     at = corners(resolution)
-    return extract_from_sdf(field(at), colours_at(at).double())
+    return extract_from_sdf(field(at), colors_at(at).double())
 
 
 def together(*meshes):
@@ -50,12 +50,12 @@ def together(*meshes):
     return TriangleMesh(
         torch.cat([mesh.vertices for mesh in meshes]),
         torch.cat([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]),
-        torch.cat([mesh.colours for mesh in meshes]),
+        torch.cat([mesh.colors for mesh in meshes]),
     )
 
 
 def moved(mesh, scale=1.0, offset=(0.0, 0.0, 0.0)):
-    return TriangleMesh(mesh.vertices * scale + torch.tensor(offset).to(mesh.vertices), mesh.faces, mesh.colours)
+    return TriangleMesh(mesh.vertices * scale + torch.tensor(offset).to(mesh.vertices), mesh.faces, mesh.colors)
 
 
 def judged(mesh):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cupid_core.errors import EmptyMeshError, InvalidTensorError
-from cupid_core.mesh.cube_channels import CHANNELS_COLOUR, CHANNELS_PLAIN
+from cupid_core.mesh.cube_channels import CHANNELS_COLOR, CHANNELS_PLAIN
 from cupid_core.mesh.extract import extract_from_sdf, extract_mesh, extract_surface, extract_training_surface
 
 OFFSETS = torch.tensor([[k & 1, k >> 1 & 1, k >> 2 & 1] for k in range(8)])
@@ -15,7 +15,7 @@ def cubes(resolution):
     return torch.cartesian_prod(axis, axis, axis)
 
 
-def sphere_channels(coords, resolution, radius, channels=CHANNELS_COLOUR):
+def sphere_channels(coords, resolution, radius, channels=CHANNELS_COLOR):
     """Neutral channels that state a sphere exactly at every corner."""
     at = (coords[:, None] + OFFSETS).double() / resolution - 0.5
     features = torch.zeros(len(coords), channels, dtype=torch.float64)
@@ -23,7 +23,7 @@ def sphere_channels(coords, resolution, radius, channels=CHANNELS_COLOUR):
     return features
 
 
-def noise_channels(coords, seed, channels=CHANNELS_COLOUR, dtype=torch.float32):
+def noise_channels(coords, seed, channels=CHANNELS_COLOR, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(len(coords), channels, generator=generator, dtype=dtype)
 
@@ -50,8 +50,8 @@ def test_neutral_channels_equal_the_plain_sdf():
     dense = extract_from_sdf(field, closed=False)
     torch.testing.assert_close(sparse.vertices, dense.vertices, atol=1e-12, rtol=0)
     assert torch.equal(sparse.faces, dense.faces)
-    assert sparse.colours is not None
-    torch.testing.assert_close(sparse.colours, torch.full_like(sparse.colours, 0.5))
+    assert sparse.colors is not None
+    torch.testing.assert_close(sparse.colors, torch.full_like(sparse.colors, 0.5))
 
 
 def test_a_shell_gives_the_outer_surface_of_the_whole_grid():
@@ -103,7 +103,7 @@ def test_closed_decides_about_the_border(closed):
     coords = cubes(resolution)
     features = sphere_channels(coords, resolution, 0.62, CHANNELS_PLAIN)
     mesh = extract_mesh(coords, features, resolution, closed=closed)
-    assert mesh.colours is None
+    assert mesh.colors is None
     pairs = torch.cat([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     balanced = torch.equal(sorted_rows(pairs), sorted_rows(pairs.flip(1)))
     assert balanced == closed
@@ -134,7 +134,7 @@ def test_exact_agreement_of_cubes_costs_nothing_but_the_deviation():
     coords = cubes(10)
     training = extract_training_surface(coords, sphere_channels(coords, 10, 0.3), 10)
     assert training.surface.deviation is not None
-    torch.testing.assert_close(training.regulariser, 0.5 * training.surface.deviation.mean())
+    torch.testing.assert_close(training.regularizer, 0.5 * training.surface.deviation.mean())
 
 
 def test_gradients_are_right():
@@ -147,7 +147,7 @@ def test_gradients_are_right():
         surface = out.surface
         assert surface.attributes is not None
         joined = torch.cat([surface.vertices, surface.attributes], dim=1)
-        return (joined * weight[: len(joined)]).sum() + out.regulariser + out.tsdf_values.square().sum()
+        return (joined * weight[: len(joined)]).sum() + out.regularizer + out.tsdf_values.square().sum()
 
     features.requires_grad_(True)
     assert torch.autograd.gradcheck(loss, (features,), fast_mode=True, atol=1e-6)
@@ -158,7 +158,7 @@ def test_training_survives_a_field_without_surface():
     features = torch.full((len(coords), CHANNELS_PLAIN), 2.0, requires_grad=True)
     out = extract_training_surface(coords, features, 4)
     assert out.surface.faces.shape == (0, 3) and out.surface.vertices.shape == (0, 3)
-    out.regulariser.backward()
+    out.regularizer.backward()
     assert features.grad is not None and torch.isfinite(features.grad).all()
 
 

@@ -20,8 +20,8 @@ def corners(resolution, dtype=torch.float64):
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
 
 
-def sphere(resolution, radius, centre=(0.0, 0.0, 0.0)):
-    return (corners(resolution) - torch.tensor(centre, dtype=torch.float64)).norm(dim=-1) - radius
+def sphere(resolution, radius, center=(0.0, 0.0, 0.0)):
+    return (corners(resolution) - torch.tensor(center, dtype=torch.float64)).norm(dim=-1) - radius
 
 
 def box(resolution, half):
@@ -129,13 +129,13 @@ def test_box_converges_in_volume():
 
 
 def test_normals_point_outward():
-    mesh = extract_from_sdf(sphere(32, 0.4, centre=(0.03, -0.02, 0.05)))
+    mesh = extract_from_sdf(sphere(32, 0.4, center=(0.03, -0.02, 0.05)))
     outward = torch.nn.functional.normalize(mesh.vertices - torch.tensor([0.03, -0.02, 0.05]).double(), dim=1)
     assert mesh.normals is not None
     assert ((mesh.normals * outward).sum(dim=1) > 0.97).all()
     flat = face_normals(mesh.vertices, mesh.faces)
-    centres = mesh.vertices[mesh.faces].mean(dim=1) - torch.tensor([0.03, -0.02, 0.05]).double()
-    assert ((flat * torch.nn.functional.normalize(centres, dim=1)).sum(dim=1) > 0.8).all()
+    centers = mesh.vertices[mesh.faces].mean(dim=1) - torch.tensor([0.03, -0.02, 0.05]).double()
+    assert ((flat * torch.nn.functional.normalize(centers, dim=1)).sum(dim=1) > 0.8).all()
 
 
 def test_only_the_zero_set_matters():
@@ -169,11 +169,11 @@ def test_a_shape_beyond_the_border_is_capped_or_left_open():
     assert not torch.equal(forward.sort().values, backward.sort().values)
 
 
-def test_colours_follow_positions():
+def test_colors_follow_positions():
     field, at = sphere(14, 0.36), corners(14)
-    mesh = extract_from_sdf(field, colours=0.5 + 0.8 * at)
-    assert mesh.colours is not None
-    torch.testing.assert_close(mesh.colours, 0.5 + 0.8 * mesh.vertices, atol=1e-12, rtol=0)
+    mesh = extract_from_sdf(field, colors=0.5 + 0.8 * at)
+    assert mesh.colors is not None
+    torch.testing.assert_close(mesh.colors, 0.5 + 0.8 * mesh.vertices, atol=1e-12, rtol=0)
 
 
 def test_half_precision_is_widened():
@@ -189,7 +189,7 @@ def test_a_field_of_one_sign_has_no_surface(value):
 
 
 @pytest.mark.parametrize(
-    ("sdf", "colours"),
+    ("sdf", "colors"),
     [
         (torch.zeros(4, 4), None),
         (torch.zeros(4, 4, 5), None),
@@ -200,6 +200,6 @@ def test_a_field_of_one_sign_has_no_surface(value):
         (torch.full((4, 4, 4), -math.inf), None),
     ],
 )
-def test_bad_input_is_refused(sdf, colours):
+def test_bad_input_is_refused(sdf, colors):
     with pytest.raises(InvalidTensorError):
-        extract_from_sdf(sdf, colours)
+        extract_from_sdf(sdf, colors)

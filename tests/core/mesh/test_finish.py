@@ -1,10 +1,10 @@
-"""A finished mesh is closed, outward, within its budget, in its colours; and what could not be reached is said."""
+"""A finished mesh is closed, outward, within its budget, in its colors; and what could not be reached is said."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from solid_shapes import box, colours_at, judged, meshed, moved, mug, sphere, together, torus
+from solid_shapes import box, colors_at, judged, meshed, moved, mug, sphere, together, torus
 
 from cupid_core.config import MeshConfig
 from cupid_core.errors import EmptyMeshError, InvalidTensorError
@@ -16,14 +16,14 @@ from cupid_core.types import TriangleMesh
 ALL_FACES = MeshConfig(triangle_budget=0)
 
 
-def colour_error(mesh):
-    return (mesh.colours - colours_at(mesh.vertices)).abs()
+def color_error(mesh):
+    return (mesh.colors - colors_at(mesh.vertices)).abs()
 
 
 def without_faces_near(mesh, place, radius):
-    centres = mesh.vertices[mesh.faces].mean(dim=1)
-    far = (centres - torch.tensor(place).to(centres)).norm(dim=1) > radius
-    return TriangleMesh(mesh.vertices, mesh.faces[far], mesh.colours)
+    centers = mesh.vertices[mesh.faces].mean(dim=1)
+    far = (centers - torch.tensor(place).to(centers)).norm(dim=1) > radius
+    return TriangleMesh(mesh.vertices, mesh.faces[far], mesh.colors)
 
 
 @pytest.mark.parametrize("shape", [sphere, torus, box, mug])
@@ -42,11 +42,11 @@ def test_solids_stay_solids(shape, budget):
 
 
 @pytest.mark.parametrize("shape", [sphere, torus, mug])
-def test_colours_survive_decimation(shape):
+def test_colors_survive_decimation(shape):
     finished = finish_mesh(meshed(shape, 48), MeshConfig(triangle_budget=4000))
-    assert colour_error(finished.mesh).mean() < 0.01
-    assert colour_error(finished.mesh).max() < 0.12
-    assert colour_error(finished.detailed).max() < 1e-3
+    assert color_error(finished.mesh).mean() < 0.01
+    assert color_error(finished.mesh).max() < 0.12
+    assert color_error(finished.detailed).max() < 1e-3
 
 
 def test_a_good_mesh_within_its_budget_passes_unchanged():
@@ -54,7 +54,7 @@ def test_a_good_mesh_within_its_budget_passes_unchanged():
     finished = finish_mesh(raw)
     assert torch.equal(finished.mesh.faces, raw.faces)
     assert torch.equal(finished.mesh.vertices, raw.vertices)
-    assert torch.equal(finished.mesh.colours, raw.colours)
+    assert torch.equal(finished.mesh.colors, raw.colors)
 
 
 def test_the_same_input_gives_the_same_mesh():
@@ -62,7 +62,7 @@ def test_the_same_input_gives_the_same_mesh():
     first, second = (finish_mesh(raw, MeshConfig(triangle_budget=2000)).mesh for _ in range(2))
     assert torch.equal(first.vertices, second.vertices)
     assert torch.equal(first.faces, second.faces)
-    assert torch.equal(first.colours, second.colours)
+    assert torch.equal(first.colors, second.colors)
 
 
 def test_specks_vanish_and_large_pieces_stay():
@@ -83,7 +83,7 @@ def test_specks_vanish_and_large_pieces_stay():
 def test_what_is_hidden_inside_is_dropped():
     """The wall of a cavity, and a solid within a solid; a piece in the hole of a torus is neither."""
     cavity = moved(meshed(sphere, 16), 0.5)
-    cavity = TriangleMesh(cavity.vertices, cavity.faces.flip(1), cavity.colours)
+    cavity = TriangleMesh(cavity.vertices, cavity.faces.flip(1), cavity.colors)
     solid = meshed(sphere, 32)
     for inner in (cavity, moved(meshed(sphere, 16), 0.5)):
         finished = finish_mesh(together(inner, solid), ALL_FACES)
@@ -96,8 +96,8 @@ def test_what_is_hidden_inside_is_dropped():
 def test_inside_out_is_turned():
     solid, other = meshed(mug, 32), moved(meshed(sphere, 16), 0.5, (0.0, 0.0, 0.9))
     for raw in (
-        TriangleMesh(solid.vertices, solid.faces.flip(1), solid.colours),
-        together(solid, TriangleMesh(other.vertices, other.faces.flip(1), other.colours)),
+        TriangleMesh(solid.vertices, solid.faces.flip(1), solid.colors),
+        together(solid, TriangleMesh(other.vertices, other.faces.flip(1), other.colors)),
     ):
         finished = finish_mesh(raw, ALL_FACES)
         assert finished.watertight
@@ -109,7 +109,7 @@ def test_single_faces_turned_over_are_turned_back():
     faces = solid.faces.clone()
     wrong = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))[: len(faces) // 5]
     faces[wrong] = faces[wrong].flip(1)
-    finished = finish_mesh(TriangleMesh(solid.vertices, faces, solid.colours), ALL_FACES)
+    finished = finish_mesh(TriangleMesh(solid.vertices, faces, solid.colors), ALL_FACES)
     assert finished.watertight
     assert judged(finished.mesh).volume == pytest.approx(judged(solid).volume, rel=1e-9)
 
@@ -120,7 +120,7 @@ def test_small_holes_are_closed_and_large_ones_are_said():
     assert small.watertight and judged(small.mesh).is_watertight
     assert judged(small.mesh).volume == pytest.approx(judged(solid).volume, rel=0.01)
     assert small.notes == ("1 hole closed.",)
-    assert colour_error(small.mesh).max() < 0.05
+    assert color_error(small.mesh).max() < 0.05
     large = finish_mesh(without_faces_near(solid, (0.0, 0.0, 0.4), 0.3))
     assert not large.watertight and not judged(large.mesh).is_watertight
     assert any("left open" in note for note in large.notes) and any(
@@ -131,9 +131,9 @@ def test_small_holes_are_closed_and_large_ones_are_said():
 def test_a_soup_of_triangles_is_welded():
     solid = meshed(torus, 24)
     flat = solid.faces.flatten()
-    soup = TriangleMesh(solid.vertices[flat], torch.arange(len(flat)).view(-1, 3), solid.colours[flat])
+    soup = TriangleMesh(solid.vertices[flat], torch.arange(len(flat)).view(-1, 3), solid.colors[flat])
     rubbish = torch.tensor([[0, 0, 1], [3, 4, 5], [3, 4, 5]])
-    finished = finish_mesh(TriangleMesh(soup.vertices, torch.cat([soup.faces, rubbish]), soup.colours), ALL_FACES)
+    finished = finish_mesh(TriangleMesh(soup.vertices, torch.cat([soup.faces, rubbish]), soup.colors), ALL_FACES)
     assert finished.watertight and len(finished.mesh.vertices) == len(solid.vertices)
     assert len(finished.mesh.faces) == len(solid.faces)
 
@@ -143,7 +143,7 @@ def test_a_soup_of_triangles_is_welded():
 def test_noisy_fields_end_watertight(seed, noise, budget):
     at = torch.stack(torch.meshgrid(*(torch.linspace(-0.5, 0.5, 21),) * 3, indexing="ij"), dim=-1).double()
     field = mug(at) + noise * torch.randn(21, 21, 21, generator=torch.Generator().manual_seed(seed)).double()
-    finished = finish_mesh(extract_from_sdf(field, colours_at(at)), MeshConfig(triangle_budget=budget))
+    finished = finish_mesh(extract_from_sdf(field, colors_at(at)), MeshConfig(triangle_budget=budget))
     after = judged(finished.mesh)
     assert finished.watertight == (after.is_watertight and after.is_winding_consistent)
     assert finished.within_budget == (len(finished.mesh.faces) <= budget)
@@ -164,7 +164,7 @@ def test_a_budget_out_of_reach_is_said():
 def test_smoothing_takes_noise_away_and_keeps_the_volume():
     solid = meshed(sphere, 32)
     noise = 0.002 * torch.randn(solid.vertices.shape, generator=torch.Generator().manual_seed(0)).double()
-    rough = TriangleMesh(solid.vertices + noise, solid.faces, solid.colours)
+    rough = TriangleMesh(solid.vertices + noise, solid.faces, solid.colors)
     smooth = finish_mesh(rough, MeshConfig(triangle_budget=0, smoothing_rounds=8))
 
     def roughness(mesh):
@@ -174,10 +174,10 @@ def test_smoothing_takes_noise_away_and_keeps_the_volume():
     assert judged(smooth.mesh).volume == pytest.approx(judged(solid).volume, rel=0.005)
 
 
-def test_type_and_absence_of_colours_are_kept():
+def test_type_and_absence_of_colors_are_kept():
     solid = meshed(torus, 16)
     plain = finish_mesh(TriangleMesh(solid.vertices.float(), solid.faces), MeshConfig(triangle_budget=300)).mesh
-    assert plain.colours is None and plain.vertices.dtype == torch.float32 and plain.normals.dtype == torch.float32
+    assert plain.colors is None and plain.vertices.dtype == torch.float32 and plain.normals.dtype == torch.float32
 
 
 @pytest.mark.parametrize("faces", [torch.zeros(0, 3, dtype=torch.int64), torch.tensor([[0, 1, 1], [2, 2, 2]])])

@@ -52,7 +52,7 @@ def test_tables_do_not_depend_on_how_the_cube_is_turned(corner_map):
         np.testing.assert_array_equal(tables.partner_step[other], axes @ tables.partner_step[case])
 
 
-def test_problem_cases_lead_to_a_neighbour_and_the_rest_to_none():
+def test_problem_cases_lead_to_a_neighbor_and_the_rest_to_none():
     tables = cube_tables()
     assert tables.is_problem.sum() == 36
     np.testing.assert_array_equal(np.abs(tables.partner_step).sum(axis=1), tables.is_problem.astype(int))

@@ -1,4 +1,4 @@
-"""Files: what is written is read back, in the right frame and colours; and a file is whole or not there."""
+"""Files: what is written is read back, in the right frame and colors; and a file is whole or not there."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -12,7 +12,7 @@ from cupid_core.config import MeshConfig
 from cupid_core.errors import InputError, InvalidTensorError, OpenMeshError, OutputError
 from cupid_core.geometry.se3 import SE3
 from cupid_core.mesh.atomic_file import writable_folder, write_atomically
-from cupid_core.mesh.colour_space import linear_to_srgb, srgb_to_linear
+from cupid_core.mesh.color_space import linear_to_srgb, srgb_to_linear
 from cupid_core.mesh.finish import finish_mesh
 from cupid_core.mesh.physical import physical_properties
 from cupid_core.mesh.read_mesh import read_mesh
@@ -59,14 +59,14 @@ def test_meshes_come_back(mesh, tmp_path, suffix):
     back = read_mesh(path)
     torch.testing.assert_close(back.vertices, mesh.vertices.float(), atol=1e-7, rtol=0)
     assert torch.equal(back.faces, mesh.faces)
-    torch.testing.assert_close(back.colours, mesh.colours.float(), atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(back.colors, mesh.colors.float(), atol=0.51 / 255, rtol=0)
     torch.testing.assert_close(back.normals, mesh.normals.float(), atol=1e-4, rtol=0)
 
 
 def test_stl_keeps_the_solid(mesh, tmp_path):
     write_stl(tmp_path / "object.stl", mesh)
     back = read_mesh(tmp_path / "object.stl")
-    assert back.colours is None and judged(back).is_watertight
+    assert back.colors is None and judged(back).is_watertight
     assert judged(back).volume == pytest.approx(judged(mesh).volume, rel=1e-5)
     torch.testing.assert_close(back.vertices.amin(0), mesh.vertices.amin(0).float())
 
@@ -82,7 +82,7 @@ def test_a_glb_is_y_up_linear_and_valid(mesh, tmp_path):
     assert position["max"] == pytest.approx([x.max(), y.max(), z.max()])
     linear = accessor(content, binary, primitive["attributes"]["COLOR_0"])[:, :3] / 65535
     expected = np.where(
-        mesh.colours <= 0.04045, mesh.colours / 12.92, ((mesh.colours.numpy() + 0.055) / 1.055) ** 2.4
+        mesh.colors <= 0.04045, mesh.colors / 12.92, ((mesh.colors.numpy() + 0.055) / 1.055) ** 2.4
     )
     np.testing.assert_allclose(linear, expected, atol=1e-5)
     normals = accessor(content, binary, primitive["attributes"]["NORMAL"])
@@ -93,7 +93,7 @@ def test_a_glb_is_y_up_linear_and_valid(mesh, tmp_path):
     assert content["nodes"][0]["name"] == "cup" and content["buffers"][0]["byteLength"] <= len(binary)
 
 
-def test_colour_spaces_undo_each_other():
+def test_color_spaces_undo_each_other():
     values = torch.linspace(0, 1, 1001, dtype=torch.float64)
     torch.testing.assert_close(linear_to_srgb(srgb_to_linear(values)), values, atol=1e-6, rtol=0)
     assert float(srgb_to_linear(torch.tensor(0.5))) == pytest.approx(0.2140411, abs=1e-6)
@@ -155,8 +155,8 @@ def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
     np.testing.assert_allclose(tensor, 700 * own.inertia.numpy(), rtol=1e-6)
     moments = np.linalg.eigvalsh(tensor)
     assert moments[0] > 0 and moments[2] < moments[0] + moments[1]
-    centre = [float(value) for value in link.find("inertial/origin").get("xyz").split()]
-    np.testing.assert_allclose(centre, own.centre_of_mass.numpy(), atol=1e-6)
+    center = [float(value) for value in link.find("inertial/origin").get("xyz").split()]
+    np.testing.assert_allclose(center, own.center_of_mass.numpy(), atol=1e-6)
     files = [entry.get("filename") for entry in link.iter("mesh")]
     assert len(link.findall("collision")) == 2 and len(files) == 3
     for file in files:

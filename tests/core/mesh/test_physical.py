@@ -42,7 +42,7 @@ def test_a_box_has_the_textbook_properties(size, offset):
     )
     assert found.volume_m3 == pytest.approx(volume, rel=1e-6)
     assert found.area_m2 == pytest.approx(2 * (x * y + y * z + z * x), rel=1e-6)
-    torch.testing.assert_close(found.centre_of_mass, torch.tensor(offset).double(), atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(found.center_of_mass, torch.tensor(offset).double(), atol=1e-8, rtol=1e-8)
     torch.testing.assert_close(found.inertia, inertia, atol=1e-6 * float(inertia.max()), rtol=1e-6)
     torch.testing.assert_close(found.dimensions, torch.tensor(size).double(), atol=1e-9, rtol=1e-9)
 
@@ -54,7 +54,7 @@ def test_properties_follow_a_similarity(twist, scale):
     S = Sim3.exp(torch.tensor([*twist, math.log(scale)], dtype=torch.float64))
     before, after, R = physical_properties(mesh), physical_properties(mesh.transformed(S)), S.rotation()
     assert after.volume_m3 == pytest.approx(before.volume_m3 * scale**3, rel=1e-6)
-    torch.testing.assert_close(after.centre_of_mass, S.apply(before.centre_of_mass), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(after.center_of_mass, S.apply(before.center_of_mass), atol=1e-6, rtol=1e-6)
     expected = R @ before.inertia @ R.mT * scale**5
     torch.testing.assert_close(after.inertia, expected, atol=1e-6 * float(expected.max()), rtol=1e-5)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cupid_core.errors import EmptyMeshError, InvalidTensorError
-from cupid_core.mesh.cube_channels import CHANNELS_COLOUR
+from cupid_core.mesh.cube_channels import CHANNELS_COLOR
 from cupid_core.mesh.extract import extract_mesh
 from cupid_core.mesh.solid import extract_solid_mesh, inside_voxels
 
@@ -31,7 +31,7 @@ def decoded(voxels, distance=distance):
     coords = (voxels[:, None] * K + torch.cartesian_prod(*(torch.arange(K),) * 3)).flatten(0, 1)
     corner = torch.arange(8)
     places = coords[:, None] + torch.stack([corner & 1, corner >> 1 & 1, corner >> 2 & 1], dim=1)
-    rows = torch.zeros(len(coords), CHANNELS_COLOUR)
+    rows = torch.zeros(len(coords), CHANNELS_COLOR)
     rows[:, :8] = distance(places / SIDE - 0.5) * SIDE + 1 / SIDE
     return coords, rows
 
@@ -60,7 +60,7 @@ def test_a_shell_becomes_the_solid_it_encloses():
     assert volume(solid) == pytest.approx(true_volume(), rel=0.01)
     assert is_closed(solid) and len(solid.vertices) < 0.7 * len(hollow.vertices)
     assert float(distance(solid.vertices).abs().max()) < 0.5 / SIDE
-    assert solid.normals is not None and solid.colours is not None
+    assert solid.normals is not None and solid.colors is not None
 
 
 def test_order_does_not_matter_and_nothing_is_written_to():
@@ -80,7 +80,7 @@ def test_missing_voxels_are_closed():
     assert is_closed(mesh) and volume(mesh) == pytest.approx(true_volume(), rel=0.04)
 
 
-def test_where_voxels_are_missing_the_colours_go_on():
+def test_where_voxels_are_missing_the_colors_go_on():
     voxels = shell_of(distance)
     missing = torch.ones(len(voxels), dtype=torch.bool)
     missing[torch.randperm(len(voxels), generator=torch.Generator().manual_seed(1))[:8]] = False
@@ -88,13 +88,13 @@ def test_where_voxels_are_missing_the_colours_go_on():
     blue = (coords[:, 2] > SIDE // 2).float()
     rows[:, 53:] = torch.stack([9 - 18 * blue, torch.full_like(blue, -9), 18 * blue - 9], dim=1).repeat(1, 16)
     mesh = extract_solid_mesh(coords, rows, SIDE)
-    assert float(mesh.colours[:, 1].max()) < 1e-3
-    assert torch.allclose(mesh.colours.sum(dim=1), torch.ones(len(mesh.colours)), atol=1e-2)
+    assert float(mesh.colors[:, 1].max()) < 1e-3
+    assert torch.allclose(mesh.colors.sum(dim=1), torch.ones(len(mesh.colors)), atol=1e-2)
     above, below = mesh.vertices[:, 2] > 0.1, mesh.vertices[:, 2] < -0.1
-    assert float(mesh.colours[above, 2].min()) > 0.99 and float(mesh.colours[below, 0].min()) > 0.99
+    assert float(mesh.colors[above, 2].min()) > 0.99 and float(mesh.colors[below, 0].min()) > 0.99
 
 
-def test_wrong_corners_spoil_only_their_neighbourhood():
+def test_wrong_corners_spoil_only_their_neighborhood():
     coords, rows = decoded(shell_of(distance))
     deep = (rows[:, :8] < -2).all(dim=1).nonzero()[::97, 0]
     rows[deep, :8] = 3.0
@@ -124,7 +124,7 @@ def test_surfaces_at_the_border_of_the_cube_are_closed():
     assert is_closed(mesh) and 1.0 < volume(mesh) < (1 + 2 / SIDE) ** 3  # at most a cube beyond
 
 
-def test_empty_voxels_follow_their_neighbours_and_in_doubt_are_outside():
+def test_empty_voxels_follow_their_neighbors_and_in_doubt_are_outside():
     shell = torch.zeros(9, 9, 9, dtype=torch.bool)
     shell[1:8, 1:8, 1:8] = True
     shell[2:7, 2:7, 2:7] = False

@@ -1,11 +1,11 @@
-"""A baked texture shows the colours of the mesh where its coordinates point."""
+"""A baked texture shows the colors of the mesh where its coordinates point."""
 
 import importlib.util
 
 import numpy as np
 import pytest
 import torch
-from solid_shapes import box, colours_at, meshed, torus
+from solid_shapes import box, colors_at, meshed, torus
 
 from cupid_core.config import MeshConfig
 from cupid_core.errors import InvalidTensorError
@@ -40,16 +40,16 @@ def seen(textured):
     return places, torch.from_numpy(textured.texture[pixel[:, 1], pixel[:, 0]] / 255.0)
 
 
-def test_the_texture_shows_the_vertex_colours(finished):
+def test_the_texture_shows_the_vertex_colors(finished):
     textured = bake_texture(finished.mesh, SMALL)
     assert textured.texture.shape == (256, 256, 3) and textured.texture.dtype == np.uint8
     assert len(textured.uv) == len(textured.mesh.vertices) >= len(finished.mesh.vertices)
     assert textured.uv.min() >= 0 and textured.uv.max() <= 1
     places, shown = seen(textured)
-    assert (shown - colours_at(places)).abs().mean() < 0.015
+    assert (shown - colors_at(places)).abs().mean() < 0.015
 
 
-def test_fine_colours_come_from_the_detailed_mesh(finished):
+def test_fine_colors_come_from_the_detailed_mesh(finished):
     """Stripes finer than the triangles of the decimated mesh."""
     fine = finished.detailed
     stripes = TriangleMesh(
@@ -72,7 +72,7 @@ def test_textured_files_come_back(finished, tmp_path):
     for name in ("object.glb", "object.obj"):
         back = read_mesh(tmp_path / name)
         torch.testing.assert_close(back.vertices, textured.mesh.vertices.float(), atol=1e-6, rtol=0)
-        assert (back.colours - colours_at(back.vertices)).abs().mean() < 0.03
+        assert (back.colors - colors_at(back.vertices)).abs().mean() < 0.03
 
 
 def test_a_textured_model_weighs_what_the_solid_weighs(finished, tmp_path):
@@ -82,6 +82,6 @@ def test_a_textured_model_weighs_what_the_solid_weighs(finished, tmp_path):
     assert f'<mass value="{expected}"' in path.read_text()
 
 
-def test_no_colours_nothing_to_bake(finished):
+def test_no_colors_nothing_to_bake(finished):
     with pytest.raises(InvalidTensorError):
         bake_texture(TriangleMesh(finished.mesh.vertices, finished.mesh.faces), SMALL)

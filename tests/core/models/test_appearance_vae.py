@@ -173,7 +173,7 @@ def test_mesh_decoder_equals_subdividing_before_convolving(agree, voxels):
     assert made.rows.shape == (64 * len(coords), 101) and made.topology.resolution == 4 * R
 
 
-def test_mesh_decoder_without_colour_has_53_channels():
+def test_mesh_decoder_without_color_has_53_channels():
     assert network("mesh", representation_config=None).out_layer.out_features == 53
 
 
@@ -185,8 +185,8 @@ def splats(raw_scale: float = 1.0) -> tuple[SLatGaussianDecoder, Gaussians]:
 
 def test_gaussians_lie_in_reach_of_their_voxel():
     _, made = splats(raw_scale=100)
-    centre = (torch.tensor([[0, 0, 0], [7, 3, 1], [2, 2, 2]]) + 0.5) / R - 0.5
-    distance = (made.positions.reshape(3, 4, 3) - centre[:, None]).abs().amax()
+    center = (torch.tensor([[0, 0, 0], [7, 3, 1], [2, 2, 2]]) + 0.5) / R - 0.5
+    distance = (made.positions.reshape(3, 4, 3) - center[:, None]).abs().amax()
     assert 0.7 / R < distance <= 0.75 / R + 1e-6
     assert made.item.tolist() == [0] * 8 + [1] * 4
     assert made.of_item(1).positions.shape == (4, 3)
@@ -223,7 +223,7 @@ def test_file_rotation_turns_positions_and_covariances_alike():
         scales=table[:, 10:13].exp(),
         quats_xyzw=table[:, 13:].roll(-1, dims=1),
         opacities=torch.sigmoid(table[:, 9:10]),
-        colours_dc=table[:, 6:9],
+        colors_dc=table[:, 6:9],
         item=made.item,
     )
     torch.testing.assert_close(
@@ -244,7 +244,7 @@ def test_radiance_field_names_its_channels():
     made = net.attributes(raw, topology)
     assert torch.equal(made.trivec.flatten(), raw[0, :18] + 1) and made.trivec.shape == (1, 3, 3, 2)
     assert torch.equal(made.density.flatten(), raw[0, 18:21])
-    assert torch.equal(made.colours_dc.flatten(), raw[0, 21:])
+    assert torch.equal(made.colors_dc.flatten(), raw[0, 21:])
     torch.testing.assert_close(made.positions, (torch.tensor([[1.5, 2.5, 3.5]])) / R - 0.5)
 
 

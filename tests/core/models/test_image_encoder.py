@@ -22,7 +22,7 @@ def encoder(**changes) -> DinoVisionTransformer:
     return made.eval()
 
 
-def test_tokens_are_normalised_and_ordered_row_by_row():
+def test_tokens_are_normalized_and_ordered_row_by_row():
     network, image = encoder(depth=0), torch.rand(1, 3, 56, 56)
     tokens = network(image)
     assert tokens.shape == (1, network.num_prefix_tokens + 16, 32)

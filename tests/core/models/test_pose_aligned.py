@@ -34,7 +34,7 @@ def topology(voxels):
 
 
 def test_samples_of_a_linear_ramp_are_the_coordinates(agree, topology):
-    """Pixel centres are half a pixel inside the edges, so a map of its own centres returns uv."""
+    """Pixel centers are half a pixel inside the edges, so a map of its own centers returns uv."""
     axis = (torch.arange(10) + 0.5) / 10
     ramp = torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None].expand(3, -1, -1, -1)
     uv = torch.rand(sum(SIZES), 2) * 0.9 + 0.05

@@ -38,7 +38,7 @@ def batch(voxels):
     return coords, VoxelTopology.build(coords, R, window_size=3, levels=1)
 
 
-def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     """Random parameters everywhere, so that nothing hides behind a zero or a one."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
@@ -61,7 +61,7 @@ def from_grid(grid: Tensor, coords: Tensor) -> Tensor:
 
 def test_convolution_equals_a_dense_one_on_the_grid(batch, agree):
     coords, topology = batch
-    conv = randomise(SparseConv3d(5, 6))
+    conv = randomize(SparseConv3d(5, 6))
     rows = torch.randn(len(coords), 5)
     with torch.no_grad():
         made = conv(rows, topology)
@@ -73,7 +73,7 @@ def test_convolution_equals_a_dense_one_on_the_grid(batch, agree):
 
 
 def test_kernel_one_reads_its_weight_as_in_by_out():
-    conv = randomise(PointwiseConv3d(3, 2))
+    conv = randomize(PointwiseConv3d(3, 2))
     rows = torch.randn(4, 3)
     matrix = conv.conv.weight.flatten().reshape(3, 2)
     torch.testing.assert_close(conv(rows), rows @ matrix + conv.conv.bias)
@@ -81,7 +81,7 @@ def test_kernel_one_reads_its_weight_as_in_by_out():
 
 def test_convolution_of_copied_rows_equals_copying_first(batch, agree):
     coords, topology = batch
-    conv = randomise(SparseConv3d(5, 6))
+    conv = randomize(SparseConv3d(5, 6))
     down, fine = topology.down, topology.subdivide()
     assert down is not None
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_row_blocks_change_nothing(batch):
 def test_training_path_has_the_gradients_of_the_plain_one(voxels):
     coords = voxels([6, 9], 4, 1)
     topology = VoxelTopology.build(coords, 4)
-    conv = randomise(SparseConv3d(2, 3)).double()
+    conv = randomize(SparseConv3d(2, 3)).double()
     rows = torch.randn(15, 2, dtype=torch.float64, requires_grad=True)
 
     def run(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def test_training_path_has_the_gradients_of_the_plain_one(voxels):
 
 def test_training_path_of_subdivided_voxels_has_the_gradients_of_copying_first(voxels):
     topology = VoxelTopology.build(voxels([6, 9], 4, 1), 4)
-    conv, fine = randomise(SparseConv3d(2, 3)).double(), topology.subdivide()
+    conv, fine = randomize(SparseConv3d(2, 3)).double(), topology.subdivide()
     rows = torch.randn(15, 2, dtype=torch.float64)
     weights = torch.randn(8 * 15, 3, dtype=torch.float64)
     found = []
@@ -146,7 +146,7 @@ def test_merging_divides_the_sum_by_one_more_than_the_count(batch, agree):
 
 def test_group_norm_is_that_of_each_item_alone(batch, agree):
     coords, topology = batch
-    norm = randomise(SparseGroupNorm32(12, groups=3))
+    norm = randomize(SparseGroupNorm32(12, groups=3))
     rows = torch.randn(len(coords), 12) * 3 + torch.randn(12)
     made = norm(rows, topology).detach()
     for item in range(3):
@@ -167,15 +167,15 @@ def test_group_norm_keeps_its_digits_far_from_zero(batch, agree):
 def run_block(kind: str, rows: Tensor, topology: VoxelTopology, item_values: Tensor) -> Tensor:
     """One block of each kind, the same weights on every call."""
     if kind == "transformer":
-        block = randomise(SparseTransformerBlock(16, 4, 2.0, qk_rms_norm=True))
+        block = randomize(SparseTransformerBlock(16, 4, 2.0, qk_rms_norm=True))
         return block(block(rows, topology.windows[1]), topology.items)
     if kind == "subdivide":
         widened = rows.repeat(1, 4)
-        return randomise(SparseSubdivideBlock3d(64, 32))(widened, topology, topology.subdivide())
+        return randomize(SparseSubdivideBlock3d(64, 32))(widened, topology, topology.subdivide())
     if kind == "up":
         assert topology.down is not None
         rows = downsample(rows, topology.down)
-    block = randomise(SparseResBlock3d(16, 10, 12, resample=kind))
+    block = randomize(SparseResBlock3d(16, 10, 12, resample=kind))
     return block(rows, block.modulation(item_values), topology)
 
 
@@ -215,7 +215,7 @@ def test_one_modulation_serves_all_items(batch, agree):
 
 def test_windows_confine_attention(batch):
     coords, topology = batch
-    block = randomise(SparseTransformerBlock(16, 4, 2.0))
+    block = randomize(SparseTransformerBlock(16, 4, 2.0))
     rows = torch.randn(len(coords), 16)
     changed = rows.clone()
     changed[0, 0] += 1  # one channel: the same added to all is taken off again by the norm
@@ -228,7 +228,7 @@ def test_windows_confine_attention(batch):
 def test_half_precision_sums_in_float32(batch, agree):
     """27 terms summed in bfloat16 one after the other would be several times worse."""
     coords, topology = batch
-    conv = randomise(SparseConv3d(32, 8))
+    conv = randomize(SparseConv3d(32, 8))
     rows = torch.randn(len(coords), 32).bfloat16()
     with torch.no_grad():
         conv.to(torch.bfloat16)

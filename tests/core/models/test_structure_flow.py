@@ -130,7 +130,7 @@ class Denoiser(nn.Module):
 
 
 @pytest.mark.filterwarnings("error::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
-def test_a_step_traces_and_the_trace_generalises():
+def test_a_step_traces_and_the_trace_generalizes():
     net, (x, _, context) = network(qk_rms_norm=True), inputs()
 
     def arguments(number: int) -> tuple[Tensor, ...]:

@@ -24,17 +24,17 @@ def encoder(**changes):
     made = SparseStructureEncoder(
         **{"in_channels": 1, "latent_channels": 4, "num_res_blocks": 1, "channels": [8, 12, 16], **changes}
     )
-    return randomised(made)
+    return randomized(made)
 
 
 def decoder(**changes):
     made = SparseStructureDecoder(
         **{"out_channels": 3, "latent_channels": 4, "num_res_blocks": 1, "channels": [16, 12, 8], **changes}
     )
-    return randomised(made)
+    return randomized(made)
 
 
-def randomised(network: nn.Module):
+def randomized(network: nn.Module):
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     return network.eval()

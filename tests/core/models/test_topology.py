@@ -16,7 +16,7 @@ STEPS = [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)]
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 
 
-def brute_neighbours(coords: Tensor) -> list[list[int]]:
+def brute_neighbors(coords: Tensor) -> list[list[int]]:
     place = {tuple(row): index for index, row in enumerate(coords.tolist())}
     return [
         [place.get((b, x + i, y + j, z + k), len(coords)) for i, j, k in STEPS] for b, x, y, z in coords.tolist()
@@ -38,17 +38,17 @@ def members(groups: PaddedGroups) -> list[list[int]]:
 
 @given(sizes=SIZES, resolution=st.sampled_from([4, 6, 8]), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
-def test_neighbours_are_those_of_a_search(voxels, sizes, resolution, seed):
+def test_neighbors_are_those_of_a_search(voxels, sizes, resolution, seed):
     coords = voxels(sizes, resolution, seed)
     topology = VoxelTopology.build(coords, resolution)
-    assert topology.neighbours.tolist() == brute_neighbours(coords)
+    assert topology.neighbors.tolist() == brute_neighbors(coords)
 
 
-def test_items_and_grid_borders_separate_neighbours():
+def test_items_and_grid_borders_separate_neighbors():
     # Adjacent codes, but on other sides of the grid, or in another item.
     coords = torch.tensor([[0, 0, 0, 3], [0, 0, 1, 0], [0, 3, 3, 3], [1, 0, 0, 0]])
     topology = VoxelTopology.build(coords, 4)
-    others = topology.neighbours.clone()
+    others = topology.neighbors.clone()
     others[:, 13] = 4
     assert (others == 4).all()
 
@@ -96,9 +96,9 @@ def test_coarse_level_merges_cells_of_two(voxels, sizes, seed):
         slot = 4 * (xyz[0] % 2) + 2 * (xyz[1] % 2) + xyz[2] % 2
         assert down.children[parent, slot] == row
     assert (down.children < len(coords)).sum() == len(coords)
-    fine = VoxelTopology.build(coords, 8).neighbours.long()
+    fine = VoxelTopology.build(coords, 8).neighbors.long()
     holder = torch.cat([down.parents, torch.tensor([len(coarse.coords)])])
-    assert torch.equal(down.neighbours.long(), holder[fine])
+    assert torch.equal(down.neighbors.long(), holder[fine])
     assert coarse.down is not None and coarse.down.topology.resolution == 2
 
 
@@ -131,7 +131,7 @@ def test_interleaved_items_are_the_same_objects(voxels):
     mixed = VoxelTopology.build(coords[shuffle], 6, window_size=3, levels=1)
     for item in (0, 1):
         assert torch.equal(shuffle[mixed.rows_of(item)].sort().values, torch.where(coords[:, 0] == item)[0])
-    assert mixed.neighbours.tolist() == brute_neighbours(coords[shuffle])
+    assert mixed.neighbors.tolist() == brute_neighbors(coords[shuffle])
 
 
 def test_tensors_rebuild_the_topology(voxels):

@@ -1,4 +1,4 @@
-"""GrabCut: finds what differs in colour, at any place and size, always the same; says when it finds nothing."""
+"""GrabCut: finds what differs in color, at any place and size, always the same; says when it finds nothing."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from cupid_core.perception.segmenters import build_segmenter
 REAL_FRAME = Path(__file__).resolve().parents[4] / "shared" / "data" / "tabletop_rgbd"
 
 
-def scene(centre, radii, size=(90, 120), seed=0):
+def scene(center, radii, size=(90, 120), seed=0):
     """A reddish ellipse on a noisy greenish ground, and its mask."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]]
-    mask = ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 <= 1
+    mask = ((x - center[0]) / radii[0]) ** 2 + ((y - center[1]) / radii[1]) ** 2 <= 1
     image = np.where(mask[..., None], [190, 60, 50], [90, 140, 100]) + rng.normal(0, 8, (*size, 3))
     return np.clip(image, 0, 255).astype(np.uint8), mask
 
@@ -30,7 +30,7 @@ def iou(a, b):
 
 
 @pytest.mark.parametrize(
-    ("centre", "radii"),
+    ("center", "radii"),
     [
         ((60, 45), (30, 20)),
         ((2, 45), (20, 15)),  # cut by the left border
@@ -39,8 +39,8 @@ def iou(a, b):
         ((60, 45), (100, 20)),  # across the whole image
     ],
 )
-def test_an_object_is_found_wherever_it_is(centre, radii):
-    image, truth = scene(centre, radii)
+def test_an_object_is_found_wherever_it_is(center, radii):
+    image, truth = scene(center, radii)
     found = GrabCutSegmenter().segment(image, {7: Prompt(tuple(map(float, box_of(truth))))})
     assert not found.failures
     assert iou(found.masks[7], truth) > 0.85

@@ -52,7 +52,7 @@ def test_border_pairs_wait_and_the_pose_calls_them_back(problem) -> None:
     assert item.usable == 170
     assert item.border is not None
     assert bool(item.border[0, 0, :30].all())
-    K = case.camera.K_normalised().numpy()
+    K = case.camera.K_normalized().numpy()
     matrix = K @ np.concatenate((case.rotation, case.translation[:, None]), axis=1)
     again = item.inside(matrix[None], CONFIG.border_margin, CONFIG.sample_points)
     assert again.usable == 200

@@ -31,7 +31,7 @@ def block_of(case, weights: torch.Tensor | None = None) -> PointBlock:
 
 
 def matrix_of(case) -> np.ndarray:
-    K = case.camera.K_normalised().numpy()
+    K = case.camera.K_normalized().numpy()
     view = Pinhole(case.rotation[None], case.translation[None], np.array([[K[0, 0], K[1, 1], K[0, 2], K[1, 2]]]))
     return view.projection()
 

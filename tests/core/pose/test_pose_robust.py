@@ -101,7 +101,7 @@ def test_pairs_at_the_border_that_belong_there_come_back(problem) -> None:
 def test_an_object_behind_the_camera_is_refused(noise, thickness, known, problem) -> None:
     case = problem(2, count=400, thickness=thickness)
     seen = case.points.numpy() @ case.rotation.T - case.translation
-    K = case.camera.K_normalised().numpy()
+    K = case.camera.K_normalized().numpy()
     uv = (seen @ K.T)[:, :2] / seen[:, 2:] + noise * np.random.default_rng(0).normal(size=(400, 2))
     with pytest.raises(BehindCameraError):
         solve_pose(case.points, torch.from_numpy(uv), camera=case.camera if known else None)

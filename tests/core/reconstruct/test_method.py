@@ -67,7 +67,7 @@ def test_a_result_is_complete_ranked_and_repeatable(cupid: Cupid) -> None:
     scores = [hypothesis.score for hypothesis in result.hypotheses]
     assert scores == sorted(scores, reverse=True) and len(scores) + len(result.lost) == 2
     for hypothesis in result.hypotheses:
-        assert hypothesis.mesh is not None and hypothesis.mesh.colours is not None
+        assert hypothesis.mesh is not None and hypothesis.mesh.colors is not None
         assert len(hypothesis.uv) == len(hypothesis.coords) and 0 <= hypothesis.quality.silhouette_iou <= 1
         # The pose belongs to the camera that was given, in the whole image.
         torch.testing.assert_close(hypothesis.pose.camera.K, CAMERA.K)

@@ -67,7 +67,7 @@ class Oracle:
             truth = self.object_in(view)
             for number, seed in enumerate(seeds):
                 if truth.label in self.missing:
-                    items.append(StructureEmptyError("Nothing.", cure="None."))
+                    items.append(StructureEmptyError("Nothing.", hint="None."))
                     continue
                 coords = truth.shell.nonzero()
                 generator = torch.Generator().manual_seed(seed)
@@ -90,10 +90,10 @@ class Oracle:
 def reconstruct(scene: TabletopScene, networks: object = None, **given: object) -> SceneReconstruction:
     config = CupidConfig()
     cupid = Cupid(networks, config)  # type: ignore[arg-type]  # the oracle asks no network
-    return cupid.reconstruct_scene(scene.colour.numpy(), scene.labels.numpy(), **given)  # type: ignore[arg-type]
+    return cupid.reconstruct_scene(scene.color.numpy(), scene.labels.numpy(), **given)  # type: ignore[arg-type]
 
 
-def centre(item: SceneObject) -> torch.Tensor:
+def center(item: SceneObject) -> torch.Tensor:
     return item.T_camera_object[:3, 3].double()
 
 
@@ -107,8 +107,8 @@ def test_poses_and_metres_come_back(scene: TabletopScene, monkeypatch: pytest.Mo
         assert placed.scale_source is ScaleSource.SENSOR and placed.label == item.family
         # Corners of boxes stand out by up to a voxel, a sixteenth of the cube: depth takes it for being nearer.
         assert placed.scale == pytest.approx(item.scale_m, rel=0.07)
-        distance = float(centre(item).norm())
-        assert float((placed.T_camera_object.translation - centre(item)).norm()) < 0.07 * distance
+        distance = float(center(item).norm())
+        assert float((placed.T_camera_object.translation - center(item)).norm()) < 0.07 * distance
         turned = placed.T_camera_object.rotation().T @ item.T_camera_object[:3, :3].double()
         assert float(torch.arccos(((turned.trace() - 1) / 2).clamp(-1, 1))) < np.radians(1.5)
         extent = placed.mesh.vertices.amax(dim=0) - placed.mesh.vertices.amin(dim=0)

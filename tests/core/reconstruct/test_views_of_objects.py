@@ -16,9 +16,9 @@ def picture(height: int = 90, width: int = 120) -> np.ndarray:
     return np.random.default_rng(0).integers(1, 255, (height, width, 3), dtype=np.uint8)
 
 
-def disc(centre: tuple[float, float], radius: float, height: int = 90, width: int = 120) -> np.ndarray:
+def disc(center: tuple[float, float], radius: float, height: int = 90, width: int = 120) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
-    return (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 < radius**2
+    return (columns - center[0]) ** 2 + (rows - center[1]) ** 2 < radius**2
 
 
 def test_the_camera_of_the_crop_sees_what_the_camera_of_the_image_sees() -> None:

@@ -61,10 +61,10 @@ def test_a_camera_at_its_target_is_refused():
 
 def test_hammersley_cameras_spread_over_the_sphere():
     ring = hammersley_ring(1000, radius=1.7)
-    centres = ring.T_camera_object.inverse().translation
-    torch.testing.assert_close(centres.norm(dim=1), torch.full((1000,), 1.7))
-    assert float(centres.mean(dim=0).norm()) < 0.01
-    octants = torch.stack([centres[:, axis] > 0 for axis in range(3)], dim=1).long() @ torch.tensor([1, 2, 4])
+    centers = ring.T_camera_object.inverse().translation
+    torch.testing.assert_close(centers.norm(dim=1), torch.full((1000,), 1.7))
+    assert float(centers.mean(dim=0).norm()) < 0.01
+    octants = torch.stack([centers[:, axis] > 0 for axis in range(3)], dim=1).long() @ torch.tensor([1, 2, 4])
     assert (torch.bincount(octants, minlength=8) - 125).abs().max() <= 6
 
 
@@ -75,9 +75,9 @@ def test_hammersley_angles_are_heights_in_equal_steps():
 
 
 def test_turntable_goes_round_at_one_height():
-    centres = turntable(8, pitch_rad=0.5, radius=3.0).T_camera_object.inverse().translation
-    torch.testing.assert_close(centres[:, 2], torch.full((8,), 3.0 * math.sin(0.5)))
-    steps = centres - centres.roll(1, dims=0)
+    centers = turntable(8, pitch_rad=0.5, radius=3.0).T_camera_object.inverse().translation
+    torch.testing.assert_close(centers[:, 2], torch.full((8,), 3.0 * math.sin(0.5)))
+    steps = centers - centers.roll(1, dims=0)
     torch.testing.assert_close(steps.norm(dim=1), steps.norm(dim=1).mean().expand(8))
 
 

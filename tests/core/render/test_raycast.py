@@ -21,18 +21,18 @@ TURNED = SE3.from_quat_xyzw(torch.tensor([0.3, -0.2, 0.5, 0.8]), torch.tensor([0
 def ball(resolution=48):
     axis = torch.arange(resolution + 1) / resolution - 0.5
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-    return extract_from_sdf(grid.norm(dim=-1) - RADIUS, colours=0.5 + grid)
+    return extract_from_sdf(grid.norm(dim=-1) - RADIUS, colors=0.5 + grid)
 
 
-def triangle(points, colours=None):
-    return TriangleMesh(torch.tensor(points), torch.tensor([[0, 1, 2]]), colours)
+def triangle(points, colors=None):
+    return TriangleMesh(torch.tensor(points), torch.tensor([[0, 1, 2]]), colors)
 
 
-def sphere_depth(camera, centre, radius):
+def sphere_depth(camera, center, radius):
     """(H, W) depth of a perfect sphere, NaN beside it."""
     rays = camera.rays().double().numpy()
-    square, along = (rays**2).sum(-1), rays @ centre
-    inside = along**2 - square * (centre @ centre - radius**2)
+    square, along = (rays**2).sum(-1), rays @ center
+    inside = along**2 - square * (center @ center - radius**2)
     return (along - np.sqrt(np.where(inside >= 0, inside, np.nan))) / square
 
 
@@ -41,14 +41,14 @@ def sphere_depth(camera, centre, radius):
 def test_depth_and_normals_of_a_sphere_are_exact_to_its_facets(camera, scale):
     pose = Sim3.from_quat_xyzw(torch.tensor(scale), TURNED.quat_xyzw, TURNED.translation * scale)
     seen = render_mesh(ball(), pose, camera)
-    centre = pose.translation.double().numpy()
-    expected = sphere_depth(camera, centre, RADIUS * scale)
+    center = pose.translation.double().numpy()
+    expected = sphere_depth(camera, center, RADIUS * scale)
     both = seen.mask & np.isfinite(expected)
     assert both.sum() > 0.97 * max(seen.mask.sum(), np.isfinite(expected).sum()) > 1500
     difference = np.abs(seen.depth - expected)[both] / scale
     assert np.quantile(difference, 0.95) < 2e-3
     points = camera.rays().double().numpy() * seen.depth[..., None]
-    outward = (points - centre) / np.linalg.norm(points - centre, axis=-1, keepdims=True)
+    outward = (points - center) / np.linalg.norm(points - center, axis=-1, keepdims=True)
     assert np.quantile((seen.normals * outward).sum(-1)[both], 0.05) > 0.995
     assert np.allclose(np.linalg.norm(seen.normals[both], axis=-1), 1.0, atol=1e-5)
 
@@ -67,7 +67,7 @@ def test_a_tiny_triangle_appears_at_the_pixel_it_projects_to(camera):
     for column, row in ((0, 0), (159, 119), (40, 77), (101, 13)):
         ray = camera.rays()[row, column]
         at = 2.0 * ray
-        # A little more than a fifth of a pixel large: no neighbour's centre lies on it.
+        # A little more than a fifth of a pixel large: no neighbor's center lies on it.
         size = 2.0 * 0.2 / 190.0
         around = [at + size * torch.tensor(d, dtype=at.dtype) for d in ((-1, -1, 0), (1, -1, 0), (0, 1, 0))]
         seen = render_mesh(TriangleMesh(torch.stack(around), torch.tensor([[0, 1, 2]])), SE3.identity(), camera)
@@ -86,12 +86,12 @@ def test_crops_show_the_same_pixels_and_scaling_the_world_changes_nothing_but_de
     np.testing.assert_allclose(x10.depth[both], 10 * whole.depth[both], rtol=1e-4)
 
 
-def test_colours_are_those_of_the_places_that_are_seen():
+def test_colors_are_those_of_the_places_that_are_seen():
     seen = render_mesh(ball(), TURNED, CAMERA)
     points = CAMERA.rays()[torch.from_numpy(seen.mask)].float() * torch.from_numpy(seen.depth[seen.mask])[:, None]
     canonical = TURNED.inverse().apply(points).numpy()
-    np.testing.assert_allclose(seen.colours[seen.mask], 0.5 + canonical, atol=2e-3)
-    assert np.isnan(seen.colours[~seen.mask]).all()
+    np.testing.assert_allclose(seen.colors[seen.mask], 0.5 + canonical, atol=2e-3)
+    assert np.isnan(seen.colors[~seen.mask]).all()
 
 
 def test_what_is_outside_or_behind_is_not_seen_and_what_crosses_the_camera_plane_is():

@@ -24,11 +24,11 @@ CUBE_FACES = [
 QUALITY = Quality(0.93, 21.5, 0.8, 0.97, 0.004, Verdict.GOOD)
 
 
-def box(size: tuple[float, float, float], colour: tuple[float, float, float]) -> TriangleMesh:
+def box(size: tuple[float, float, float], color: tuple[float, float, float]) -> TriangleMesh:
     """A closed box about the origin, faces outward."""
     corners = torch.cartesian_prod(*(torch.tensor([-0.5, 0.5]),) * 3) * torch.tensor(size)
     faces = torch.tensor(CUBE_FACES)
-    return TriangleMesh(corners, faces, torch.tensor(colour).expand(8, 3).clone())
+    return TriangleMesh(corners, faces, torch.tensor(color).expand(8, 3).clone())
 
 
 def placed(
@@ -47,7 +47,7 @@ def placed(
         score=0.9,
         number=0,
     )
-    lost = {1: StructureEmptyError("Draw 1 has 0 occupied voxels.", cure="Draw more.")}
+    lost = {1: StructureEmptyError("Draw 1 has 0 occupied voxels.", hint="Draw more.")}
     return PlacedObject(
         id=id_,
         label=label,
@@ -74,12 +74,12 @@ def scene() -> SceneReconstruction:
         placed(5, "<b>blue</b> & co", box((0.1, 0.1, 0.2), (0.2, 0.3, 0.8)), level, (0.1, 0.0, 1.0)),
     )
     seen = render_scene([(item.mesh, item.T_camera_object) for item in objects], CAMERA)
-    assert seen.colours is not None
-    photo = np.where(seen.mask[..., None], np.nan_to_num(seen.colours) * 255, 120).astype(np.uint8)
+    assert seen.colors is not None
+    photo = np.where(seen.mask[..., None], np.nan_to_num(seen.colors) * 255, 120).astype(np.uint8)
     numbers = np.array([0, *(item.id for item in objects)], dtype=np.int32)
     return SceneReconstruction(
         objects=objects,
-        failures={7: StructureEmptyError("No voxel.", cure="Check the mask.")},
+        failures={7: StructureEmptyError("No voxel.", hint="Check the mask.")},
         camera=CAMERA,
         camera_known=True,
         image=photo,

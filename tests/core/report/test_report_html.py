@@ -62,11 +62,11 @@ def test_the_viewer_gets_the_meshes_and_poses_as_they_are(page: str, scene: Scen
     for item, shown in zip(scene.objects, data["objects"], strict=True):
         vertices = np.frombuffer(base64.b64decode(shown["vertices"]), "<f4").reshape(-1, 3)
         faces = np.frombuffer(base64.b64decode(shown["faces"]), "<u4").reshape(-1, 3)
-        colours = np.frombuffer(base64.b64decode(shown["colours"]), "u1").reshape(-1, 3)
+        colors = np.frombuffer(base64.b64decode(shown["colors"]), "u1").reshape(-1, 3)
         assert np.array_equal(vertices, item.mesh.vertices.numpy())
         assert np.array_equal(faces, item.mesh.faces.numpy())
-        assert item.mesh.colours is not None
-        assert np.abs(colours / 255 - item.mesh.colours.numpy()).max() <= 0.5 / 255 + 1e-6
+        assert item.mesh.colors is not None
+        assert np.abs(colors / 255 - item.mesh.colors.numpy()).max() <= 0.5 / 255 + 1e-6
         pose = torch.tensor(shown["T_camera_object"], dtype=torch.float64)
         torch.testing.assert_close(pose, item.T_camera_object.matrix())
     assert data["camera"]["fx"] == float(scene.camera.K[0, 0])
@@ -92,7 +92,7 @@ def test_the_viewers_mathematics() -> None:
     const rows = [[1,0,0,0.1],[0,-0.6,-0.8,0.2],[0,0.8,-0.6,0.9],[0,0,0,1]];
     const apply = (m, p) => [0,1,2].map((r) => m[r]*p[0] + m[4+r]*p[1] + m[8+r]*p[2] + m[12+r]);
     const view = lookAt([3, 1, 2], [1, 1, 1], [0, 1, 0]);
-    const rod = beams([{from: [0,0,0], to: [1,0,0], colour: [1,2,3]}], 0.1);
+    const rod = beams([{from: [0,0,0], to: [1,0,0], color: [1,2,3]}], 0.1);
     const square = vertexNormals(new Float32Array([0,0,0, 1,0,0, 0,1,0]), new Uint32Array([0,1,2]));
     console.log(JSON.stringify([apply(worldFromRows(rows), [0.5, 0.25, 2]), apply(view, [1, 1, 1]),
       apply(view, [3, 1, 2]), Array.from(rod.vertices), rod.faces.length, Array.from(square.slice(0, 3))]));

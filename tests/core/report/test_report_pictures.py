@@ -9,7 +9,7 @@ import torch
 from cupid_core.geometry.se3 import SE3
 from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.render.silhouette import eroded, outline
-from cupid_core.report.overlay import AXIS_COLOURS, axes_length, draw_overlay
+from cupid_core.report.overlay import AXIS_COLORS, axes_length, draw_overlay
 from cupid_core.report.pictures import (
     MISSED,
     PAPER,
@@ -17,7 +17,7 @@ from cupid_core.report.pictures import (
     SceneViews,
     cut,
     difference,
-    object_colour,
+    object_color,
     square_around,
     view_scene,
 )
@@ -39,8 +39,8 @@ def test_outlines_run_along_silhouettes_and_nothing_else_changes(
     drawn = draw_overlay(views, [item])
     assert drawn.shape == views.image.shape and np.array_equal(views.image, before), "the photo itself is drawn on"
     edge = outline(views.single[item.id].mask)
-    colour = np.array(object_colour(item.id))
-    near = np.abs(drawn[edge].astype(int) - colour).max(axis=1) < 90
+    color = np.array(object_color(item.id))
+    near = np.abs(drawn[edge].astype(int) - color).max(axis=1) < 90
     assert near.mean() > 0.7
     touched = (drawn != before).any(axis=2)
     rows, columns = np.nonzero(views.single[item.id].mask)
@@ -56,12 +56,12 @@ def test_axes_end_where_the_camera_sees_their_tips(scene: SceneReconstruction, v
     item = scene.objects[1]
     drawn = draw_overlay(views, [item])
     length = axes_length(item)
-    for axis, colour in enumerate(AXIS_COLOURS):
+    for axis, color in enumerate(AXIS_COLORS):
         tip = torch.zeros(3, dtype=torch.float64)
         tip[axis] = 0.8 * length
         x, y = views.camera.project(item.T_camera_object.apply(tip)).round().int().tolist()
         around = drawn[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].reshape(-1, 3).astype(int)
-        assert np.abs(around - np.array(colour)).max(axis=1).min() < 60, f"axis {axis} is not at ({x}, {y})"
+        assert np.abs(around - np.array(color)).max(axis=1).min() < 60, f"axis {axis} is not at ({x}, {y})"
 
 
 def test_an_object_that_reaches_behind_the_camera_is_no_crash(scene: SceneReconstruction) -> None:
@@ -128,9 +128,9 @@ def test_up_is_where_the_objects_agree_and_else_unknown(scene: SceneReconstructi
     assert upward([]) is None
 
 
-def test_meshes_without_colours_are_shown_as_well(scene: SceneReconstruction) -> None:
+def test_meshes_without_colors_are_shown_as_well(scene: SceneReconstruction) -> None:
     mesh = scene.objects[0].mesh
-    grey = TriangleMesh(mesh.vertices, mesh.faces)
-    (frame,) = turntable(grey, 1, 32)
+    gray = TriangleMesh(mesh.vertices, mesh.faces)
+    (frame,) = turntable(gray, 1, 32)
     inside = frame[(frame != PAPER).any(axis=2)]
     assert len(inside) and (inside == inside[:, :1]).all()

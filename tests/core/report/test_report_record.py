@@ -92,19 +92,19 @@ def test_what_is_absent_is_null_and_an_unknown_scale_says_so(scene: SceneReconst
         scale=1.0,
         scale_source=ScaleSource.UNKNOWN,
         scale_std=float("nan"),
-        quality=replace(first.quality, depth_residual_m=None, colour_psnr_db=float("inf")),
+        quality=replace(first.quality, depth_residual_m=None, color_psnr_db=float("inf")),
     )
     written = record_of(replace(scene, objects=(item,)), run)["objects"][0]
     assert written["unit"] == "canonical" and written["scale_source"] == "unknown"
     assert written["scale_std"] is None and written["physical"] is None
-    assert written["quality"]["depth_residual_m"] is None and written["quality"]["colour_psnr_db"] is None
+    assert written["quality"]["depth_residual_m"] is None and written["quality"]["color_psnr_db"] is None
 
 
-def test_failures_carry_code_and_cure(nothing: SceneReconstruction, run: RunRecord) -> None:
+def test_failures_carry_code_and_hint(nothing: SceneReconstruction, run: RunRecord) -> None:
     record = record_of(nothing, run)
     (failure,) = record["failures"]
     assert failure["id"] == 7 and failure["label"] == "mug" and failure["code"] == "structure_empty"
-    assert failure["problem"] and failure["cure"] and record["objects"] == []
+    assert failure["problem"] and failure["hint"] and record["objects"] == []
 
 
 def test_a_pose_in_single_precision_is_written_alike(scene: SceneReconstruction, run: RunRecord) -> None:

@@ -48,7 +48,7 @@ def surface_of(item: SceneObject) -> TriangleMesh:
     axis = torch.arange(RESOLUTION + 1) / RESOLUTION - 0.5
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     distance = item.program.distance(grid.reshape(-1, 3).T[:, None].contiguous())[0]
-    return extract_from_sdf(distance.reshape(grid.shape[:3]), colours=grid + 0.5)
+    return extract_from_sdf(distance.reshape(grid.shape[:3]), colors=grid + 0.5)
 
 
 def pose_of(rigid: SE3, camera: Camera, std: float = 1e-3) -> PoseEstimate:

@@ -17,7 +17,7 @@ def tetrahedron(seed):
         4, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
     faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
-    return TriangleMesh(vertices, faces, colours=vertices.clamp(0, 1), normals=vertex_normals(vertices, faces))
+    return TriangleMesh(vertices, faces, colors=vertices.clamp(0, 1), normals=vertex_normals(vertices, faces))
 
 
 def placement(seed):
@@ -63,7 +63,7 @@ def test_y_up_keeps_the_shape_and_is_undone_exactly():
     torch.testing.assert_close(turned.normals, vertex_normals(turned.vertices, turned.faces))
     again = mesh_from_y_up(turned)
     assert torch.equal(again.vertices, mesh.vertices) and torch.equal(again.normals, mesh.normals)
-    assert torch.equal(again.colours, mesh.colours)
+    assert torch.equal(again.colors, mesh.colors)
     axes = points_to_y_up(torch.eye(3))
     assert torch.equal(axes, torch.tensor([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]))
     assert float(torch.linalg.det(axes)) == pytest.approx(1.0)
@@ -82,7 +82,7 @@ def test_a_scene_of_nothing_is_refused():
         {"vertices": torch.zeros(4, 3, dtype=torch.int64)},
         {"faces": torch.zeros(2, 4, dtype=torch.int64)},
         {"faces": torch.zeros(2, 3, dtype=torch.int32)},
-        {"colours": torch.zeros(3, 3)},
+        {"colors": torch.zeros(3, 3)},
         {"normals": torch.zeros(4, 4)},
     ],
 )

@@ -44,10 +44,10 @@ def test_the_nearer_hides_the_farther_and_not_the_other_way():
         np.testing.assert_array_equal(mirrored[label], found[label][:, ::-1])
 
 
-@pytest.mark.parametrize(("gap", "neighbours"), [(4, True), (14, False)])
-def test_a_gap_between_masks_is_bridged_up_to_the_reach(gap, neighbours):
+@pytest.mark.parametrize(("gap", "neighbors"), [(4, True), (14, False)])
+def test_a_gap_between_masks_is_bridged_up_to_the_reach(gap, neighbors):
     labels, depth = two_boxes(gap)
-    assert occlusion_masks(labels, depth)[2].any() == neighbours
+    assert occlusion_masks(labels, depth)[2].any() == neighbors
 
 
 def test_equal_depth_hides_nothing_and_unknown_depth_may_hide_both_ways():

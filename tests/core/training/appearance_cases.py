@@ -74,7 +74,7 @@ def helpers() -> FrozenHelpers:
 
 
 def some_views(count: int, seed: int = 0) -> list[AppearanceView]:
-    """Views of random voxels whose latent is the colour of the picture where the voxel lies, and its height."""
+    """Views of random voxels whose latent is the color of the picture where the voxel lies, and its height."""
     generator = torch.Generator().manual_seed(seed)
     views = []
     for _ in range(count):
@@ -91,8 +91,8 @@ def some_views(count: int, seed: int = 0) -> list[AppearanceView]:
         topology = VoxelGrid(RESOLUTION).index(torch.cat([torch.zeros_like(coords[:, :1]), coords], dim=1))
         uv, _ = project_voxels(topology, T[None], intrinsics[None])
         pixel = (uv * SIZE).long().clamp(0, SIZE - 1)
-        colour = image[:, pixel[:, 1], pixel[:, 0]].T
-        latent = torch.cat([colour * 4 - 2, coords[:, 2:] / RESOLUTION * 2 - 1], dim=1)
+        color = image[:, pixel[:, 1], pixel[:, 0]].T
+        latent = torch.cat([color * 4 - 2, coords[:, 2:] / RESOLUTION * 2 - 1], dim=1)
         full = torch.ones(1, SIZE, SIZE)
         views.append(AppearanceView(torch.cat([image, full]), full, T, intrinsics, coords, latent))
     return views

@@ -8,8 +8,8 @@ from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,
     SurfaceBatch,
-    project_normalised,
-    voxel_centres,
+    project_normalized,
+    voxel_centers,
 )
 
 COUNT = 8
@@ -54,12 +54,12 @@ class BoxSource:
 def boxes(seed: int) -> tuple[StructureBatch, StructureTruth]:
     generator = torch.Generator().manual_seed(seed)
     half = 0.2 + 0.28 * torch.rand(COUNT, 3, generator=generator)
-    centres = voxel_centres(RESOLUTION)
-    occupancy = (centres[None].abs() <= half[:, None, None, None]).all(-1)
+    centers = voxel_centers(RESOLUTION)
+    occupancy = (centers[None].abs() <= half[:, None, None, None]).all(-1)
     angle = torch.linspace(0, 5.5, COUNT)
     rotation = torch.zeros(COUNT, 3, 3)
     cosine, sine = angle.cos(), angle.sin()
-    # The camera stands on the horizon and looks at the centre: x right, y down, z forward.
+    # The camera stands on the horizon and looks at the center: x right, y down, z forward.
     rotation[:, 0, 0], rotation[:, 0, 1] = -sine, cosine
     rotation[:, 1, 2] = -1.0
     rotation[:, 2, 0], rotation[:, 2, 1] = -cosine, -sine
@@ -67,14 +67,14 @@ def boxes(seed: int) -> tuple[StructureBatch, StructureTruth]:
     T[:, :3, :3] = rotation
     T[:, 2, 3] = 3.0
     K = torch.tensor([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]]).repeat(COUNT, 1, 1)
-    uv = project_normalised(centres[None], T, K)
+    uv = project_normalized(centers[None], T, K)
     inside = ((uv >= 0) & (uv <= 1)).all(-1)
     image = torch.zeros(COUNT, 4, SIZE, SIZE)
     xyz = torch.zeros(COUNT, 3, 8, 8)
     seen = torch.zeros(COUNT, 1, 8, 8, dtype=torch.bool)
     for item in range(COUNT):
         places = uv[item][occupancy[item]]
-        points = centres[occupancy[item]]
+        points = centers[occupancy[item]]
         column, row = (places * SIZE).long().clamp(0, SIZE - 1).unbind(-1)
         image[item, :3, row, column] = points.T + 0.5
         image[item, 3, row, column] = 1.0

@@ -170,7 +170,7 @@ def test_the_stage_on_generated_objects_trains_and_measures(root):
     with torch.no_grad():
         figures = trained.validate()
         picture = trained.sheet()
-    assert {"iou", "colour_psnr", "visible_psnr", "velocity", "held_out_velocity"} <= figures.keys()
+    assert {"iou", "color_psnr", "visible_psnr", "velocity", "held_out_velocity"} <= figures.keys()
     assert 0 <= figures["iou"] <= 1 and picture is not None
     trained.close()
 

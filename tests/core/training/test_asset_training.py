@@ -35,7 +35,7 @@ occupancy_vae: &vae
   network: {{latent_channels: 4, encoder_channels: [8, 8], decoder_channels: [8, 8]}}
   validation_views: 2
   run: &run
-    {{steps: 1, batch_size: 2, log_every: 1, validate_every: 1, sheet_every: 0, optimiser: {{warmup_steps: 1}}}}
+    {{steps: 1, batch_size: 2, log_every: 1, validate_every: 1, sheet_every: 0, optimizer: {{warmup_steps: 1}}}}
 uv_vae: *vae
 structure:
   image_encoder:

@@ -106,7 +106,7 @@ def test_weights_of_a_checkpoint_are_not_rounded_to_the_precision_of_the_run(che
     stage = make("structure", again)
     start_from_checkpoint(stage, checkpoint, "skip")
     saved = load_file(checkpoint / "ckpts" / "sparse_structure_flow_model.safetensors")
-    frozen = RUN.model_copy(update={"optimiser": RUN.optimiser.model_copy(update={"learning_rate": 1e-12})})
+    frozen = RUN.model_copy(update={"optimizer": RUN.optimizer.model_copy(update={"learning_rate": 1e-12})})
     train(stage, frozen, LoopOptions(again / "structure"))
     masters = load_state(again / "structure" / STATE, "structure").masters
     for key, value in saved.items():

@@ -63,7 +63,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precis
         batch_size=4,
         accumulate=2,
         log_every=1,
-        optimiser={"kind": kind, "muon_convolutions": True, "clip_history": 4},
+        optimizer={"kind": kind, "muon_convolutions": True, "clip_history": 4},
     )
     train(new_stage(), run, LoopOptions(root / "whole", seed=3))
     for stop in (5, 8):
@@ -76,7 +76,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit(root, precis
     whole, parts = _state(root / "whole", name), _state(root / "parts", name)
     _same(dict(whole.masters), dict(parts.masters))
     _same(dict(whole.average), dict(parts.average))
-    _same(whole.optimiser, parts.optimiser)
+    _same(whole.optimizer, parts.optimizer)
     whole_rows, parts_rows = (
         [
             {column: value for column, value in row.items() if column not in ("images_per_s", "seconds")}
@@ -200,9 +200,9 @@ def test_settings_that_change_nothing_a_step_learns_are_free():
 def test_the_settings_of_today_move_the_weights_of_a_resumed_run(root):
     run = run_settings(2, batch_size=4)
     train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
-    other = run_settings(4, batch_size=4, optimiser={"beta2": 0.5, "weight_decay": 0.3})
+    other = run_settings(4, batch_size=4, optimizer={"beta2": 0.5, "weight_decay": 0.3})
     train(vae_stage("uv", root, other), other, LoopOptions(root / "run", resume=True))
-    groups = _state(root / "run", "uv-vae").optimiser["adamw"]["param_groups"]
+    groups = _state(root / "run", "uv-vae").optimizer["adamw"]["param_groups"]
     assert [group["betas"][1] for group in groups] == [0.5, 0.5]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
 

@@ -49,7 +49,7 @@ def test_structure_and_its_surface_points(kind, root):
 
 @pytest.mark.parametrize("kind", ["conv", "pyramid"])
 def test_the_image_encoder_alone_and_the_structure_that_begins_with_it(kind, root):
-    run = run_settings(150, validate_every=150, optimiser={"kind": "muon", "muon_convolutions": True})
+    run = run_settings(150, validate_every=150, optimizer={"kind": "muon", "muon_convolutions": True})
     first, last, figures = _trained(encoder_stage(root, run, kind=kind), run, root / "image-encoder")
     assert first["surface_error"] > 0.1
     assert last["surface_error"] < 0.01 and figures["surface_error"] < 0.02

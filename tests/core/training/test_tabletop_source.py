@@ -11,13 +11,13 @@ from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.conv_image_encoder import with_hidden
 from cupid_core.training.shard_rows import ShardRows
 from cupid_core.training.shards import ShardStore
-from cupid_core.training.structure_batch import project_normalised, voxel_centres
+from cupid_core.training.structure_batch import project_normalized, voxel_centers
 from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings, row_numbers
 from cupid_core.training.tabletop_views import TabletopViewRecipe, pack_bits, unpack_bits
 from cupid_core.training.view_change import (
     ViewChange,
     ViewChangeSettings,
-    change_colour,
+    change_color,
     change_image,
     draw_change,
 )
@@ -46,7 +46,7 @@ def test_surface_points_project_to_their_cells(source):
     v, u = torch.meshgrid(axis, axis, indexing="ij")
     places = torch.stack([u, v], dim=-1).view(1, -1, 2).expand(8, -1, 2)
     found = _uv_at(batch.uv, batch.xyz.flatten(2).mT)
-    inner = batch.xyz.flatten(2).mT.abs().amax(-1) < 0.46  # the field is clamped beyond the outermost centres
+    inner = batch.xyz.flatten(2).mT.abs().amax(-1) < 0.46  # the field is clamped beyond the outermost centers
     chosen = batch.seen.flatten(1) & inner & ((found > 0.02) & (found < 0.98)).all(-1)
     error = (found - places).norm(dim=-1)[chosen] * OBJECTS.image_size
     assert int(chosen.sum()) > 100
@@ -108,8 +108,8 @@ def test_a_mirrored_view_is_that_of_the_mirrored_object():
     change = ViewChange(
         torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).repeat(3, 1, 1), torch.zeros(3, 2), torch.ones(3, dtype=torch.bool)
     )
-    centres = change.flip_object(voxel_centres(16)[None].expand(3, -1, -1, -1, -1))
-    uv = change.forwards(project_normalised(centres, batch.T_camera_object, batch.intrinsics))
+    centers = change.flip_object(voxel_centers(16)[None].expand(3, -1, -1, -1, -1))
+    uv = change.forwards(project_normalized(centers, batch.T_camera_object, batch.intrinsics))
     torch.testing.assert_close(uv, expected.uv, atol=1e-4, rtol=1e-4)
     image, _ = change_image(batch.image, batch.occluder, change)
     torch.testing.assert_close(image, expected.image, atol=1e-4, rtol=0)
@@ -124,11 +124,11 @@ def test_changes_are_undone():
     torch.testing.assert_close(none.forwards(uv[:4]), uv[:4])
 
 
-def test_colours_stay_within_the_mask_and_the_mask_stays():
+def test_colors_stay_within_the_mask_and_the_mask_stays():
     image = torch.rand(4, 4, 16, 16)
     image[:, 3] = (image[:, 3] > 0.5).float()
     image[:, :3] *= image[:, 3:]
-    changed = change_colour(image, ViewChangeSettings(), torch.Generator().manual_seed(0))
+    changed = change_color(image, ViewChangeSettings(), torch.Generator().manual_seed(0))
     assert torch.equal(changed[:, 3], image[:, 3])
     assert not changed[:, :3][(image[:, 3:] == 0).expand(-1, 3, -1, -1)].any()
     assert float(changed.min()) >= 0 and float(changed.max()) <= 1

@@ -27,16 +27,16 @@ def seeded(number=0):
 def test_eight_samples_are_learnt_by_heart():
     trained = stage()
     batch = trained.batch(0)
-    optimiser = torch.optim.AdamW(trained.networks.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained.networks.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
     losses, steps = [], 110
     for step in range(steps):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1, (step + 1) / 10, 2 * (steps - step) / steps)
         loss = trained.loss(batch, seeded(step))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(trained.networks.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.total.detach()))
     assert losses[0] > 1.0 and sum(losses[-5:]) / 5 < 0.06 * losses[0]
     with torch.no_grad():
@@ -143,16 +143,16 @@ def test_first_weights_and_losses_follow_from_the_seeds_alone():
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_colour_features_begin_as_the_colours_and_the_latent_speaks():
+def test_color_features_begin_as_the_colors_and_the_latent_speaks():
     made = make_networks(STAGE.network.model_copy(update={"visual_channels": (8, 4, 2)}), helpers())
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     first, second, third = made.flow.visual_conv_blocks
-    colours = first(image)
-    torch.testing.assert_close(colours[:, :3], 4 * image - 2)
-    means = torch.nn.functional.avg_pool2d(colours[:, :3], 3, 2, padding=1)
-    torch.testing.assert_close(second(colours)[:, :3], means)
+    colors = first(image)
+    torch.testing.assert_close(colors[:, :3], 4 * image - 2)
+    means = torch.nn.functional.avg_pool2d(colors[:, :3], 3, 2, padding=1)
+    torch.testing.assert_close(second(colors)[:, :3], means)
     torch.testing.assert_close(
-        third(second(colours)), torch.nn.functional.avg_pool2d(means, 3, 2, padding=1)[:, :2]
+        third(second(colors)), torch.nn.functional.avg_pool2d(means, 3, 2, padding=1)[:, :2]
     )
     assert made.encoder is not None
     assert bool(made.encoder.out_layer.weight[: STAGE.network.condition_channels].any())
@@ -162,10 +162,10 @@ def test_disturbed_poses():
     views = some_views(64)
     T = torch.stack([view.T_camera_object for view in views])
     intrinsics = torch.stack([view.intrinsics for view in views])
-    centre = torch.zeros(64, 4, dtype=torch.int64)
-    centre[:, 0] = torch.arange(64)
-    # The centre of a grid of one voxel is the origin of the object.
-    origin = VoxelGrid(1).index(centre)
+    center = torch.zeros(64, 4, dtype=torch.int64)
+    center[:, 0] = torch.arange(64)
+    # The center of a grid of one voxel is the origin of the object.
+    origin = VoxelGrid(1).index(center)
     uv, depth = project_voxels(origin, T, intrinsics)
 
     def disturbed(**settings):

@@ -53,16 +53,16 @@ def test_eight_samples_are_learnt_by_heart(kind):
     settings = VAE.model_copy(update={"sample": VoxelSampleSettings(crop=3), "encoder_kind": kind})
     stage = AppearanceVaeStage(settings, CONTEXT)
     batch = stage.batch(0)
-    optimiser = torch.optim.AdamW(stage.networks.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(stage.networks.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
     losses, steps = [], 45
     for step in range(steps):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1, (step + 1) / 5, 3 * (steps - step) / steps)
         loss = stage.loss(batch, torch.Generator().manual_seed(step))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(stage.networks.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.total.detach()))
     assert losses[0] > 1.0 and losses[-1] < 0.15 * losses[0]
     assert loss.images == 8 and float(loss.logged["wrong_side"]) < 0.1
@@ -78,7 +78,7 @@ def test_the_truth_has_no_loss_and_nothing_else_has_none(whole, truth):
     off[:, :8] += 0.5
     shifted = mesh_field_loss(off, truth, counted, SIDE, settings)
     assert float(shifted.distance) == pytest.approx(0.5 - 0.05, abs=1e-4)  # smooth L1, linear beyond its knee
-    assert 0 < float(shifted.wrong_side) < 0.5 and float(shifted.colour) < 1e-4
+    assert 0 < float(shifted.wrong_side) < 0.5 and float(shifted.color) < 1e-4
 
 
 def test_cubes_that_are_not_counted_do_not_count(truth):
@@ -107,7 +107,7 @@ def test_the_ideal_rows_make_the_surface_of_the_object(whole, truth, meshes):
         near = whole.truth.sdf[corners][row].abs() * SIDE
         assert float(near.max()) < 2.0 and float(near.mean()) < 0.5  # in cubes: next to the surface everywhere
     figures = field_figures(fields.rows, truth, whole) | mesh_figures(meshes_of(fields), meshes)
-    assert figures["iou"] == 1.0 and figures["colour_psnr"] > 55 and figures["fscore"] == 1.0
+    assert figures["iou"] == 1.0 and figures["color_psnr"] > 55 and figures["fscore"] == 1.0
     assert figures["chamfer"] < 1e-4
 
 
@@ -119,7 +119,7 @@ def test_figures_of_known_errors(whole, truth, meshes):
     moved = [replace(mesh, vertices=mesh.vertices + torch.tensor([0.1, 0.0, 0.0])) for mesh in meshes]
     assert 0.01 < mesh_figures(moved, meshes)["chamfer"] <= 0.1
     assert mesh_figures([None, None], meshes) == {"chamfer": 0.5, "fscore": 0.0}
-    dark = [replace(mesh, colours=(mesh.colours - 0.1).clamp(0, 1)) for mesh in meshes]
+    dark = [replace(mesh, colors=(mesh.colors - 0.1).clamp(0, 1)) for mesh in meshes]
     assert mesh_figures(dark, meshes)["surface_psnr"] >= 20.0 - 1e-3
     assert psnr(0.01) == pytest.approx(20.0) and math.isfinite(psnr(0.0))
 
@@ -127,21 +127,21 @@ def test_figures_of_known_errors(whole, truth, meshes):
 def test_a_batch_is_the_same_whenever_it_is_asked_for():
     first, again, other = (training_voxels(n, VAE, GRID, seed=1, device="cpu") for n in (3, 3, 4))
     assert torch.equal(first.topology.coords, again.topology.coords)
-    assert torch.equal(first.truth.colour, again.truth.colour)
+    assert torch.equal(first.truth.color, again.truth.color)
     assert first.truth.sdf.shape != other.truth.sdf.shape or not torch.equal(first.truth.sdf, other.truth.sdf)
 
 
-def test_a_crop_judges_only_voxels_whose_neighbours_it_holds():
+def test_a_crop_judges_only_voxels_whose_neighbors_it_holds():
     crop = training_voxels(0, VAE, GRID, seed=1, device="cpu")
     settings = VAE.model_copy(update={"sample": VoxelSampleSettings(crop=0, whole_objects=8)})
     full = training_voxels(0, settings, GRID, seed=1, device="cpu")
     assert bool(full.counted.all()) and 0 < int(crop.counted.sum()) < len(crop.counted) < len(full.counted)
 
-    def neighbours(voxels):
-        present = (voxels.topology.neighbours < len(voxels.counted)).sum(1)
+    def neighbors(voxels):
+        present = (voxels.topology.neighbors < len(voxels.counted)).sum(1)
         return {tuple(row): int(n) for row, n in zip(voxels.topology.coords.tolist(), present, strict=True)}
 
-    inside, everywhere = neighbours(crop), neighbours(full)
+    inside, everywhere = neighbors(crop), neighbors(full)
     for row, counted in zip(crop.topology.coords.tolist(), crop.counted.tolist(), strict=True):
         assert inside[tuple(row)] == everywhere[tuple(row)] or not counted
 
@@ -181,7 +181,7 @@ def test_what_is_exported_has_a_normal_latent_and_decodes_as_before(whole, tmp_p
         normal = encode(codec.encoder, seen.truth, seen.topology).mean
         latent = encode(stage.encoder, whole.truth, whole.topology).mean
         expected = stage.decoder(latent, whole.topology).rows
-        found = codec.decoder(stage.scale().normalise(latent), whole.topology).rows
+        found = codec.decoder(stage.scale().normalize(latent), whole.topology).rows
     torch.testing.assert_close(normal.mean(0), torch.zeros(VAE.latent_channels), atol=0.01, rtol=0)
     torch.testing.assert_close(normal.std(0), torch.ones(VAE.latent_channels), atol=0.02, rtol=0)
     assert float((found - expected).abs().max() / expected.abs().max()) < 0.02  # float16 files
@@ -217,7 +217,7 @@ def test_figures_and_pictures_of_unseen_objects():
     with torch.no_grad():
         figures = stage.validate()
         picture = stage.sheet()
-    assert {"iou", "colour_psnr", "chamfer", "held_out_iou", "latent_std_min"} <= figures.keys()
+    assert {"iou", "color_psnr", "chamfer", "held_out_iou", "latent_std_min"} <= figures.keys()
     assert all(math.isfinite(value) for value in figures.values())
     assert picture is not None and picture.size == (128, 2 * 128)
 

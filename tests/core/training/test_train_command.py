@@ -31,7 +31,7 @@ occupancy_vae: &vae
   network: {latent_channels: 4, encoder_channels: [8, 8], decoder_channels: [8, 8]}
   validation_views: 2
   run: &run
-    {steps: 4, batch_size: 2, log_every: 1, validate_every: 2, sheet_every: 2, optimiser: {warmup_steps: 1}}
+    {steps: 4, batch_size: 2, log_every: 1, validate_every: 2, sheet_every: 2, optimizer: {warmup_steps: 1}}
 uv_vae: *vae
 structure:
   image_encoder:

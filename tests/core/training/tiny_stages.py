@@ -10,7 +10,7 @@ from boxes import BoxSource
 from cupid_core.config import StructureVaeLossConfig
 from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.image_encoder_stage import ImageEncoderStage
-from cupid_core.training.run_settings import OptimiserSettings, RunSettings
+from cupid_core.training.run_settings import OptimizerSettings, RunSettings
 from cupid_core.training.stage import StageContext
 from cupid_core.training.structure_settings import (
     ImageEncoderSettings,
@@ -25,16 +25,16 @@ from cupid_core.training.structure_vae_stage import StructureVaeStage
 
 
 def run_settings(steps: int, **changes: object) -> RunSettings:
-    optimiser = OptimiserSettings(
+    optimizer = OptimizerSettings(
         **{
             "learning_rate": 3e-3,
             "warmup_steps": min(10, steps),
             "weight_decay": 0.0,
-            **changes.pop("optimiser", {}),
+            **changes.pop("optimizer", {}),
         }
     )
     values = {"batch_size": 8, "ema_decay": 0.9, "validate_every": 0, "sheet_every": 0, "log_every": 10, **changes}
-    return RunSettings(steps=steps, optimiser=optimiser, **values)
+    return RunSettings(steps=steps, optimizer=optimizer, **values)
 
 
 def vae_stage(kind: str, root: Path, run: RunSettings, *, fixed: bool = True) -> StructureVaeStage:

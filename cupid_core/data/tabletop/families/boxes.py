@@ -22,9 +22,9 @@ BOX_RESTS = (Rest(0.86), Rest(0.08, about("y", -90)), Rest(0.06, about("x", 90))
 def printed(
     material: Material, size: tuple[float, float, float], height: float, mapping: str = "faces"
 ) -> Material:
-    """The same material carrying a label sheet on a box of full edges `size` centred at z = `height`."""
+    """The same material carrying a label sheet on a box of full edges `size` centerd at z = `height`."""
     half = (size[0] / 2, size[1] / 2, size[2] / 2)
-    return replace(material, mapping=mapping, map_centre=(0.0, 0.0, height), map_half=half)
+    return replace(material, mapping=mapping, map_center=(0.0, 0.0, height), map_half=half)
 
 
 def two_fronts(draws: Draws, shape: Shape, *, same_print: bool) -> Shape:
@@ -35,7 +35,7 @@ def two_fronts(draws: Draws, shape: Shape, *, same_print: bool) -> Shape:
 
 
 def _package(draws: Draws, size: tuple[float, float, float]) -> Shape:
-    base = draws.choice((palette.bright, palette.grey), (0.75, 0.25))(draws)
+    base = draws.choice((palette.bright, palette.gray), (0.75, 0.25))(draws)
     board = printed(palette.cardboard(draws, base), size, 0.0)
     rounding = draws.uniform(0.0005, 0.004)
     parts = [box(size, rounding=rounding, material=0)]
@@ -73,9 +73,9 @@ def book(draws: Draws) -> Shape:
     """Book. Lying flat, cover up, spine on -y; its print reads from the +x side."""
     tall = draws.uniform(0.16, 0.28)
     wide, thick = tall * draws.uniform(0.62, 0.78), max(draws.uniform(0.012, 0.05), tall * 0.045)
-    cover_colour = palette.any_colour(draws)
+    cover_color = palette.any_color(draws)
     size = (tall, wide, thick)
-    cover = printed(palette.cardboard(draws, cover_colour), size, 0.0, "top")
+    cover = printed(palette.cardboard(draws, cover_color), size, 0.0, "top")
     paper = palette.cardboard(
         draws, (0.93, 0.91, 0.85), pattern="stripes", second=(0.8, 0.78, 0.7), frequency=60.0, amount=0.4
     )
@@ -86,7 +86,7 @@ def book(draws: Draws) -> Shape:
         box((tall, wide, board), (0, 0, -(thick - board) / 2), material=0),
         box((tall, board, thick), (0, -(wide - board) / 2, 0), material=0),
     )
-    front, rear = labels.front(draws, cover_colour), labels.back(draws, cover_colour)
+    front, rear = labels.front(draws, cover_color), labels.back(draws, cover_color)
     sheet = labels.assemble({"top": front, "bottom": rear})
     rests = (Rest(0.85), Rest(0.15, about("y", 90)))
     return Shape(parts, (cover, paper), SymmetryGroup(), rests, sheet)
@@ -97,13 +97,13 @@ def phone(draws: Draws) -> Shape:
     tall = draws.uniform(0.12, 0.24)
     wide, thick = tall * draws.uniform(0.25, 0.7), tall * draws.uniform(0.045, 0.09)
     corner = wide * draws.uniform(0.05, 0.2)
-    body = palette.plastic(draws, palette.grey(draws), roughness=draws.uniform(0.1, 0.4))
+    body = palette.plastic(draws, palette.gray(draws), roughness=draws.uniform(0.1, 0.4))
     screen = palette.plastic(draws, draws.choice(((0.02, 0.02, 0.03), palette.muted(draws))), roughness=0.08)
     border = draws.uniform(0.004, 0.012)
     sheet = None
     if draws.chance(0.5):
         screen = printed(screen, (tall, wide, thick), 0.0, "top")
-        sheet = labels.assemble({"top": labels.front(draws, palette.any_colour(draws))})
+        sheet = labels.assemble({"top": labels.front(draws, palette.any_color(draws))})
     lens = max(0.004, wide * 0.06)
     parts = (
         slab((tall, wide, thick), corner, rounding=thick * draws.uniform(0.1, 0.45)),
@@ -119,8 +119,8 @@ def brick(draws: Draws) -> Shape:
     long = draws.uniform(0.07, 0.22)
     size = (long * draws.uniform(0.4, 0.68), long, long * draws.uniform(0.3, 0.7))
     clay = palette.hsv(draws.uniform(0.99, 1.06), draws.uniform(0.45, 0.8), draws.uniform(0.35, 0.7))
-    colour = draws.choice((clay, palette.any_colour(draws)), (0.6, 0.4))
-    material = palette.rubber(draws, colour, pattern="mottle", second=palette.near(draws, colour, 0.1), amount=0.5)
+    color = draws.choice((clay, palette.any_color(draws)), (0.6, 0.4))
+    material = palette.rubber(draws, color, pattern="mottle", second=palette.near(draws, color, 0.1), amount=0.5)
     count = draws.choice((1, 2, 3), (0.15, 0.25, 0.6))
     radius = min(size[0] * draws.uniform(0.1, 0.24), size[1] / (2.6 * count))
     pitch = size[1] / (count + draws.uniform(0.0, 0.6))
@@ -128,7 +128,7 @@ def brick(draws: Draws) -> Shape:
     depth = size[2] * 1.1 if through else size[2] * draws.uniform(0.3, 0.8)
     lift = 0.0 if through else (size[2] - depth) / 2 + 0.002
     rounding = draws.uniform(0.0, 0.06) * size[0]
-    inner = replace(material, colour=palette.near(draws, colour, 0.12))
+    inner = replace(material, color=palette.near(draws, color, 0.12))
     parts = [box(size, rounding=rounding)]
     if count == 2:
         parts.append(cylinder(radius, depth, (0, pitch / 2, lift), mirror="y", op="cut", material=1))
@@ -162,7 +162,7 @@ def soap(draws: Draws) -> Shape:
     """Bar of soap or eraser. Lying flat, long side along y."""
     long = draws.uniform(0.05, 0.1)
     size = (long * draws.uniform(0.5, 0.75), long, long * draws.uniform(0.2, 0.42))
-    material = palette.plastic(draws, palette.any_colour(draws), roughness=draws.uniform(0.3, 0.7))
+    material = palette.plastic(draws, palette.any_color(draws), roughness=draws.uniform(0.3, 0.7))
     parts = [slab(size, size[0] * draws.uniform(0.2, 0.5), rounding=size[2] * draws.uniform(0.25, 0.49))]
     if draws.chance(0.5):
         mark = (size[0] * 0.6, size[1] * 0.6, size[2] * 0.2)
@@ -174,10 +174,10 @@ def sponge(draws: Draws) -> Shape:
     """Kitchen sponge: foam with a scouring layer on top. Lying flat, long side along y."""
     long = draws.uniform(0.08, 0.13)
     size = (long * draws.uniform(0.55, 0.75), long, long * draws.uniform(0.22, 0.4))
-    foam_colour = palette.bright(draws)
-    foam = palette.rubber(draws, foam_colour, pattern="speckle", amount=0.35, frequency=3.0)
-    foam = replace(foam, second=(foam_colour[0] * 0.6, foam_colour[1] * 0.6, foam_colour[2] * 0.6))
-    pad = palette.rubber(draws, palette.any_colour(draws), grain=0.25)
+    foam_color = palette.bright(draws)
+    foam = palette.rubber(draws, foam_color, pattern="speckle", amount=0.35, frequency=3.0)
+    foam = replace(foam, second=(foam_color[0] * 0.6, foam_color[1] * 0.6, foam_color[2] * 0.6))
+    pad = palette.rubber(draws, palette.any_color(draws), grain=0.25)
     layer = size[2] * draws.uniform(0.15, 0.35)
     corner = size[0] * draws.uniform(0.02, 0.2)
     parts = (

@@ -125,7 +125,7 @@ def composition(draws: Draws) -> Shape:
     sheet = None
     if draws.chance(0.3):
         materials[0] = printed(materials[0], (size * 0.8, size * 0.8, size * 0.8), 0.0)
-        sheet = labels.package(draws, materials[0].colour)
+        sheet = labels.package(draws, materials[0].color)
     rests = (Rest(0.6), Rest(0.4, tuple(draws.rotation().reshape(-1).tolist())))
     return Shape(tuple(parts), tuple(materials), SymmetryGroup(), rests, sheet)
 

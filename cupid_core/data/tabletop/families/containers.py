@@ -23,8 +23,8 @@ STANDING = (Rest(0.85), Rest(0.15, about("y", 90)))
 
 def labelled(material: Material, radius: float, low: float, high: float, mapping: str = "wrap") -> Material:
     """The same material with a label sheet between two heights."""
-    centre, half = (0.0, 0.0, (low + high) / 2), (radius, radius, (high - low) / 2)
-    return replace(material, mapping=mapping, map_centre=centre, map_half=half)
+    center, half = (0.0, 0.0, (low + high) / 2), (radius, radius, (high - low) / 2)
+    return replace(material, mapping=mapping, map_center=center, map_half=half)
 
 
 def dressed(
@@ -33,7 +33,7 @@ def dressed(
     """Give a round body a label or leave it plain; also says what symmetry the print has."""
     if not draws.chance(chance):
         return palette.patterned(draws, body, about_z=True), ROUND, None
-    base = draws.choice((body.colour, palette.bright(draws), palette.grey(draws)), (0.3, 0.5, 0.2))
+    base = draws.choice((body.color, palette.bright(draws), palette.gray(draws)), (0.3, 0.5, 0.2))
     sheet = labels.wrap(draws, base)
     group = SymmetryGroup(fold=2) if draws.chance(0.25) else SymmetryGroup()
     return labelled(body, radius, low, high), group, sheet
@@ -50,7 +50,7 @@ def can(draws: Draws) -> Shape:
     height = radius * draws.uniform(1.0, 4.2)
     rim = radius * 0.05
     tin = palette.metal(draws)
-    paint = palette.plastic(draws, palette.any_colour(draws), roughness=draws.uniform(0.2, 0.5))
+    paint = palette.plastic(draws, palette.any_color(draws), roughness=draws.uniform(0.2, 0.5))
     edge = height * draws.uniform(0.02, 0.08)
     paint, group, sheet = dressed(draws, paint, radius, -height / 2 + edge, height / 2 - edge, chance=0.8)
     parts = [cylinder(radius, height - 4 * rim, rounding=rim)]
@@ -90,10 +90,10 @@ def bottle(draws: Draws) -> Shape:
     ]
     profile = [(0.0, 0.0), *smooth(control, 14), (0.0, height * 0.98)]
     cap_height = (height - collar) * draws.uniform(0.6, 1.0)
-    paint = palette.plastic(draws, palette.any_colour(draws), roughness=draws.uniform(0.1, 0.4))
+    paint = palette.plastic(draws, palette.any_color(draws), roughness=draws.uniform(0.1, 0.4))
     low, high = shoulder * draws.uniform(0.1, 0.25), shoulder * draws.uniform(0.75, 0.95)
     paint, group, sheet = dressed(draws, paint, radius, low, high)
-    cap = palette.plastic(draws, palette.any_colour(draws))
+    cap = palette.plastic(draws, palette.any_color(draws))
     parts = (
         revolve(profile),
         cylinder(
@@ -125,10 +125,10 @@ def squeeze_bottle(draws: Draws) -> Shape:
         (neck, collar),
     ]
     profile = [(0.0, 0.0), *smooth(control, 14), (0.0, collar)]
-    body_colour = draws.choice((palette.bright(draws), palette.grey(draws)), (0.75, 0.25))
-    paint = palette.plastic(draws, body_colour, roughness=draws.uniform(0.2, 0.45))
+    body_color = draws.choice((palette.bright(draws), palette.gray(draws)), (0.75, 0.25))
+    paint = palette.plastic(draws, body_color, roughness=draws.uniform(0.2, 0.45))
     half = (wide, wide * 0.92, shoulder * 0.5)
-    paint = replace(paint, mapping="front", map_centre=(0, 0, shoulder * 0.55), map_half=half)
+    paint = replace(paint, mapping="front", map_center=(0, 0, shoulder * 0.55), map_half=half)
     if draws.chance(0.35):  # the upper part is paler, as where the filling ends
         pale = palette.near(draws, (0.92, 0.9, 0.82), 0.06)
         change: dict[str, Any] = {
@@ -140,8 +140,8 @@ def squeeze_bottle(draws: Draws) -> Shape:
         }
         paint = replace(paint, **change)
     same = draws.chance(0.4)
-    cap_colour = draws.choice((body_colour, palette.any_colour(draws)))
-    cap = palette.plastic(draws, cap_colour)
+    cap_color = draws.choice((body_color, palette.any_color(draws)))
+    cap = palette.plastic(draws, cap_color)
     tip = neck * draws.uniform(0.25, 0.5)
     top = height - collar
     parts = (
@@ -168,7 +168,7 @@ def jar(draws: Draws) -> Shape:
     height = radius * draws.uniform(1.4, 3.2)
     lid = height * draws.uniform(0.12, 0.25)
     body_height = height - lid
-    glass = palette.plastic(draws, palette.any_colour(draws), roughness=draws.uniform(0.08, 0.2))
+    glass = palette.plastic(draws, palette.any_color(draws), roughness=draws.uniform(0.08, 0.2))
     glass, group, sheet = dressed(
         draws, glass, radius, -height / 2 + 0.15 * body_height, height / 2 - lid - 0.2 * body_height
     )
@@ -190,11 +190,11 @@ def tube(draws: Draws) -> Shape:
     height = draws.uniform(0.1, 0.19)
     radius = height * draws.uniform(0.1, 0.17)
     cap_height = height * draws.uniform(0.08, 0.18)
-    skin = palette.plastic(draws, draws.choice((palette.grey(draws), palette.bright(draws))))
+    skin = palette.plastic(draws, draws.choice((palette.gray(draws), palette.bright(draws))))
     body = height - cap_height
     half = (radius, radius, body * 0.42)
-    skin = replace(skin, mapping="front", map_centre=(0, 0, cap_height + body / 2), map_half=half)
-    cap = palette.plastic(draws, palette.any_colour(draws))
+    skin = replace(skin, mapping="front", map_center=(0, 0, cap_height + body / 2), map_half=half)
+    cap = palette.plastic(draws, palette.any_color(draws))
     edge = 0.14 * radius
     # A slab that fans out upwards, cut by planes that close towards the crimp.
     parts = (
@@ -218,5 +218,5 @@ def tube(draws: Draws) -> Shape:
     )
     rests = (Rest(0.25), Rest(0.75, about("y", 90)))
     same = draws.chance(0.4)
-    sheet = labels.sticker(draws, palette.any_colour(draws))
+    sheet = labels.sticker(draws, palette.any_color(draws))
     return two_fronts(draws, Shape(parts, (skin, cap), TWOFOLD, rests, sheet), same_print=same)

@@ -90,17 +90,17 @@ def teapot(draws: Draws) -> Shape:
     parts.append(cylinder(radius * 0.45, high * 0.12, (0, 0, high * 0.96), rounding=high * 0.03, material=2))
     parts.append(ellipsoid((knob, knob, knob), (0, 0, high * 1.02 + knob), material=1))
     glaze = palette.ceramic(draws)
-    trim = palette.ceramic(draws, draws.choice((glaze.colour, palette.any_colour(draws))))
+    trim = palette.ceramic(draws, draws.choice((glaze.color, palette.any_color(draws))))
     return Shape(tuple(parts), (palette.patterned(draws, glaze, about_z=True), trim, trim), MIRROR)
 
 
 def _standing_back() -> tuple[float, ...]:
-    """An arc in its xy plane centred on +x becomes one in the xz plane centred on -x."""
+    """An arc in its xy plane centerd on +x becomes one in the xz plane centerd on -x."""
     return (-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0)
 
 
 def _standing_up() -> tuple[float, ...]:
-    """An arc in its xy plane centred on +x becomes one in the xz plane centred on +z."""
+    """An arc in its xy plane centerd on +x becomes one in the xz plane centerd on +z."""
     return (0.0, -1.0, 0.0, 0.0, 0.0, -1.0, 1.0, 0.0, 0.0)
 
 
@@ -143,7 +143,7 @@ def pitcher(draws: Draws) -> Shape:
         ),
     )
     body = draws.choice((palette.plastic, palette.ceramic, palette.metal))(draws)
-    inside = replace(body, colour=palette.near(draws, body.colour, 0.1))
+    inside = replace(body, color=palette.near(draws, body.color, 0.1))
     return Shape(parts, (body, draws.choice((body, palette.plastic(draws))), inside), MIRROR)
 
 
@@ -161,5 +161,5 @@ def bucket(draws: Draws) -> Shape:
         arc(radius * 0.97, bar, 90.0, (0, 0, high * 0.45), turn=up, material=2),
     )
     body = palette.plastic(draws)
-    inside = replace(body, colour=palette.near(draws, body.colour, 0.1))
+    inside = replace(body, color=palette.near(draws, body.color, 0.1))
     return Shape(parts, (body, inside, palette.metal(draws)), SymmetryGroup(fold=2, mirror=True))

@@ -10,20 +10,20 @@ from typing import Any
 
 from cupid_core.data.tabletop import palette
 from cupid_core.data.tabletop.draws import Draws
-from cupid_core.data.tabletop.material import Colour, Material
+from cupid_core.data.tabletop.material import Color, Material
 from cupid_core.data.tabletop.shape import Rest, Shape, about, arc, capsule, ellipsoid
 from cupid_core.data.tabletop.symmetry import CONTINUOUS, SymmetryGroup
 
 ROUND = SymmetryGroup(fold=CONTINUOUS, mirror=True)
 SECTORS = SymmetryGroup(fold=8, mirror=True)
 TUMBLED = (Rest(0.75), Rest(0.1, about("y", 70)), Rest(0.08, about("y", 125)), Rest(0.07, about("x", 40)))
-STALK: Colour = (0.3, 0.2, 0.1)
+STALK: Color = (0.3, 0.2, 0.1)
 
 
-def skin(draws: Draws, colour: Colour, second: Colour) -> Material:
-    """Fruit skin: blotches of a second colour, some gloss."""
+def skin(draws: Draws, color: Color, second: Color) -> Material:
+    """Fruit skin: blotches of a second color, some gloss."""
     return Material(
-        colour=colour,
+        color=color,
         second=second,
         pattern=draws.choice(("mottle", "gradient", "speckle"), (0.5, 0.3, 0.2)),
         frequency=draws.uniform(2.0, 6.0),
@@ -39,9 +39,9 @@ def apple(draws: Draws) -> Shape:
     radius = draws.uniform(0.028, 0.042)
     ring = radius * draws.uniform(0.2, 0.5)
     hue = draws.choice((draws.uniform(-0.03, 0.05), draws.uniform(0.05, 0.17), draws.uniform(0.17, 0.3)))
-    colour = palette.hsv(hue, draws.uniform(0.55, 0.95), draws.uniform(0.5, 0.9))
+    color = palette.hsv(hue, draws.uniform(0.55, 0.95), draws.uniform(0.5, 0.9))
     second = palette.hsv(hue + draws.uniform(-0.1, 0.1), draws.uniform(0.5, 0.9), draws.uniform(0.5, 0.95))
-    materials = (skin(draws, colour, second), Material(colour=STALK, grain=0.2, roughness=0.8))
+    materials = (skin(draws, color, second), Material(color=STALK, grain=0.2, roughness=0.8))
     body = radius - ring
     parts = [
         arc(ring, body + ring * 0.35, 180.0, warp="taper", amount=draws.uniform(0.0, 5.0), reach=radius),
@@ -59,10 +59,10 @@ def pear(draws: Draws) -> Shape:
     top = radius * draws.uniform(0.4, 0.7)
     high = radius * draws.uniform(1.0, 2.0)
     hue = draws.choice((draws.uniform(0.12, 0.28), draws.uniform(-0.1, 0.12)), (0.7, 0.3))
-    colour = palette.hsv(hue, draws.uniform(0.4, 0.9), draws.uniform(0.35, 0.85))
+    color = palette.hsv(hue, draws.uniform(0.4, 0.9), draws.uniform(0.35, 0.85))
     materials = (
-        skin(draws, colour, palette.near(draws, colour, 0.25)),
-        Material(colour=STALK, grain=0.2, roughness=0.8),
+        skin(draws, color, palette.near(draws, color, 0.25)),
+        Material(color=STALK, grain=0.2, roughness=0.8),
     )
     parts = (
         ellipsoid((radius, radius, radius * draws.uniform(0.85, 1.1))),
@@ -77,7 +77,7 @@ def lemon(draws: Draws) -> Shape:
     """Lemon, lime, potato, kiwi or egg. Axis upright; found lying."""
     long = draws.uniform(0.035, 0.055)
     radius = long * draws.uniform(0.6, 0.85)
-    colour = palette.hsv(
+    color = palette.hsv(
         draws.choice((0.14, 0.2, 0.08)) + draws.uniform(-0.03, 0.03), draws.uniform(0.3, 0.95), 0.85
     )
     tip = radius * draws.uniform(0.15, 0.35)
@@ -87,7 +87,7 @@ def lemon(draws: Draws) -> Shape:
     )
     rests = (Rest(0.2), Rest(0.8, about("y", 90)))
     return Shape(
-        parts, (skin(draws, colour, palette.near(draws, colour, 0.15)),), ROUND, rests, print_symmetry=SECTORS
+        parts, (skin(draws, color, palette.near(draws, color, 0.15)),), ROUND, rests, print_symmetry=SECTORS
     )
 
 
@@ -97,9 +97,9 @@ def banana(draws: Draws) -> Shape:
     radius = length * draws.uniform(0.075, 0.12)
     ring = length * draws.uniform(0.45, 0.8)
     hue = draws.choice((0.145, 0.12, 0.27, 0.0), (0.6, 0.15, 0.15, 0.1))
-    colour = palette.hsv(hue + draws.uniform(-0.02, 0.02), draws.uniform(0.6, 0.95), draws.uniform(0.6, 0.95))
-    peel = skin(draws, colour, palette.hsv(0.09, 0.6, draws.uniform(0.3, 0.7)))
-    end = Material(colour=(0.25, 0.18, 0.08), grain=0.2, roughness=0.8)
+    color = palette.hsv(hue + draws.uniform(-0.02, 0.02), draws.uniform(0.6, 0.95), draws.uniform(0.6, 0.95))
+    peel = skin(draws, color, palette.hsv(0.09, 0.6, draws.uniform(0.3, 0.7)))
+    end = Material(color=(0.25, 0.18, 0.08), grain=0.2, roughness=0.8)
     # The bend's spine runs along the part's x; turned so that it runs along y and bulges to +x.
     bend: dict[str, Any] = {"warp": "bend", "amount": 1 / ring, "reach": radius * 1.01, "turn": about("z", 90)}
     body = ellipsoid((length * 0.56, radius, radius * draws.uniform(0.9, 1.05)), **bend)

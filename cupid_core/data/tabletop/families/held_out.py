@@ -92,7 +92,7 @@ def headphones(draws: Draws) -> Shape:
             material=2,
         ),
     )
-    materials = (palette.plastic(draws), palette.plastic(draws, palette.grey(draws)), palette.rubber(draws))
+    materials = (palette.plastic(draws), palette.plastic(draws, palette.gray(draws)), palette.rubber(draws))
     return Shape(parts, materials, SymmetryGroup(fold=2, mirror=True), (Rest(0.3), Rest(0.7, about("y", 90))))
 
 

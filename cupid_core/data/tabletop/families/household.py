@@ -66,7 +66,7 @@ def shoe(draws: Draws) -> Shape:
         extrude(print_, sole_high, (0, 0, sole_high * 0.2), rounding=length * 0.012, material=1),
     )
     upper = draws.choice((palette.rubber, palette.plastic, palette.cardboard))(draws)
-    return Shape(parts, (upper, palette.rubber(draws, palette.grey(draws)), palette.rubber(draws)), MIRROR)
+    return Shape(parts, (upper, palette.rubber(draws, palette.gray(draws)), palette.rubber(draws)), MIRROR)
 
 
 def stool(draws: Draws) -> Shape:
@@ -92,7 +92,7 @@ def mouse(draws: Draws) -> Shape:
     """Computer mouse, iron or stapler: a humped body. Lying on its belly, front to +x."""
     length = draws.uniform(0.08, 0.16)
     wide, high = length * draws.uniform(0.45, 0.62), length * draws.uniform(0.25, 0.45)
-    body = palette.plastic(draws, palette.any_colour(draws))
+    body = palette.plastic(draws, palette.any_color(draws))
     parts = (
         ellipsoid((length / 2, wide / 2, high)),
         box((length * 2, wide * 2, high * 2), (0, 0, -high), op="cut", blend=high * 0.1),
@@ -134,7 +134,7 @@ def spool(draws: Draws) -> Shape:
     high = radius * draws.uniform(0.3, 2.4)
     hole = radius * draws.uniform(0.3, 0.8)
     core = palette.cardboard(draws, palette.hsv(0.09, 0.4, 0.6))
-    outer = palette.plastic(draws, palette.any_colour(draws))
+    outer = palette.plastic(draws, palette.any_color(draws))
     parts = [cylinder(radius, high, rounding=radius * 0.02)]
     if draws.chance(0.4):
         parts.append(cylinder(radius * 1.15, high * 0.12, (0, 0, high * 0.47), material=1))

@@ -31,7 +31,7 @@ def milk_carton(draws: Draws) -> Shape:
     wide = high * draws.uniform(0.28, 0.42)
     deep = wide if draws.chance(0.4) else wide * draws.uniform(0.6, 0.8)
     wall_high = high * draws.uniform(0.68, 0.8)
-    base = draws.choice((palette.grey, palette.bright), (0.5, 0.5))(draws)
+    base = draws.choice((palette.gray, palette.bright), (0.5, 0.5))(draws)
     board = printed(palette.cardboard(draws, base), (deep, wide, high), high / 2)
     fin = max(deep * 0.05, high * 0.02)
     ridge = high * 0.93
@@ -65,7 +65,7 @@ def pouch(draws: Draws) -> Shape:
     high = draws.uniform(0.12, 0.26)
     wide = high * draws.uniform(0.55, 0.85)
     deep = wide * draws.uniform(0.25, 0.6)
-    base = draws.choice((palette.bright, palette.grey), (0.75, 0.25))(draws)
+    base = draws.choice((palette.bright, palette.gray), (0.75, 0.25))(draws)
     foil = palette.plastic(draws, base, roughness=draws.uniform(0.2, 0.45), reflectance=0.08)
     half = (deep / 2, wide / 2, high / 2)
     foil = replace(foil, mapping="front", map_half=half)
@@ -98,7 +98,7 @@ def spray_bottle(draws: Draws) -> Shape:
     deep = wide * draws.uniform(0.55, 0.9)
     body = high * draws.uniform(0.55, 0.65)
     neck = wide * 0.3
-    paint = printed(palette.plastic(draws, palette.any_colour(draws)), (2 * wide, 2 * deep, body), body / 2)
+    paint = printed(palette.plastic(draws, palette.any_color(draws)), (2 * wide, 2 * deep, body), body / 2)
     trim = palette.plastic(draws)
     head = high * 0.1
     parts = (
@@ -109,6 +109,6 @@ def spray_bottle(draws: Draws) -> Shape:
         cylinder(head * 0.3, head * 0.7, (wide * 1.6, 0, high - head * 0.45), turn=about("y", 90), material=2),
         capsule((wide * 0.9, 0, high - head), (wide * 1.25, 0, high - head * 2.4), head * 0.2, material=2),
     )
-    sides = {"left": labels.front(draws, palette.bright(draws)), "right": labels.back(draws, palette.grey(draws))}
+    sides = {"left": labels.front(draws, palette.bright(draws)), "right": labels.back(draws, palette.gray(draws))}
     rests = (Rest(0.85), Rest(0.15, about("x", 90)))
     return Shape(parts, (paint, trim, palette.plastic(draws)), SymmetryGroup(), rests, labels.assemble(sides))

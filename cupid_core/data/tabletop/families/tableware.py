@@ -11,7 +11,7 @@ from typing import Any
 from cupid_core.data.tabletop import labels, palette
 from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.families.containers import dressed, labelled
-from cupid_core.data.tabletop.material import Colour
+from cupid_core.data.tabletop.material import Color
 from cupid_core.data.tabletop.shape import Part, Rest, Shape, about, arc, cone, cylinder, revolve, smooth
 from cupid_core.data.tabletop.symmetry import CONTINUOUS, SymmetryGroup
 
@@ -34,7 +34,7 @@ def mug(draws: Draws) -> Shape:
     height = radius * draws.uniform(1.6, 2.6)
     wall = max(draws.uniform(0.003, 0.005), WALL * height)
     taper = draws.uniform(0.8, 1.0)
-    outside: Colour = palette.any_colour(draws)
+    outside: Color = palette.any_color(draws)
     glaze = palette.ceramic(draws, outside)
     printed, sheet, group = draws.chance(0.4), None, SymmetryGroup(mirror=True)
     if printed:
@@ -60,9 +60,9 @@ def cup(draws: Draws) -> Shape:
     height = radius * draws.uniform(1.7, 3.6)
     foot = radius * draws.uniform(0.6, 0.95)
     wall = max(0.002, WALL * height)
-    paint = palette.plastic(draws, palette.any_colour(draws))
+    paint = palette.plastic(draws, palette.any_color(draws))
     paint, group, sheet = dressed(draws, paint, radius, -height * 0.35, height * 0.3, chance=0.5)
-    second = palette.plastic(draws, draws.choice((paint.colour, palette.grey(draws))))
+    second = palette.plastic(draws, draws.choice((paint.color, palette.gray(draws))))
     body = cone(foot, radius, height, rounding=wall * 0.3)
     if draws.chance(0.4):
         lid = height * draws.uniform(0.05, 0.1)
@@ -104,13 +104,13 @@ def bowl(draws: Draws) -> Shape:
     height = radius * draws.uniform(0.5, 1.1)
     foot = radius * draws.uniform(0.35, 0.7)
     wall = max(draws.uniform(0.025, 0.04), WALL * 0.9) * 2 * radius
-    colour = palette.any_colour(draws)
-    glaze = palette.ceramic(draws, colour)
+    color = palette.any_color(draws)
+    glaze = palette.ceramic(draws, color)
     print_symmetry = ROUND
     if draws.chance(0.35):  # speckled enamel: the specks repeat in sectors, so the claimed symmetry holds
         change: dict[str, Any] = {
             "pattern": "speckle",
-            "second": palette.contrast(draws, colour),
+            "second": palette.contrast(draws, color),
             "frequency": 5.0,
         }
         glaze = replace(glaze, **change, amount=draws.uniform(0.1, 0.3))
@@ -121,7 +121,7 @@ def bowl(draws: Draws) -> Shape:
     parts = list(_dish(radius, foot, height, wall, belly))
     if draws.chance(0.4):
         parts.append(cylinder(foot * 0.9, wall, (0, 0, -wall * 0.4), rounding=wall * 0.2))
-    inside = replace(glaze, colour=palette.any_colour(draws)) if draws.chance(0.35) else glaze
+    inside = replace(glaze, color=palette.any_color(draws)) if draws.chance(0.35) else glaze
     rests = (Rest(0.88), Rest(0.12, about("x", 180)))
     return Shape(tuple(parts), (glaze, inside), ROUND, rests, print_symmetry=print_symmetry)
 
@@ -133,7 +133,7 @@ def plate(draws: Draws) -> Shape:
     foot = radius * draws.uniform(0.5, 0.75)
     wall = WALL * 2 * radius
     glaze = palette.patterned(draws, palette.ceramic(draws), about_z=True)
-    inside = replace(glaze, colour=palette.any_colour(draws)) if draws.chance(0.2) else glaze
+    inside = replace(glaze, color=palette.any_color(draws)) if draws.chance(0.2) else glaze
     parts = _dish(radius, foot, height + wall, wall, draws.uniform(0.3, 0.7))
     return Shape(parts, (glaze, inside), ROUND, (Rest(0.95), Rest(0.05, about("x", 180))))
 

@@ -76,8 +76,8 @@ def screwdriver(draws: Draws) -> Shape:
     handle = length * draws.uniform(0.3, 0.5)
     radius = length * draws.uniform(0.045, 0.075)
     shaft = max(length * draws.uniform(0.017, 0.025), 0.002)
-    colour = palette.bright(draws)
-    end = palette.plastic(draws, draws.choice((colour, palette.grey(draws))))
+    color = palette.bright(draws)
+    end = palette.plastic(draws, draws.choice((color, palette.gray(draws))))
     parts = (
         capsule((0, 0, radius), (0, 0, handle - radius * 0.7), radius, radius * draws.uniform(0.65, 0.95)),
         cylinder(
@@ -95,7 +95,7 @@ def screwdriver(draws: Draws) -> Shape:
             material=1,
         ),
     )
-    return Shape(parts, (palette.plastic(draws, colour), palette.metal(draws), end), ROUND, LYING)
+    return Shape(parts, (palette.plastic(draws, color), palette.metal(draws), end), ROUND, LYING)
 
 
 def marker(draws: Draws) -> Shape:
@@ -103,8 +103,8 @@ def marker(draws: Draws) -> Shape:
     length = draws.uniform(0.08, 0.17)
     radius = length * draws.uniform(0.045, 0.12)
     cap = length * draws.uniform(0.2, 0.45)
-    body_colour = draws.choice((palette.bright, palette.grey))(draws)
-    body = palette.patterned(draws, palette.plastic(draws, body_colour), about_z=True)
+    body_color = draws.choice((palette.bright, palette.gray))(draws)
+    body = palette.patterned(draws, palette.plastic(draws, body_color), about_z=True)
     top = palette.plastic(draws, palette.bright(draws))
     parts: list[Part] = [cylinder(radius * 0.95, length - cap, (0, 0, (length - cap) / 2), rounding=radius * 0.2)]
     group = ROUND
@@ -144,7 +144,7 @@ def drill(draws: Draws) -> Shape:
     radius = length * draws.uniform(0.13, 0.19)
     high = length * draws.uniform(0.7, 1.0)
     thick = radius * draws.uniform(1.1, 1.5)
-    colour, dark = palette.bright(draws), palette.rubber(draws, palette.hsv(0.6, 0.1, draws.uniform(0.05, 0.2)))
+    color, dark = palette.bright(draws), palette.rubber(draws, palette.hsv(0.6, 0.1, draws.uniform(0.05, 0.2)))
     back = -length * 0.25
     grip_outline = [
         (back - radius * 0.4, -high * 0.75),
@@ -188,7 +188,7 @@ def drill(draws: Draws) -> Shape:
             )
         )
     rests = (Rest(0.45), Rest(0.275, about("x", 90)), Rest(0.275, about("x", -90)))
-    return Shape(tuple(parts), (palette.plastic(draws, colour), dark, palette.metal(draws)), MIRROR, rests)
+    return Shape(tuple(parts), (palette.plastic(draws, color), dark, palette.metal(draws)), MIRROR, rests)
 
 
 def brush(draws: Draws) -> Shape:
@@ -197,7 +197,7 @@ def brush(draws: Draws) -> Shape:
     bar = length * draws.uniform(0.025, 0.045)
     handle = grip(draws)
     hair = palette.rubber(
-        draws, palette.any_colour(draws), pattern="stripes", second=palette.any_colour(draws), amount=0.4
+        draws, palette.any_color(draws), pattern="stripes", second=palette.any_color(draws), amount=0.4
     )
     fine: dict[str, Any] = {"frequency": draws.uniform(12, 30), "direction": (0.0, 1.0, 0.0)}
     hair = replace(hair, **fine)

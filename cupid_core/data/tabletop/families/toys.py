@@ -199,7 +199,7 @@ def ball(draws: Draws) -> Shape:
     base = palette.plastic(draws)
     change: dict[str, Any] = {
         "pattern": "stripes",
-        "second": palette.contrast(draws, base.colour),
+        "second": palette.contrast(draws, base.color),
         "frequency": draws.uniform(1, 3),
     }
     material = replace(base, **change, amount=draws.uniform(0.3, 0.6), phase=draws.uniform(0.1, 0.4))

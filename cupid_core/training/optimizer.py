@@ -1,6 +1,6 @@
 """Moves weights along their gradients: float32 masters, clipping, AdamW or Muon. Knows modules, not stages.
 
-Networks compute in the precision of the run; what is optimised, averaged and saved are float32 copies (of
+Networks compute in the precision of the run; what is optimized, averaged and saved are float32 copies (of
 parameters that are float32 themselves: the parameters). A gradient that is not finite skips the step.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cupid_core.training.clipping import AdaptiveClip
 from cupid_core.training.muon import Muon, squares
-from cupid_core.training.run_settings import OptimiserSettings
+from cupid_core.training.run_settings import OptimizerSettings
 
 _SMALLEST_MUON_EDGE = 16
 _SCALE_START, _SCALE_GROWTH = 20.0, 1e-3
@@ -36,8 +36,8 @@ class StepReport:
     skipped: bool
 
 
-class MasterOptimiser:
-    """Optimiser over the float32 masters of a dictionary of networks.
+class MasterOptimizer:
+    """Optimizer over the float32 masters of a dictionary of networks.
 
     Args:
         networks: already in the precision of the run.
@@ -45,7 +45,7 @@ class MasterOptimiser:
         half: the torso is float16, whose gradients need a loss scale.
     """
 
-    def __init__(self, networks: nn.ModuleDict, settings: OptimiserSettings, *, half: bool = False) -> None:
+    def __init__(self, networks: nn.ModuleDict, settings: OptimizerSettings, *, half: bool = False) -> None:
         self.settings = settings
         self.parameters = {name: p for name, p in networks.named_parameters() if p.requires_grad}
         self.masters = {
@@ -139,7 +139,7 @@ class MasterOptimiser:
         """Continue as the saved one.
 
         Raises:
-            ValueError: the saved optimiser moved other parameters.
+            ValueError: the saved optimizer moved other parameters.
         """
         if (state["muon"] is None) != (self._muon is None):
             raise ValueError("one of them uses muon, the other does not")

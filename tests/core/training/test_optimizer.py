@@ -8,15 +8,15 @@ from torch import nn
 
 from cupid_core.training.clipping import AdaptiveClip
 from cupid_core.training.ema import WeightAverage
-from cupid_core.training.muon import Muon, orthogonalised, orthogonalised_kernel, squares
-from cupid_core.training.optimiser import MasterOptimiser
-from cupid_core.training.run_settings import OptimiserSettings
+from cupid_core.training.muon import Muon, orthogonalized, orthogonalized_kernel, squares
+from cupid_core.training.optimizer import MasterOptimizer
+from cupid_core.training.run_settings import OptimizerSettings
 from cupid_core.training.schedule import stable_then_decay
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 def test_the_rate_rises_stays_and_falls_without_a_jump(shape):
-    settings = OptimiserSettings(warmup_steps=10, decay_share=0.4, decay_shape=shape, final_share=0.1)
+    settings = OptimizerSettings(warmup_steps=10, decay_share=0.4, decay_shape=shape, final_share=0.1)
     shares = [stable_then_decay(step, 100, settings) for step in range(1, 121)]
     assert all(a < b for a, b in pairwise(shares[:11]))
     assert shares[10:60] == [1.0] * 50
@@ -26,13 +26,13 @@ def test_the_rate_rises_stays_and_falls_without_a_jump(shape):
 
 
 def test_a_longer_run_is_the_same_until_the_shorter_one_decays():
-    settings = OptimiserSettings(warmup_steps=10, decay_share=0.4)
+    settings = OptimizerSettings(warmup_steps=10, decay_share=0.4)
     for step in range(1, 61):
         assert stable_then_decay(step, 100, settings) == stable_then_decay(step, 1000, settings)
 
 
 def test_without_decay_the_rate_stays():
-    settings = OptimiserSettings(warmup_steps=0, decay_share=0.0)
+    settings = OptimizerSettings(warmup_steps=0, decay_share=0.0)
     assert {stable_then_decay(step, 10, settings) for step in range(1, 20)} == {1.0}
 
 
@@ -69,35 +69,35 @@ def test_the_first_random_weights_are_forgotten_quickly():
     assert float(average.values["w"]) < 10.0
 
 
-def test_orthogonalised_matrices_are_nearly_so_whatever_their_scale():
+def test_orthogonalized_matrices_are_nearly_so_whatever_their_scale():
     matrices = (
         torch.randn(5, 32, 32, generator=torch.Generator().manual_seed(0))
         * torch.logspace(-6, 3, 5)[:, None, None]
     )
-    values = torch.linalg.svdvals(orthogonalised(matrices))
+    values = torch.linalg.svdvals(orthogonalized(matrices))
     # The iteration is made for speed: it brings all but the smallest few near 1.
     assert float(values.max()) < 1.35
     assert float((values > 0.6).float().mean()) > 0.9
-    assert not orthogonalised(torch.zeros(1, 8, 8)).any()
+    assert not orthogonalized(torch.zeros(1, 8, 8)).any()
 
 
 @pytest.mark.parametrize("shape", [(16, 24, 3, 3), (48, 16, 1, 1), (64, 32, 1, 1)])
-def test_orthogonalised_kernels_are_those_of_the_matrix_they_are(shape):
+def test_orthogonalized_kernels_are_those_of_the_matrix_they_are(shape):
     kernel = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    made = orthogonalised_kernel(1e-4 * kernel)
+    made = orthogonalized_kernel(1e-4 * kernel)
     values = torch.linalg.svdvals(made.flatten(1))
     assert float(values.min()) > 0.6 and float(values.max()) < 1.35
     left, _, right = torch.linalg.svd(kernel.flatten(1), full_matrices=False)
     turned = left.T @ made.flatten(1) @ right.T
     torch.testing.assert_close(turned, torch.diag(turned.diagonal()), atol=1e-3, rtol=0)
-    assert not orthogonalised_kernel(torch.zeros(shape)).any()
+    assert not orthogonalized_kernel(torch.zeros(shape)).any()
 
 
 def test_muon_takes_kernels_where_it_is_told_to_but_not_those_that_read_an_image():
     network = nn.ModuleDict({"net": nn.Sequential(nn.Conv2d(4, 16, 3), nn.Conv2d(16, 16, 3))})
     for convolutions in (False, True):
-        settings = OptimiserSettings(kind="muon", muon_convolutions=convolutions)
-        state = MasterOptimiser(network, settings).state_dict()["muon"]
+        settings = OptimizerSettings(kind="muon", muon_convolutions=convolutions)
+        state = MasterOptimizer(network, settings).state_dict()["muon"]
         assert (state is not None) == convolutions
         if state is not None:
             assert len(state["param_groups"][0]["params"]) == 1
@@ -125,7 +125,7 @@ def _regression(precision, kind, steps=300):
         {"net": nn.ModuleDict({"blocks": nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16))})}
     )
     network.to(precision)
-    settings = OptimiserSettings(
+    settings = OptimizerSettings(
         kind=kind,
         learning_rate=0.01,
         muon_learning_rate=0.01,
@@ -133,48 +133,48 @@ def _regression(precision, kind, steps=300):
         weight_decay=0.0,
         max_grad_norm=10.0,
     )
-    optimiser = MasterOptimiser(network, settings)
+    optimizer = MasterOptimizer(network, settings)
     x = torch.randn(64, 16)
     target = torch.tanh(x @ torch.randn(16, 16) / 4)
     losses = []
     for step in range(1, steps + 1):
         loss = (network["net"]["blocks"](x.to(precision)).float() - target).square().mean()
         loss.backward()
-        optimiser.step(stable_then_decay(step, steps, settings))
+        optimizer.step(stable_then_decay(step, steps, settings))
         losses.append(float(loss))
-    return network, optimiser, losses
+    return network, optimizer, losses
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_both_rules_solve_a_regression_in_either_precision(precision, kind):
-    network, optimiser, losses = _regression(precision, kind)
+    network, optimizer, losses = _regression(precision, kind)
     assert losses[-1] < 0.02 * losses[0]
     for name, parameter in network.named_parameters():
         assert parameter.dtype == precision
-        assert torch.equal(optimiser.masters[name].to(precision), parameter), "networks show their masters"
+        assert torch.equal(optimizer.masters[name].to(precision), parameter), "networks show their masters"
 
 
 def test_small_steps_are_not_lost_to_half_precision():
     network = nn.ModuleDict({"net": nn.Linear(1, 1, bias=False)}).to(torch.bfloat16)
     with torch.no_grad():
         network["net"].weight.fill_(1.0)
-    optimiser = MasterOptimiser(network, OptimiserSettings(learning_rate=1e-4, weight_decay=0.0))
+    optimizer = MasterOptimizer(network, OptimizerSettings(learning_rate=1e-4, weight_decay=0.0))
     for _ in range(100):
         network["net"].weight.grad = torch.ones(1, 1, dtype=torch.bfloat16)
-        optimiser.step(1.0)
+        optimizer.step(1.0)
     assert float(network["net"].weight) == pytest.approx(0.99, abs=2e-3)
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing_and_lowers_the_loss_scale():
     network = nn.ModuleDict({"net": nn.Linear(2, 2)}).to(torch.float16)
-    optimiser = MasterOptimiser(network, OptimiserSettings(), half=True)
-    before, scale = {n: v.clone() for n, v in optimiser.masters.items()}, optimiser.loss_scale
+    optimizer = MasterOptimizer(network, OptimizerSettings(), half=True)
+    before, scale = {n: v.clone() for n, v in optimizer.masters.items()}, optimizer.loss_scale
     for parameter in network.parameters():
         parameter.grad = torch.full_like(parameter, torch.inf)
-    report = optimiser.step(1.0)
+    report = optimizer.step(1.0)
     assert report.skipped
-    assert optimiser.loss_scale == scale / 2
-    for name, value in optimiser.masters.items():
+    assert optimizer.loss_scale == scale / 2
+    for name, value in optimizer.masters.items():
         assert torch.equal(value, before[name])
-    assert optimiser.clip.state_dict()["count"] == 0
+    assert optimizer.clip.state_dict()["count"] == 0

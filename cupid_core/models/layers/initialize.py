@@ -11,7 +11,7 @@ from torch import nn
 from cupid_core.models.layers.embeddings import TimestepEmbedder
 
 
-def initialise_flow(network: nn.Module) -> None:
+def initialize_flow(network: nn.Module) -> None:
     """Set the parameters of a flow network, in place.
 
     Args:

@@ -31,7 +31,7 @@ def surface_voxels(surface: AssetSurface, resolution: int) -> Integers:
     if farthest > 0.5 + _MARGIN:
         raise DatasetError(
             f"The surface reaches {farthest:.4f} from the middle of the cube, expected at most 0.5.",
-            cure="Normalise it first.",
+            hint="Normalize it first.",
         )
     library = open3d()
     limit = 0.5 - _MARGIN
