@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cupid_core.geometry.camera import Camera
     from cupid_core.reconstruct.pipeline import Cupid
     from cupid_core.reconstruct.results import ObjectModel, Scene, SceneObject
+    from cupid_core.samples import SampleFrame, sample_frame
     from cupid_core.types import DepthMap, ScaleSource, TriangleMesh
 
 _WHERE = {
@@ -25,8 +26,10 @@ _WHERE = {
     "ObjectModel": "cupid_core.reconstruct.results",
     "Scene": "cupid_core.reconstruct.results",
     "SceneObject": "cupid_core.reconstruct.results",
+    "SampleFrame": "cupid_core.samples",
     "ScaleSource": "cupid_core.types",
     "TriangleMesh": "cupid_core.types",
+    "sample_frame": "cupid_core.samples",
 }
 
 __all__ = [
@@ -36,10 +39,12 @@ __all__ = [
     "CupidError",
     "DepthMap",
     "ObjectModel",
+    "SampleFrame",
     "ScaleSource",
     "Scene",
     "SceneObject",
     "TriangleMesh",
+    "sample_frame",
 ]
 
 
