@@ -1,8 +1,12 @@
-"""Starts a network from a checkpoint that does not quite fit; knows state dictionaries, not networks or files.
+"""Starts a network from a checkpoint whose tensors do not all have the shapes of the network.
 
-Fine-tuning widens layers (more input channels, more classes). Three ways to fill what the checkpoint does not
-have: "skip" keeps the fresh tensor where shapes differ, "partial" copies the corner both have and keeps the fresh
-rest, "zeropad" copies the corner and puts zero elsewhere, so that new inputs have no effect at first.
+Fine-tuning widens layers (more input channels, more classes). Three strategies fill what the checkpoint does not
+have. "skip" keeps the fresh tensor where shapes differ. "partial" copies the corner that both have and keeps the
+fresh rest. "zeropad" does the same, but zeroes the weights that read a new input: the network computes at first
+what the checkpoint did, whatever the new inputs are.
+
+What is new on the output side stays fresh under "zeropad" as well. Were it zero too, a new branch and the columns
+that read it would both be zero, the gradient of either would be their product, and the branch could never learn.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ MismatchStrategy = Literal["skip", "partial", "zeropad"]
 
 @dataclass(frozen=True, eq=False)
 class FittedState:
-    """A state dictionary that fits, and what had to be done for it.
+    """A state dictionary that fits the network, and how each of its tensors was obtained.
 
     Attributes:
         state: one tensor per tensor of the network, in its shapes and types; load it strictly.
@@ -46,24 +50,25 @@ def fit_state(
     Args:
         checkpoint: tensors to start from, any floating type.
         fresh: state dictionary of the network; not modified.
-        strategy: what to do where shapes differ; a missing tensor stays fresh, with "zeropad" it is zero.
+        strategy: what to do where shapes differ. Tensors that the checkpoint does not have stay fresh.
 
     Raises:
         CheckpointError: a tensor has another number of dimensions ("skip" aside), or nothing at all fits.
 
-    Source: fine-tuning strategies of CUPID's released training (arXiv 2510.20776).
+    Source: fine-tuning strategies of CUPID's released training (arXiv 2510.20776); there "zeropad" also zeroes new
+    outputs and missing tensors.
     """
     state: dict[str, Tensor] = {}
     copied, fitted = [], []
     for name, tensor in fresh.items():
         given = checkpoint.get(name)
         if given is None:
-            state[name] = torch.zeros_like(tensor) if strategy == "zeropad" else tensor.clone()
+            state[name] = tensor.clone()
         elif given.shape == tensor.shape:
             state[name] = given.detach().to(tensor).clone()
             copied.append(name)
         else:
-            state[name] = _fitted(name, given, tensor, strategy)
+            state[name] = _fit_tensor(name, given, tensor, strategy)
             fitted.append(name)
     if not copied and not fitted:
         raise CheckpointError(
@@ -79,7 +84,7 @@ def fit_state(
     )
 
 
-def _fitted(name: str, given: Tensor, fresh: Tensor, strategy: MismatchStrategy) -> Tensor:
+def _fit_tensor(name: str, given: Tensor, fresh: Tensor, strategy: MismatchStrategy) -> Tensor:
     if strategy == "skip":
         return fresh.clone()
     if given.dim() != fresh.dim():
@@ -88,6 +93,10 @@ def _fitted(name: str, given: Tensor, fresh: Tensor, strategy: MismatchStrategy)
             hint="Use the strategy 'skip' to start this tensor fresh.",
         )
     corner = tuple(slice(min(a, b)) for a, b in zip(given.shape, fresh.shape, strict=True))
-    result = torch.zeros_like(fresh) if strategy == "zeropad" else fresh.clone()
+    result = fresh.clone()
+    if strategy == "zeropad":
+        # Axis 0 is the output; an entry beyond the corner along any other axis reads an input that is new.
+        for axis in range(1, fresh.dim()):
+            result.narrow(axis, corner[axis].stop, fresh.shape[axis] - corner[axis].stop).zero_()
     result[corner] = given[corner].detach().to(fresh)
     return result

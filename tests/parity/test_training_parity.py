@@ -70,8 +70,11 @@ def test_learning_rates_equal_the_reference(fixtures, agree):
 def test_mismatched_tensors_equal_the_reference(fixtures, agree):
     tensors, _ = fixtures("training")
     checkpoint, fresh = {"w": tensors["mismatch.ckpt"]}, {"w": tensors["mismatch.model"]}
-    for strategy in ("partial", "zeropad"):
-        agree(strategy, fit_state(checkpoint, fresh, strategy).state["w"], tensors[f"mismatch.{strategy}"])
+    agree("partial", fit_state(checkpoint, fresh, "partial").state["w"], tensors["mismatch.partial"])
+    # New outputs differ on purpose: the reference zeroes them, which can freeze a branch (see training.mismatch).
+    rows = len(checkpoint["w"])
+    zeropad = fit_state(checkpoint, fresh, "zeropad").state["w"]
+    agree("zeropad", zeropad[:rows], tensors["mismatch.zeropad"][:rows])
     agree("skip", fit_state(checkpoint, fresh, "skip").state["w"], tensors["mismatch.model"])
 
 
