@@ -20,9 +20,9 @@ from cupid_core.errors import TrainingError
 from cupid_core.training.catalogue import build_stage, stage_settings
 from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
+from cupid_core.training.run_folder import STATE
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.stage import StageContext
-from cupid_core.training.state import STATE
 
 # Of a run that is compared with others: from fresh weights, nothing but training.
 FRESH = {"start_from": "", "validate_every": 0, "sheet_every": 0}

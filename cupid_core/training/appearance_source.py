@@ -19,8 +19,7 @@ from cupid_core.training.appearance_batch import AppearanceBatch, AppearanceView
 from cupid_core.training.appearance_codec import FrozenCodec, encode
 from cupid_core.training.appearance_latents import LatentRecipe
 from cupid_core.training.appearance_settings import ShellNoiseSettings
-from cupid_core.training.shard_rows import ShardRows
-from cupid_core.training.shards import ShardStore
+from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.tabletop_source import TabletopSourceSettings
 from cupid_core.training.tabletop_views import TabletopViewRecipe, unpack_bits
 from cupid_core.training.view_change import (

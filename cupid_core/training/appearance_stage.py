@@ -28,18 +28,17 @@ from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.appearance_assets import AssetAppearanceSource
 from cupid_core.training.appearance_batch import AppearanceBatch, collate, disturbed_pose, project_voxels
 from cupid_core.training.appearance_codec import read_codec
-from cupid_core.training.appearance_figures import field_figures, ideal_meshes, meshes_of
 from cupid_core.training.appearance_networks import AppearanceNetworks, FrozenHelpers, make_networks
-from cupid_core.training.appearance_pictures import mesh_sheet
 from cupid_core.training.appearance_settings import AppearanceSettings
 from cupid_core.training.appearance_source import AppearanceSource, TabletopAppearanceSource, Unseen
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.figures import field_figures, ideal_meshes, meshes_of
 from cupid_core.training.flow import draw_kept_conditions, draw_noise, draw_times, flow_sample, velocity_loss
+from cupid_core.training.image_encoders import SMALL_ENCODERS, official_image_encoder
 from cupid_core.training.mesh_field import FieldTruth, field_truth
-from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS
+from cupid_core.training.sheets import mesh_sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.voxel_truth import VoxelGrid, VoxelTruth
 

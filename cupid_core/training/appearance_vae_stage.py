@@ -27,11 +27,11 @@ from cupid_core.training.appearance_codec import (
     make_codec,
     measured_scale,
 )
-from cupid_core.training.appearance_figures import field_figures, ideal_meshes, mesh_figures, meshes_of
-from cupid_core.training.appearance_pictures import mesh_sheet
 from cupid_core.training.appearance_settings import AppearanceVaeSettings
+from cupid_core.training.figures import field_figures, ideal_meshes, mesh_figures, meshes_of
 from cupid_core.training.losses import kl_divergence
 from cupid_core.training.mesh_field import FieldTruth, field_truth, mesh_field_loss
+from cupid_core.training.sheets import mesh_sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.voxel_truth import CUBES, TabletopVoxels, VoxelSource, VoxelTruth
 

@@ -19,12 +19,12 @@ from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.encoder_planes import without_planes
 from cupid_core.models.surface_head import SurfaceHead, SurfacePrediction, bin_points
+from cupid_core.training.image_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
+from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureTruth, SurfaceBatch, SurfaceSource
 from cupid_core.training.structure_settings import ImageEncoderSettings, ImageEncoderStageSettings
-from cupid_core.training.surface_loss import exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 

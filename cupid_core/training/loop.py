@@ -17,19 +17,21 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
-from cupid_core.training.changed_settings import changed_settings
-from cupid_core.training.ema import WeightAverage
 from cupid_core.training.export import EXPORT, write_networks
-from cupid_core.training.feed import Feed
-from cupid_core.training.lock import exclusive
 from cupid_core.training.log import LogWindow, RunLog
-from cupid_core.training.optimizer import MasterOptimizer
-from cupid_core.training.parallel import Alone, Parallel
+from cupid_core.training.optimizer import MasterOptimizer, WeightAverage
+from cupid_core.training.parallel import Alone, Feed, Parallel, stop_signal
+from cupid_core.training.run_folder import (
+    STATE,
+    TrainingState,
+    changed_settings,
+    exclusive,
+    load_state,
+    save_state,
+)
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.schedule import stable_then_decay
 from cupid_core.training.stage import Stage
-from cupid_core.training.state import STATE, TrainingState, load_state, save_state
-from cupid_core.training.stop_signal import stop_signal
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cupid_core.training.clipping import AdaptiveClip
 from cupid_core.training.muon import Muon, squares
 from cupid_core.training.run_settings import OptimizerSettings
 
@@ -34,6 +33,48 @@ class StepReport:
     norm: float
     bound: float
     skipped: bool
+
+
+class AdaptiveClip:
+    """The bound on the norm of a gradient.
+
+    It is `max_norm` until `history` norms were seen, then the smaller of `max_norm` and their percentile.
+    Norms are remembered as they were before clipping.
+
+    Args:
+        max_norm: never longer than this.
+        history: how many norms are remembered.
+        percentile: in percent.
+
+    Source: the released training of TRELLIS and CUPID (percentile 95 of 1000 norms).
+    """
+
+    def __init__(self, max_norm: float, history: int, percentile: float) -> None:
+        self.max_norm, self.percentile = max_norm, percentile
+        self._norms = torch.zeros(history, dtype=torch.float64)
+        self._count = 0
+
+    @property
+    def bound(self) -> float:
+        """Longest norm that passes unchanged."""
+        if self._count < len(self._norms):
+            return self.max_norm
+        return min(self.max_norm, float(torch.quantile(self._norms, self.percentile / 100)))
+
+    def remember(self, norm: float) -> None:
+        """Take the norm of a gradient into the history, in place of the oldest."""
+        self._norms[self._count % len(self._norms)] = norm
+        self._count += 1
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """What `load_state_dict` wants."""
+        return {"norms": self._norms.clone(), "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Continue as the saved one; a history of another length starts anew."""
+        norms = torch.as_tensor(state["norms"])
+        if norms.shape == self._norms.shape:
+            self._norms, self._count = norms.to(torch.float64).clone(), int(state["count"])
 
 
 class MasterOptimizer:
@@ -170,3 +211,33 @@ def _is_hidden_matrix(name: str, masters: Mapping[str, Tensor]) -> bool:
 def _is_hidden_convolution(value: Tensor) -> bool:
     """Kernels of convolutions of images between wide layers; those that read an image stay with AdamW."""
     return value.dim() == 4 and min(value.shape[:2]) >= _SMALLEST_MUON_EDGE
+
+
+class WeightAverage:
+    """Exponential moving average of float32 weights.
+
+    Args:
+        weights: by name; the average starts at their values.
+        decay: memory per step.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self.values = {name: value.detach().clone() for name, value in weights.items()}
+
+    def memory(self, step: int) -> float:
+        """Share that the average keeps at this step; the first step is 1."""
+        return min(self.decay, step / (9.0 + step))
+
+    @torch.no_grad()
+    def update(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Take in the weights after this step."""
+        names = list(self.values)
+        torch._foreach_lerp_(
+            [self.values[name] for name in names], [weights[name] for name in names], 1.0 - self.memory(step)
+        )
+
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Continue from saved values of the same names and shapes."""
+        for name, value in self.values.items():
+            value.copy_(values[name])

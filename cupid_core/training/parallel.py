@@ -1,17 +1,22 @@
-"""Several processes that train one network: averages their gradients. Knows tensors and ranks, not stages.
+"""What a run does beside its steps: several processes, a thread that makes batches ahead, and signals to stop.
 
 Every process draws its own batches and starts from the same weights, so averaged gradients keep all of them equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from cupid_core.errors import MissingPackageError
+from cupid_core.training.stage import Stage
 
 
 class Parallel(Protocol):
@@ -82,3 +87,52 @@ class Accelerated:
         """One reduction of one number."""
         total = self._accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum")
         return bool(total > 0)
+
+
+class Feed:
+    """Batches by number, the next ones made ahead by one thread.
+
+    Args:
+        stage: makes them.
+        ahead: how many are made before they are asked for; 0 makes each when it is.
+    """
+
+    def __init__(self, stage: Stage[Any], ahead: int) -> None:
+        self._stage, self._ahead = stage, ahead
+        self._pool = ThreadPoolExecutor(1) if ahead else None
+        self._waiting: dict[int, Future[Any]] = {}
+
+    def get(self, number: int, following: int) -> Any:
+        """Batch `number`; the next one to be asked for is `following`."""
+        if self._pool is None:
+            return self._stage.batch(number)
+        for later in range(number, number + self._ahead * (following - number) + 1, following - number):
+            if later not in self._waiting:
+                self._waiting[later] = self._pool.submit(self._stage.batch, later)
+        return self._waiting.pop(number).result()
+
+    def close(self) -> None:
+        """Stop the thread; what it has begun is finished and dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the second SIGINT interrupts at once, as usual."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def note(number: int, frame: object) -> None:
+        if stopped.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

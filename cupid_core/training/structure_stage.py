@@ -30,16 +30,21 @@ from cupid_core.models.weights import read_tensors
 from cupid_core.sampling.noise import NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.figures import pose_errors_deg
 from cupid_core.training.flow import draw_noise, draw_times, flow_sample, velocity_loss_per_item
-from cupid_core.training.official_encoder import official_image_encoder
+from cupid_core.training.image_encoders import (
+    SMALL_ENCODERS,
+    exported_encoder,
+    image_encoder_arguments,
+    official_image_encoder,
+    tokens_of,
+)
+from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import scatter, sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centers
-from cupid_core.training.structure_figures import pose_errors_deg
 from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
-from cupid_core.training.surface_loss import exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 

@@ -15,8 +15,7 @@ from cupid_core.config import Settings, setting
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.models.conv_image_encoder import with_hidden
 from cupid_core.models.encoder_planes import central_frame, gravity_planes, point_planes
-from cupid_core.training.shard_rows import ShardRows
-from cupid_core.training.shards import ShardStore
+from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,

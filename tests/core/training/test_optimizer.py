@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cupid_core.training.clipping import AdaptiveClip
-from cupid_core.training.ema import WeightAverage
 from cupid_core.training.muon import Muon, orthogonalized, orthogonalized_kernel, squares
-from cupid_core.training.optimizer import MasterOptimizer
+from cupid_core.training.optimizer import AdaptiveClip, MasterOptimizer, WeightAverage
 from cupid_core.training.run_settings import OptimizerSettings
 from cupid_core.training.schedule import stable_then_decay
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from cupid_core.config import LearningRateConfig, from_mapping
 from cupid_core.errors import CheckpointError, ConfigError
-from cupid_core.training.mismatch import fit_state
+from cupid_core.training.fine_tune import fit_state
 from cupid_core.training.schedule import learning_rate
 
 
@@ -67,7 +67,7 @@ def test_zeropad_leaves_a_new_or_wider_branch_able_to_learn(old_channels):
         optimizer.zero_grad()
         (new(x) - 1.0).square().mean().backward()
         optimizer.step()
-    # The first step moves the columns that read the branch, so that the second one reaches every unit of the branch.
+    # The first step moves the columns that read the branch, so that the second one reaches all of its units.
     assert bool((new.branch.weight.grad.abs().sum(dim=1) > 0).all())
 
 

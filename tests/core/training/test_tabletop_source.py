@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from cupid_core.data.tabletop import TabletopSettings, mirrored, sample_tabletop
 from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.conv_image_encoder import with_hidden
-from cupid_core.training.shard_rows import ShardRows
-from cupid_core.training.shards import ShardStore
+from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import project_normalized, voxel_centers
 from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings, row_numbers
 from cupid_core.training.tabletop_views import TabletopViewRecipe, pack_bits, unpack_bits

@@ -13,12 +13,6 @@ from cupid_core.evaluation.shape_metrics import nearest_points
 from cupid_core.models.appearance_vae import PrincipalEncoder
 from cupid_core.models.decode_mesh import CubeFields
 from cupid_core.training.appearance_codec import codec_grid, encode, encoder_rows, make_codec, read_codec
-from cupid_core.training.appearance_figures import (
-    field_figures,
-    ideal_meshes,
-    mesh_figures,
-    meshes_of,
-)
 from cupid_core.training.appearance_settings import (
     MeshFieldLossSettings,
     ShellNoiseSettings,
@@ -27,6 +21,12 @@ from cupid_core.training.appearance_settings import (
 )
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.export import write_networks
+from cupid_core.training.figures import (
+    field_figures,
+    ideal_meshes,
+    mesh_figures,
+    meshes_of,
+)
 from cupid_core.training.mesh_field import field_truth, ideal_rows, mesh_field_loss
 from cupid_core.training.voxel_truth import perturbed, tabletop_voxels, training_voxels
 

@@ -1,4 +1,4 @@
-"""How good a decoded appearance is: volumes, surfaces, colors against the truth; knows meshes, not networks."""
+"""Figures of merit in validation: poses of structures; volumes, surfaces and colors of decoded appearance."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cupid_core.errors import EmptyMeshError
+from cupid_core.config import PoseConfig
+from cupid_core.errors import EmptyMeshError, PoseError
 from cupid_core.evaluation.image_metrics import psnr
+from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.evaluation.shape_metrics import nearest_points
+from cupid_core.geometry.camera import Camera
 from cupid_core.mesh.flexicubes_tables import N_CORNERS
 from cupid_core.mesh.solid import extract_solid_mesh
 from cupid_core.models.decode_mesh import CubeFields
+from cupid_core.pose import solve_pose
 from cupid_core.training.mesh_field import FieldTruth, ideal_rows
+from cupid_core.training.structure_batch import StructureTruth, voxel_centers
 from cupid_core.training.voxel_truth import VoxelTruth
 from cupid_core.types import TriangleMesh
 
@@ -22,6 +27,34 @@ _SURFACE_POINTS = 8192
 # A mesh that does not exist is this far from the truth: half the cube.
 _NO_MESH = 0.5
 _TINY = 1e-12
+
+
+def pose_errors_deg(occupied: Tensor, uv: Tensor, truth: StructureTruth, size: int) -> Tensor:
+    """Rotation errors (B,) of the poses with known camera; 180 where there is no pose.
+
+    Args:
+        occupied: (B, R, R, R) bool, predicted.
+        uv: (B, 2, R, R, R) predicted image positions.
+        truth: cameras and symmetries.
+        size: edge of the image in pixels.
+    """
+    centers = voxel_centers(occupied.shape[-1])
+    errors = []
+    for item in range(len(occupied)):
+        camera = Camera.from_normalized(truth.intrinsics[item].double(), size, size)
+        try:
+            estimate = solve_pose(
+                centers[occupied[item]].double(),
+                uv[item].permute(1, 2, 3, 0)[occupied[item]].double(),
+                camera=camera,
+                config=PoseConfig(max_noise=0.5),
+            )
+        except PoseError:
+            errors.append(180.0)
+            continue
+        estimated = estimate.T_camera_object.matrix()
+        errors.append(rotation_error_deg(truth.T_camera_object[item].double(), estimated, truth.symmetry[item]))
+    return torch.tensor(errors)
 
 
 def field_figures(rows: Tensor, truth: FieldTruth, voxels: VoxelTruth) -> dict[str, float]:

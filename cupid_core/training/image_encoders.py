@@ -1,18 +1,21 @@
-"""The small image encoders that this package trains, by name. Knows classes only, not how they learn."""
+"""The image encoders of a training: the small ones that it trains, and the official one, which stays frozen."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cupid_core.errors import TrainingError
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.conv_image_pyramid import ConvImagePyramid
 from cupid_core.models.encoder_planes import select_planes
-from cupid_core.models.image_encoder import ImageEncoder
+from cupid_core.models.image_encoder import DinoVisionTransformer, ImageEncoder, image_encoder_args
+from cupid_core.models.weights import check_fit, load_official_vit
 from cupid_core.training.stage import ExportedNetwork
 from cupid_core.training.structure_settings import ImageEncoderSettings
 
@@ -61,3 +64,27 @@ def exported_encoder(settings: ImageEncoderSettings, encoder: ImageEncoder) -> E
     whole = copy.deepcopy(encoder).to_precision(torch.float32)
     arguments = {**image_encoder_arguments(settings), "use_fp16": True}
     return ExportedNetwork("image_encoder", type(whole).__name__, arguments, whole)
+
+
+def official_image_encoder(name: str, file: str, device: torch.device) -> DinoVisionTransformer:
+    """Load it.
+
+    Args:
+        name: of the official network.
+        file: its state dict.
+        device: where it goes.
+
+    Raises:
+        TrainingError: no file is named.
+        CheckpointError: the file does not fit.
+    """
+    if not file:
+        raise TrainingError(
+            f"The image encoder '{name}' needs its official state dict.", hint="Name it in image_encoder.file."
+        )
+    encoder = DinoVisionTransformer(**image_encoder_args(name))
+    state = load_official_vit(Path(file))
+    check_fit(encoder, state, origin=file)
+    encoder.load_state_dict(state)
+    encoder.requires_grad_(False)
+    return encoder.to(device).eval()
