@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cupid_core.training.muon import Muon, squares
+from cupid_core.training.muon import Muon, split_into_squares
 from cupid_core.training.run_settings import OptimizerSettings
 
 _SMALLEST_MUON_EDGE = 16
@@ -204,7 +204,7 @@ def _is_hidden_matrix(name: str, masters: Mapping[str, Tensor]) -> bool:
         ".blocks." in name
         and value.dim() == 2
         and min(value.shape) >= _SMALLEST_MUON_EDGE
-        and squares(value) is not None
+        and split_into_squares(value) is not None
     )
 
 
