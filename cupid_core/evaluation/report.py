@@ -190,19 +190,7 @@ def to_json(records: Sequence[CaseRecord], facts: Mapping[str, Any]) -> str:
         "families": {family: _plain(summary) for family, summary in by_family(records).items()},
         "timings_s": mean_timings([record for record in records if record.split != "scene"]),
     }
-    objects = [
-        {
-            "split": record.split,
-            "index": record.index,
-            "family": record.family,
-            "failure": record.failure,
-            "occluded": record.occluded,
-            "truncated": record.truncated,
-            "figures": {name: value for name, value in record.figures.items() if math.isfinite(value)},
-            "timings_s": dict(record.timings_s),
-        }
-        for record in records
-    ]
+    objects = [record.to_plain() for record in records]
     return json.dumps({**facts, **summaries, "objects": objects}, indent=1, allow_nan=False) + "\n"
 
 

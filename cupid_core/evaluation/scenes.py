@@ -15,7 +15,7 @@ from torch import Tensor
 from cupid_core.data.tabletop.scene import SceneObject, TabletopScene, draw_scene
 from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.measure import LOST, Figures, MetricTruth, metric_figures
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.surface_truth import surface_points
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.geometry import SE3, Camera, Sim3, depth_to_metres, unproject_depth
@@ -38,6 +38,7 @@ def run_scenes(
     seed: int = UNSEEN_SEED,
     refine: bool = False,
     on_record: Callable[[CaseRecord], None] | None = None,
+    journal: RecordJournal | None = None,
 ) -> list[CaseRecord]:
     """Measure whole scenes: K known, depth of a noisy sensor, true label image as masks.
 
@@ -47,15 +48,21 @@ def run_scenes(
         samples: hypotheses per object.
         seed: of the scenes and of the noise of the sampling.
         refine: also move the placed objects so that they meet depth and mask better.
-        on_record: called with every object that is finished.
+        on_record: called with every object that is finished, also in an earlier run.
+        journal: keeps finished scenes, and has those of an earlier run that was stopped.
 
     Returns:
-        A record for every object of which enough is seen.
+        A record for every object of which enough is visible.
     """
     records = []
     for index in range(count):
-        scene = draw_scene(index, seed=seed)
-        for record in measured_scene(cupid, scene, index, samples=samples, seed=seed, refine=refine):
+        found = journal.finished.get(("scene", index), []) if journal is not None else []
+        if not found:
+            scene = draw_scene(index, seed=seed)
+            found = measured_scene(cupid, scene, index, samples=samples, seed=seed, refine=refine)
+            if journal is not None:
+                journal.append(found)
+        for record in found:
             records.append(record)
             if on_record is not None:
                 on_record(record)

@@ -1,4 +1,4 @@
-"""The benchmark: a perfect result is measured as perfect, a known error as that error, a lost one as the worst."""
+"""The benchmark: a perfect result is measured as perfect, a known error as that error, a failure as the worst."""
 
 import json
 import math
@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from cupid_core.cli import main
+from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.data.tabletop.objects import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
 from cupid_core.errors import InputError
 from cupid_core.evaluation import measure
-from cupid_core.evaluation.benchmark import BenchmarkOptions
+from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.image_metrics import silhouette_iou
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.report import by_family, by_split, summarize, tables, to_json, write_json
 from cupid_core.evaluation.sheet import COLUMNS, contact_sheet, pictures_of
 from cupid_core.evaluation.surface_truth import surface_look
@@ -24,12 +25,25 @@ from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, exact
 from cupid_core.geometry import SE3
 from cupid_core.mesh.ray_library import open3d
+from cupid_core.reconstruct.cupid import Cupid
 from cupid_core.reconstruct.results import Hypothesis, PlacedObject, Reconstruction
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.types import Quality, ScaleSource, TriangleMesh
 
 SETTINGS = TabletopSettings(image_size=96, resolution=16, truncated=0.0, occluded=0.0)
 FAMILY = "plain_box"
+
+
+@pytest.fixture
+def tiny_cupid(tiny_checkpoint):
+    config = CupidConfig()
+    few_steps = {
+        "pose": config.pose.model_copy(update={"max_noise": 0.5}),
+        "reconstruct": config.reconstruct.model_copy(update={"samplers": "settings"}),
+        "structure_sampler": config.structure_sampler.model_copy(update={"steps": 2}),
+        "appearance_sampler": config.appearance_sampler.model_copy(update={"steps": 2}),
+    }
+    return Cupid.from_pretrained(str(tiny_checkpoint), config=config.model_copy(update=few_steps))
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +198,66 @@ def test_impossible_options_are_refused():
         BenchmarkOptions(samples=0)
 
 
+def test_the_number_of_objects_counts_all_of_them():
+    assert BenchmarkOptions(objects=8).splits() == (("train", 7), ("held_out", 1))
+    assert BenchmarkOptions(objects=8, held_out=8).splits() == (("train", 0), ("held_out", 8))
+    assert BenchmarkOptions(objects=8, family=FAMILY).splits() == (("train", 8),)
+    with pytest.raises(InputError, match="more than 8 objects"):
+        BenchmarkOptions(objects=8, held_out=50)
+
+
+def test_a_journal_gives_back_what_it_was_given_and_drops_a_line_that_was_cut_off(tmp_path):
+    path = tmp_path / "figures.jsonl"
+    journal = RecordJournal(path, {"seed": 1})
+    for record in records():
+        journal.append([record])
+    path.write_bytes(path.read_bytes() + b'{"split": "train", "ind')
+    again = RecordJournal(path, {"seed": 1})
+    assert list(again.finished) == [("train", 0), ("train", 1), ("train", 2), ("held_out", 0)]
+    (found,) = again.finished["train", 0]
+    assert found.figures == records()[0].figures and found.timings_s == {"decode": 2.0}
+    again.append([records()[0]])
+    assert len(RecordJournal(path, {"seed": 1}).finished["train", 0]) == 2
+    with pytest.raises(InputError, match="seed differ"):
+        RecordJournal(path, {"seed": 2})
+    path.write_text("no journal\n")
+    with pytest.raises(InputError, match="is no journal"):
+        RecordJournal(path, {"seed": 1})
+    with pytest.raises(InputError, match="cannot be used"):
+        RecordJournal(tmp_path / "missing" / "figures.jsonl", {})
+
+
+def test_a_stopped_benchmark_continues_with_the_same_figures(tiny_cupid, tmp_path):
+    options = BenchmarkOptions(
+        objects=4, held_out=1, samples=1, given_structure=False, pictures=0, at_once=1, rank_by_voxels=True
+    )
+    whole = run_benchmark(tiny_cupid, options)
+
+    measured = []
+
+    def stop(record):
+        measured.append(record)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "figures.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(tiny_cupid, options, on_record=stop, journal=open_journal(path, tiny_cupid, options))
+    assert len(path.read_text().splitlines()) == 1 + 2
+    journal = open_journal(path, tiny_cupid, options)
+    continued = run_benchmark(tiny_cupid, options, journal=journal)
+    assert [(r.split, r.index) for r in continued] == [("train", 0), ("train", 1), ("train", 2), ("held_out", 0)]
+    assert [r.figures for r in continued[:2]] == [
+        journal.finished["train", index][0].figures for index in range(2)
+    ]
+    for one, other in zip(whole, continued, strict=True):
+        assert one.failure == other.failure
+        assert one.to_plain()["figures"] == pytest.approx(other.to_plain()["figures"])
+    assert len(path.read_text().splitlines()) == 1 + 4
+    with pytest.raises(InputError, match="samples differ"):
+        open_journal(path, tiny_cupid, replace(options, samples=2))
+
+
 def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
     settings = tmp_path / "settings.yaml"
     settings.write_text("pose: {max_noise: 0.5}\nreconstruct: {samplers: settings}\n")
@@ -194,6 +268,8 @@ def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
     assert main(["evaluate", "tabletop", *options]) == 0
     said = capsys.readouterr().out
     assert "silhouette IoU" in said and "Seconds per object" in said
+    assert "1 of 1 objects (100 %)" in said, "without a terminal progress is shown as lines"
+    assert not figures.with_suffix(".jsonl").exists()
     read = json.loads(figures.read_text())
     (one,) = read["objects"]
     assert one["failure"] == "" and {"iou", "uv_px", "psnr", "psnr_true", "random_iou"} <= one["figures"].keys()
