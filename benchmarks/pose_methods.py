@@ -1,4 +1,4 @@
-"""The methods that the pose benchmark sets beside each other, behind one signature. Knows no benchmark."""
+"""The methods that the pose benchmark sets beside each other, behind one signature."""
 
 from __future__ import annotations
 

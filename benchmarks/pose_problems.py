@@ -1,4 +1,4 @@
-"""Synthetic pose problems with known truth: voxel shells of boxes seen by a pinhole camera. Knows no solver."""
+"""Synthetic pose problems with known truth: voxel shells of boxes seen by a pinhole camera."""
 
 from __future__ import annotations
 

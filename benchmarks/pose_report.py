@@ -1,4 +1,4 @@
-"""What the pose benchmark measures, as values and as tables. Knows no solver and no generator."""
+"""What the pose benchmark measures, as values and as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well pictures and silhouettes agree; knows pixels, must not know what they show."""
+"""How well pictures and silhouettes agree."""
 
 from __future__ import annotations
 

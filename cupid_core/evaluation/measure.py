@@ -1,7 +1,6 @@
 """What one result is worth beside the truth: pose, structure, pictures, surfaces, place in metres.
 
-Every function returns figures by name; `docs/evaluation.md` says what each name means. Knows cases and results;
-must not know networks.
+Every function returns figures by name; `docs/evaluation.md` says what each name means.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How far a pose is from the truth, where the symmetry of the object allows several truths.
-
-Knows matrices and symmetry groups; must not know how poses are found.
-"""
+"""How far a pose is from the truth, where the symmetry of the object allows several truths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From records to figures to tables and JSON; knows numbers, not where they come from.
+"""From records to figures to tables and JSON.
 
 Which figures there are, how they are summed up and what they are called stands here alone (`ROWS`).
 """

@@ -1,7 +1,4 @@
-"""Whole generated scenes with sensor depth through the pipeline, every object measured in metres.
-
-Knows the pipeline, scenes and metrics; must not know tables or files.
-"""
+"""Whole generated scenes with sensor depth through the pipeline, every object measured in metres."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How well a shape agrees with the truth: on voxel grids, and as points of two surfaces.
-
-Knows grids and points; must not know where they come from.
-"""
+"""How well a shape agrees with the truth: on voxel grids, and as points of two surfaces."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The contact sheet: for some objects the input, the re-rendering at the recovered pose, and two novel views.
-
-Knows pictures and meshes; must not know figures.
-"""
+"""The contact sheet: for some objects the input, the re-rendering at the recovered pose, and two novel views."""
 
 from __future__ import annotations
 

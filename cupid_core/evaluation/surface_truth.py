@@ -1,7 +1,4 @@
-"""What is exactly known about the surface of a generated object: points of it, its colors, how it shines.
-
-Knows one drawn object; must not know images as a pipeline gets them.
-"""
+"""What is exactly known about the surface of a generated object: points of it, its colors, how it shines."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Stage 2 on a structure and a pose that are given, true ones or another checkpoint's: what conditioning is worth.
-
-Knows the steps of the method and pictures of their results; must not know tables.
-"""
+"""Stage 2 on a structure and a pose that are given, true ones or another checkpoint's: what conditioning is worth."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """The camera: pixel intrinsics, lens, image size, and how they follow the pixels through crop and resize.
 
-Frame: OpenCV / ROS optical (x right, y down, z forward), metres or any unit of length. Two image coordinates
-live here and nowhere else: pixels px with pixel centers at integers (OpenCV, ROS), and normalized
-uv = (px + 0.5) / size in [0, 1] across the whole image (the networks). Knows no poses: points come in the camera
-frame.
+Frame: OpenCV / ROS optical (x right, y down, z forward), metres or any unit of length. Two image coordinates live
+here and nowhere else: pixels px with pixel centers at integers (OpenCV, ROS), and normalized uv = (px + 0.5) /
+size in [0, 1] across the whole image (the networks).
 """
 
 from __future__ import annotations

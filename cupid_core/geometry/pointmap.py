@@ -1,7 +1,7 @@
 """Depth images and the points they show: metres, holes, normals.
 
 A point map is one 3D point per pixel, in the camera's optical frame. A hole is absence: NaN in the numbers and
-False in the mask, never zero. Knows cameras and pixels, not sensors, files or objects.
+False in the mask, never zero.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Similarity between two sets of matched points: closed form, weighted, and robust with a covariance.
-
-Knows pairs of points and weights. Does not know where they came from (depth, rendering, networks) nor what the
-scale will be used for.
-"""
+"""Similarity between two sets of matched points: closed form, weighted, and robust with a covariance."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Rotations as unit quaternions (x, y, z, w) and rotation vectors: the mathematics that SE3 and Sim3 share.
 
-Plain functions over batched tensors, smooth in value and gradient at every angle up to pi. Knows rotations of
-three-space only: no translations, no scales, no cameras.
+Plain functions over batched tensors, smooth in value and gradient at every angle up to pi.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The closed-form similarity between matched points, and what makes it undefined.
 
-The arithmetic under `similarity`: always float64, batched, with undefined items marked instead of raised. Knows no
-outliers.
+The arithmetic under `similarity`: always float64, batched, with undefined items marked instead of raised.
 """
 
 from __future__ import annotations

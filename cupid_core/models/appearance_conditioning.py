@@ -1,4 +1,4 @@
-"""What the stage-2 flow needs at every step but must make only once; knows tensors, not networks."""
+"""What the stage-2 flow needs at every step but must make only once."""
 
 from __future__ import annotations
 

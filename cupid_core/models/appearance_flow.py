@@ -1,4 +1,4 @@
-"""Stage 2: the flow network over the structured latent of the active voxels. Knows rows, tokens and a topology.
+"""Stage 2: the flow network over the structured latent of the active voxels.
 
 It knows neither images nor cameras: what an image says about single voxels arrives as pose-aligned features (see
 `pose_aligned` and `appearance_variants`).

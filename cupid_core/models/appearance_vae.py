@@ -1,7 +1,7 @@
 """Structured-latent auto-encoder: the transformer shared by encoder and decoders, and the encoders.
 
-Knows rows of voxel features and a topology, not images or what the latent is used for. Source: TRELLIS (Xiang et
-al. 2024) section 3.1; windows without cyclic wrap, shifted by half a window in every second block.
+Source: TRELLIS (Xiang et al. 2024) section 3.1; windows without cyclic wrap, shifted by half a window in every
+second block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All networks of one checkpoint, loaded and ready for the stages. Knows names, not how they are used."""
+"""All networks of one checkpoint, loaded and ready for the stages."""
 
 from __future__ import annotations
 

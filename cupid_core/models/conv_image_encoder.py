@@ -1,4 +1,4 @@
-"""Image to conditioning tokens at small scale: convolutions, then a few transformer blocks. Knows tensors only.
+"""Image to conditioning tokens at small scale: convolutions, then a few transformer blocks.
 
 Stands behind the same interface as the published image encoder (`models.image_encoder`): class token,
 registers and patch tokens, layer-normed without gain or bias. A small network learns from few images what

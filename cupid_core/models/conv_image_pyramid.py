@@ -2,8 +2,7 @@
 
 Stands behind the same interface as the published image encoder (`models.image_encoder`). To say which side of an
 object is seen, every part of the image needs what the whole of it shows; the way down gathers that at a cost far
-below attention between all cells, the way up brings it back to them (feature pyramids, Lin et al. 2017). Knows
-tensors only.
+below attention between all cells, the way up brings it back to them (feature pyramids, Lin et al. 2017).
 """
 
 from __future__ import annotations

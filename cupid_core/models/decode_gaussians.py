@@ -1,4 +1,4 @@
-"""Structured latent to Gaussian splats. Knows voxels and splats, not rendering or files.
+"""Structured latent to Gaussian splats.
 
 Source: TRELLIS (Xiang et al. 2024) section 3.1 on 3D Gaussian splatting (Kerbl et al. 2023). Every voxel makes the
 same number of Gaussians near itself; a smallest size keeps them from vanishing (mip-splatting, Yu et al. 2024).

@@ -6,7 +6,7 @@
     gravity  2  how far each pixel's ray points down, and whether gravity is known
 
 Every group beside the color may be absent: its planes are zero then, so that a robot without depth, or without a
-known up direction, gives what it has. Knows tensors and cameras, not networks.
+known up direction, gives what it has.
 """
 
 from __future__ import annotations

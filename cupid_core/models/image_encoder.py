@@ -1,4 +1,4 @@
-"""Image to conditioning tokens: the DINOv2 vision transformer with registers. Knows tensors, not files or masks.
+"""Image to conditioning tokens: the DINOv2 vision transformer with registers.
 
 Own implementation with the official parameter names, so that the official state dict loads strictly. Sources:
 DINOv2 (Oquab et al. 2023), "Vision transformers need registers" (Darcet et al. 2023). CUPID takes the hidden state

@@ -1,4 +1,4 @@
-"""Image features at the place where each voxel projects. Knows tensors and a topology, not cameras or flows.
+"""Image features at the place where each voxel projects.
 
 Source: CUPID (arXiv 2510.20776) section 3.3. Once the camera is known, every voxel has an image position uv, and
 the image says something about that voxel in particular: a latent (image tokens at uv through the structured-latent

@@ -1,4 +1,4 @@
-"""Published class names and the networks that answer to them; knows names, not files."""
+"""Published class names and the networks that answer to them."""
 
 from __future__ import annotations
 

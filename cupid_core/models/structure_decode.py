@@ -1,4 +1,4 @@
-"""Logits of the structure decoders to voxels and their image coordinates. Knows grids, not networks or cameras.
+"""Logits of the structure decoders to voxels and their image coordinates.
 
 Source: CUPID section 3; the widening of thin selections follows the released behavior.
 """

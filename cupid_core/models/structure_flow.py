@@ -1,4 +1,4 @@
-"""Stage 1: the flow network over the dense latent of structure and view. Knows tensors, not images or solvers.
+"""Stage 1: the flow network over the dense latent of structure and view.
 
 One token per latent voxel (CUPID: 16^3 voxels, 8 channels of occupancy and 8 of UV), a stack of modulated cross
 blocks, the image tokens as context. Source: CUPID (arXiv 2510.20776) section 3, on the network of TRELLIS.

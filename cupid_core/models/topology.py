@@ -1,4 +1,4 @@
-"""The active voxels of one or several objects as plain index tensors; knows coordinates, not features or networks.
+"""The active voxels of one or several objects as plain index tensors.
 
 Built once per object (or batch of objects) on the device of the coordinates, with sorting and searching only.
 Every sparse operation is then a gather: a convolution reads `neighbors`, pooling reads `children`, attention

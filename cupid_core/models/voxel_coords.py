@@ -1,7 +1,4 @@
-"""Integer voxel coordinates: small cubes of them, one number per cell, and whether they can be indexed at all.
-
-Knows coordinates, not tables made from them.
-"""
+"""Integer voxel coordinates: small cubes of them, one number per cell, and whether they can be indexed at all."""
 
 from __future__ import annotations
 

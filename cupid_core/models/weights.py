@@ -1,4 +1,4 @@
-"""Reads checkpoints; the only module that does. Knows files and networks, not what the networks compute.
+"""Reads checkpoints; the only module that does.
 
 The published layout is the only layout: a folder with `pipeline.json`, and for every network named there a
 `<path>.json` (class name and constructor arguments) beside a `<path>.safetensors`. Loading is strict: what

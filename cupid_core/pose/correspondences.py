@@ -1,7 +1,4 @@
-"""3D-2D pairs as they come in: checked, weighted, thinned out, and brought into one image coordinate.
-
-Knows tensors, image sizes and lenses; knows no poses and solves nothing.
-"""
+"""3D-2D pairs as they come in: checked, weighted, thinned out, and brought into one image coordinate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the room hands out: a pose with its camera, uncertainty and quality. Knows no solver."""
+"""What the room hands out: a pose with its camera, uncertainty and quality."""
 
 from __future__ import annotations
 

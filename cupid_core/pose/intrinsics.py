@@ -1,7 +1,4 @@
-"""Between cameras of real images and the square image coordinates of this room: priors in, refined cameras out.
-
-Knows cameras and settings; no points, no solver.
-"""
+"""Between cameras of real images and the square image coordinates of this room: priors in, refined cameras out."""
 
 from __future__ import annotations
 

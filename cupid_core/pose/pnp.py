@@ -1,7 +1,7 @@
 """Starts for a camera with (assumed) known intrinsics: OpenCV's SQPnP, IPPE and AP3P on a few points.
 
 No first guess is needed, any rotation and coplanar points are fine. The results are starts for `refine`, not
-answers. Knows points, rays and views of the numpy side; no robust loss, no torch.
+answers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A pass takes thousands of points and returns a few small matrices, so the rest of the room is small algebra. Passes
 are torch, structure-of-arrays, batched, on the device and in the type of their points; what they return is float64
-numpy. Knows projection matrices and robust weights, not poses, cameras or what is being solved.
+numpy.
 
 One fact carries this room. With X a homogeneous point and (u, v) its image, every quadratic form that a camera
 solver needs is made of the same 4x4 blocks, sums over points of a X X^T with a in 1, u, v, u^2 + v^2: the normal

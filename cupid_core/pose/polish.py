@@ -2,8 +2,7 @@
 
 A start from a sample of n points is off by about 1/sqrt(n); one Newton step on all N points from there has the
 full 1/sqrt(N) accuracy (the one-step estimator of Le Cam). So all points are visited once or twice, not once per
-iteration: they give the gradient, the sample gives scale and curvature. Knows observations and priors; not where
-the start comes from.
+iteration: they give the gradient, the sample gives scale and curvature.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Newton and Levenberg-Marquardt steps on the robust reprojection error, over pose and whatever of K is free.
 
-Batched over objects and starting guesses. Knows views, priors and blocks of points; not where starts come from,
-and no camera of a real image.
+Batched over objects and starting guesses.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Finding the pose of one object when no direct start can be trusted: thin objects, outliers, known cameras.
 
 Collects starts (PnP over a few focal lengths, a DLT, random minimal sets once outliers show), refines the better
-ones together on a few points, and keeps what explains the points best. Knows blocks, views and priors; no camera
-of a real image.
+ones together on a few points, and keeps what explains the points best.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Object poses from 3D-2D pairs: the one entrance of the room.
 
-One function tells the method: observe, start, polish, judge. Knows cameras and settings; the mathematics is in the
-neighboring files.
+One function tells the method: observe, start, polish, judge.
 """
 
 from __future__ import annotations

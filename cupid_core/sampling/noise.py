@@ -1,4 +1,4 @@
-"""Gaussian noise that is the same for the same seed on every device. Knows shapes, not what they hold."""
+"""Gaussian noise that is the same for the same seed on every device."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Views of stage "appearance" from an asset data set in the published layout, with its structured latents.
-
-Knows the layout, not networks.
-"""
+"""Views of stage "appearance" from an asset data set in the published layout, with its structured latents."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Batches of stage "appearance": views of objects, the voxels of their shells, and the latents these should get.
-
-Knows tensors and poses; must not know where samples come from or what is learnt from them.
-"""
+"""Batches of stage "appearance": views of objects, the voxels of their shells, and the latents these should get."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Doing (`encode`) and undoing (the mesh decoder) are declared together. Both are exported with the scale of the
 latent folded in, so that stage 2 and its users see a latent of zero mean and unit deviation. The encoder serves
-training only. Knows truth and networks, not batches or losses.
+training only.
 """
 
 from __future__ import annotations

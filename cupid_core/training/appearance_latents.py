@@ -1,7 +1,6 @@
 """Shards of structured latents: the voxels of generated objects and what the frozen autoencoder says of them.
 
-They stand beside the shards of views of the same objects, row for row. Knows objects and the autoencoder's run;
-must not know images.
+They stand beside the shards of views of the same objects, row for row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The trained networks of stage 2 from their settings; knows settings and classes, not data or losses."""
+"""The trained networks of stage 2 from their settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where the views of stage "appearance" come from: shards of views and of latents, and unseen objects for figures.
-
-Knows shards, cameras and the generator; must not know losses.
-"""
+"""Where the views of stage "appearance" come from: shards of views and of latents, and unseen objects for figures."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Stage "appearance": the flow of the structured latent, told by the image about the place of every voxel.
 
 The flow, and the encoder of what it is told, learn together; the image encoder and the appearance autoencoder come
-frozen from their own stages. Voxels are placed in the image by the true pose, a little disturbed. Knows networks
-and batches; must not know files or optimizers.
+frozen from their own stages. Voxels are placed in the image by the true pose, a little disturbed.
 
 Source: CUPID (arXiv 2510.20776) section 3.3, Table 4, appendix A.2.
 """

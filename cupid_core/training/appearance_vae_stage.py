@@ -1,8 +1,8 @@
 """Stage "appearance-vae": voxels with their surface to a latent of a few numbers, and back to the cubes of a mesh.
 
 Supervised directly with the truth at the corners of the cubes. The encoder serves training only (it makes the data
-of stage "appearance"); the decoder is shipped. Knows networks and truth; must not know optimizers or files.
-Source: structured latents of TRELLIS (Xiang et al. 2024), without their renderers.
+of stage "appearance"); the decoder is shipped. Source: structured latents of TRELLIS (Xiang et al. 2024), without
+their renderers.
 """
 
 from __future__ import annotations

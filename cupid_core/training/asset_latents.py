@@ -1,7 +1,4 @@
-"""Latents of assets from trained autoencoders: what `cupid data prepare` writes beside voxels and views.
-
-Knows trained autoencoders and single assets; must not know how a data set is kept together.
-"""
+"""Latents of assets from trained autoencoders: what `cupid data prepare` writes beside voxels and views."""
 
 from __future__ import annotations
 

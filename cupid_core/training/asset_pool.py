@@ -1,7 +1,6 @@
 """The assets of data sets, divided into those for training and those for validation, and drawn from.
 
-An asset that cannot be read is reported and skipped: the next one takes its place. Knows names and chances, not
-what is read of an asset.
+An asset that cannot be read is reported and skipped: the next one takes its place.
 """
 
 from __future__ import annotations

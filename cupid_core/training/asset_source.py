@@ -1,4 +1,4 @@
-"""Batches of views of an asset data set in the published layout; knows the layout, not networks or losses."""
+"""Batches of views of an asset data set in the published layout."""
 
 from __future__ import annotations
 

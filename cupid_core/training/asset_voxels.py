@@ -1,7 +1,7 @@
 """Voxels of the appearance autoencoder from an asset data set: surfaces, and the truth at the corners of cubes.
 
-Knows surfaces and voxels, not networks. Data sets that `cupid data prepare` made have the surfaces this needs; the
-published ones, whose meshes have no color, do not.
+Data sets that `cupid data prepare` made have the surfaces this needs; the published ones, whose meshes have no
+color, do not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Puts the exports of all stages together to one checkpoint in the published layout, and takes it apart again.
 
 `write_checkpoint` is undone by `unpack_checkpoint`, so that a later training can go on from a checkpoint alone.
-Knows files, not networks.
 """
 
 from __future__ import annotations

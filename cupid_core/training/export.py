@@ -1,7 +1,4 @@
-"""Writes trained networks in the published layout and reads them back for the stages that build on them.
-
-Knows files and networks; must not know how they were trained.
-"""
+"""Writes trained networks in the published layout and reads them back for the stages that build on them."""
 
 from __future__ import annotations
 

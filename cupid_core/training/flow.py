@@ -1,4 +1,4 @@
-"""What a training step of a flow network draws and compares; knows tensors, not networks or data sets.
+"""What a training step of a flow network draws and compares.
 
 Conditional flow matching, CUPID (arXiv 2510.20776) equation 1. The path itself is `sampling.flow_path.FlowPath`.
 """

@@ -1,8 +1,7 @@
 """Stage `image-encoder`: the small image encoder learns, before the flow, which canonical point each part shows.
 
 To tell from which side an object is seen takes hundreds of thousands of views; without the flow, and from small
-pictures, a view costs a tenth. The stage `structure` goes on from here (`structure.trained_encoder`). Knows images
-and surface points as tensors; must not know voxels, optimizers or files.
+pictures, a view costs a tenth. The stage `structure` goes on from here (`structure.trained_encoder`).
 """
 
 from __future__ import annotations

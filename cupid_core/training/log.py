@@ -1,4 +1,4 @@
-"""Numbers of a run as CSV, and as TensorBoard events where that package is installed. Knows names and numbers."""
+"""Numbers of a run as CSV, and as TensorBoard events where that package is installed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The one training loop: batches, losses, steps, averages, logs, pictures, checkpoints - of any stage.
 
-Knows the protocol `training.stage.Stage`; must not know what is trained. A run that was stopped anywhere and
-resumed makes the same numbers as one that was not, because batch and noise follow from the number of the step.
+Knows the protocol `training.stage.Stage`. A run that was stopped anywhere and resumed makes the same numbers as
+one that was not, because batch and noise follow from the number of the step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The mesh decoder's channels against the truth at the corners of its cubes; knows rows and truth, not networks.
+"""The mesh decoder's channels against the truth at the corners of its cubes.
 
 Supervision is direct: every cube's eight corners have a true signed distance and, near the surface, a true color
 and normal, so no renderer is needed. Layout of the channels as `mesh.cube_channels` reads them. The distance is in

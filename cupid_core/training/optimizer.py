@@ -1,4 +1,4 @@
-"""Moves weights along their gradients: float32 masters, clipping, AdamW or Muon. Knows modules, not stages.
+"""Moves weights along their gradients: float32 masters, clipping, AdamW or Muon.
 
 Networks compute in the precision of the run; what is optimized, averaged and saved are float32 copies (of
 parameters that are float32 themselves: the parameters). A gradient that is not finite skips the step.

@@ -1,4 +1,4 @@
-"""The learning rate of a step; knows numbers only."""
+"""The learning rate of a step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Samples cached on disk in shards, made in the background, each the same whenever it is made.
 
-Knows recipes and files, not what is in a shard. A shard is one safetensors file with a checksum; it is mapped, not
-read, so that a batch may take single rows of many shards. A damaged shard is reported and skipped.
+A shard is one safetensors file with a checksum; it is mapped, not read, so that a batch may take single rows of
+many shards. A damaged shard is reported and skipped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What a stage of the training is: networks, batches by number, a loss, pictures and exports.
 
-The one loop (`training.loop`) drives every stage through this protocol. A stage knows its networks and its
-data; it must not know optimizers, precision, checkpoints or clocks.
+The one loop (`training.loop`) drives every stage through this protocol. A stage knows its networks and its data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the stages of the structure learn from: images, occupancy, image positions; and where it comes from.
-
-Knows voxels, cameras and images as tensors; the sources know their data sets. Must not know networks.
-"""
+"""What the stages of the structure learn from: images, occupancy, image positions; and where it comes from."""
 
 from __future__ import annotations
 

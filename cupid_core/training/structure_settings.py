@@ -1,4 +1,4 @@
-"""Settings of the stages of the structure: both autoencoders and the flow; knows values only."""
+"""Settings of the stages of the structure: both autoencoders and the flow."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Stage `structure`: the image encoder and the flow of the structure latent, trained together.
 
 Source: CUPID (arXiv 2510.20776) section 3, conditional flow matching over the latents of occupancy and UV. At
-small scale the image tokens must also say which canonical point each patch shows (a head that is used in
-training only): without it a small network trained on few images does not learn to tell the view. Knows voxels
-and images as tensors; must not know optimizers, files beside the exports of earlier stages, or ROS.
+small scale the image tokens must also say which canonical point each patch shows (a head that is used in training
+only): without it a small network trained on few images does not learn to tell the view.
 """
 
 from __future__ import annotations

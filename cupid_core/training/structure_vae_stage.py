@@ -1,4 +1,4 @@
-"""Stages `occupancy-vae` and `uv-vae`: autoencoders of dense volumes. Knows volumes, not images or poses.
+"""Stages `occupancy-vae` and `uv-vae`: autoencoders of dense volumes.
 
 Source: sparse-structure VAE of TRELLIS (Xiang et al. 2024); UV VAE of CUPID (arXiv 2510.20776). The decoder sees
 latents with noise, because at inference it gets what the flow makes of noise.

@@ -1,7 +1,4 @@
-"""Batches of generated tabletop views: which shards a batch draws from, and the truth of a changed view.
-
-Knows shards and cameras; must not know networks or losses.
-"""
+"""Batches of generated tabletop views: which shards a batch draws from, and the truth of a changed view."""
 
 from __future__ import annotations
 

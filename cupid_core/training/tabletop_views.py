@@ -1,4 +1,4 @@
-"""Shards of generated tabletop objects and their views; knows the generator and what training needs of it.
+"""Shards of generated tabletop objects and their views.
 
 What can be computed again is not stored: image positions and surface points follow from camera and depth.
 """

@@ -1,4 +1,4 @@
-"""Fresh looks at a stored view: mirrored, moved, scaled, rolled, other exposure. Knows tensors only.
+"""Fresh looks at a stored view: mirrored, moved, scaled, rolled, other exposure.
 
 A change of the image plane is a map u' = A u + b, so image positions stay exact; the picture is resampled with the
 same map. Mirroring needs the mirrored object as well (y -> -y); each object here has one in its family.

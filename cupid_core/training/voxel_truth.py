@@ -1,7 +1,7 @@
 """Batches of the appearance autoencoder: voxels of generated objects with the truth at the corners of their cubes.
 
 Everything follows from the number of the batch. Whole objects have thousands of voxels with 64 cubes each, so a
-step sees a box of each object; what the box cuts off is marked as not to be judged. Must not know networks.
+step sees a box of each object; what the box cuts off is marked as not to be judged.
 """
 
 from __future__ import annotations

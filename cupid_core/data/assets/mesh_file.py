@@ -1,7 +1,7 @@
 """Reads mesh files into asset surfaces: the only place that knows their formats, through trimesh.
 
-Must not know what becomes of a surface. What is read: triangles, vertex and face colors, base color and its
-texture. What is not: normal maps, gloss, transparency.
+What is read: triangles, vertex and face colors, base color and its texture. What is not: normal maps, gloss,
+transparency.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Prepares an asset data set from mesh files: many assets, several processes, one metadata.csv.
-
-Knows files and processes; must not know networks or the command line.
-"""
+"""Prepares an asset data set from mesh files: many assets, several processes, one metadata.csv."""
 
 from __future__ import annotations
 

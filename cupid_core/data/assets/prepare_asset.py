@@ -1,8 +1,4 @@
-"""Makes the files of one asset from its mesh, part by part; what is finished and still fits is passed over.
-
-Knows the parts and what each depends on; must not know other assets, processes or networks (latents are made by
-recipes that are handed in).
-"""
+"""Makes the files of one asset from its mesh, part by part; what is finished and still fits is passed over."""
 
 from __future__ import annotations
 

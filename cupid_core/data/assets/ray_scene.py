@@ -1,4 +1,4 @@
-"""Rays and nearest points against the surface of an asset, through open3d (Embree); knows triangles, no colors.
+"""Rays and nearest points against the surface of an asset, through open3d (Embree).
 
 Every question takes and returns numpy arrays in the canonical frame and runs on one thread, because objects are
 worked on in several processes.

@@ -1,6 +1,6 @@
 """What was prepared of an asset, and from what: the notes by which finished work is known again.
 
-One json file per asset in `prepared/`. Knows files and digests, not how a part is made.
+One json file per asset in `prepared/`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures of an asset: rays, colors and light to RGBA; knows surfaces and cameras, no files.
+"""Pictures of an asset: rays, colors and light to RGBA.
 
 Diffuse only: light of the sky, one lamp with shadow and one without, drawn for each view. The alpha channel is the
 share of a pixel that the object covers.

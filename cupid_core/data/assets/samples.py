@@ -1,7 +1,6 @@
 """Training samples: one object seen in one view, as the networks want it.
 
-Knows objects, views and crops; must not know what is learnt from them. Source: data sets of CUPID's released
-training (arXiv 2510.20776).
+Source: data sets of CUPID's released training (arXiv 2510.20776).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The surface of an asset: triangles and the color of every point on them; knows no file format but its own.
+"""The surface of an asset: triangles and the color of every point on them.
 
 Vertices are in the canonical frame once `normalized` was called. Colors are sRGB albedo, from textures or from
 the triangles' corners.

@@ -1,7 +1,4 @@
-"""Truth at the corners of the cubes inside voxels, from a scanned or modelled surface.
-
-Knows surfaces and corners; must not know images, files or networks.
-"""
+"""Truth at the corners of the cubes inside voxels, from a scanned or modelled surface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras of the views of an asset: spread over the sphere, with lenses of all lengths; knows no pixels.
+"""Cameras of the views of an asset: spread over the sphere, with lenses of all lengths.
 
 Sources: rendering of conditioning views in TRELLIS (Xiang et al. 2024); focal lengths of 24 to 200 mm as in CUPID
 (arXiv 2510.20776).

@@ -1,4 +1,4 @@
-"""The square cut around the object of a training view; knows pixels and ratios, no files.
+"""The square cut around the object of a training view.
 
 Source: crop augmentation of CUPID's released training (arXiv 2510.20776).
 """

@@ -1,7 +1,6 @@
 """What is behind the object: a textured table with contact shadow, and a wall beyond its edge.
 
-It only shows where a mask bleeds, and in whole scenes. Knows rays and lights; must not know families or
-degradation.
+It only shows where a mask bleeds, and in whole scenes.
 """
 
 from __future__ import annotations

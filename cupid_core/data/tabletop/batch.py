@@ -1,4 +1,4 @@
-"""The truth that travels with generated samples; knows tensors only."""
+"""The truth that travels with generated samples."""
 
 from __future__ import annotations
 

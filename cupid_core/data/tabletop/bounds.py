@@ -1,7 +1,4 @@
-"""How large an object is: conservative box from its parts, then the true extent from its distance function.
-
-Knows parts and programs; must not know families or cameras.
-"""
+"""How large an object is: conservative box from its parts, then the true extent from its distance function."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Where the camera stands: poses, focal lengths, rolls and square crops as a robot's camera would give them.
 
 A view is drawn as a real one comes about: an object rests on a table, a camera of 24-200 mm (36 mm sensor) looks
-from some elevation with a little roll, the object is somewhere in its image, and a square crop with some margin
-is cut around it. So the principal point of the crop is off its center. Knows boxes and symmetry; must not know
-images.
+from some elevation with a little roll, the object is somewhere in its image, and a square crop with some margin is
+cut around it. So the principal point of the crop is off its center.
 """
 
 from __future__ import annotations

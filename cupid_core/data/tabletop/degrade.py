@@ -2,8 +2,7 @@
 
 Order as in a camera: exposure and white balance, blur, few pixels, sensor noise, tone curve, 8 bits, JPEG, then
 the crop is enlarged to the network's size and multiplied by a mask that is eroded, dilated, ragged, has holes or
-keeps some background. Knows images and masks; must not know objects. Everything is batched and differs per
-sample.
+keeps some background. Everything is batched and differs per sample.
 """
 
 from __future__ import annotations

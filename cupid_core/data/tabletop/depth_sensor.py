@@ -1,7 +1,6 @@
 """What a depth camera makes of true depth: quantized disparity, distance-dependent noise, lost edges and shine.
 
 The noise grows with the square of distance, as of triangulating sensors (K. Khoshelham and S. Elberink, 2012).
-Knows depth images; must not know objects.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random draws that depend on (seed, index) alone; knows numbers, not what they are used for.
+"""Random draws that depend on (seed, index) alone.
 
 Every object, view and scene owns a generator seeded with its own numbers, always on the CPU. So a sample
 is the same on every run, on every device, and whatever else is in its batch.

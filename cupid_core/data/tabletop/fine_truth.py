@@ -1,7 +1,6 @@
 """Evaluates drawn objects at the corners of the small cubes inside chosen voxels.
 
-Only where it is asked for: a whole grid of 129^3 corners would cost twenty times as much. Knows drawn objects and
-voxels; must not know images or networks.
+Only where it is asked for: a whole grid of 129^3 corners would cost twenty times as much.
 """
 
 from __future__ import annotations

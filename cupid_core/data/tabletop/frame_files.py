@@ -1,4 +1,4 @@
-"""A generated scene as the files that an RGB-D camera and a segmentation leave behind; knows no network.
+"""A generated scene as the files that an RGB-D camera and a segmentation leave behind.
 
 `color.png` is 8-bit RGB, `depth.png` 16-bit millimetres with 0 for no measurement, `labels.png` the number of the
 object at every pixel with 0 for none, `frame.json` holds size, K and the names of the objects, and `truth.json`

@@ -1,7 +1,6 @@
 """Truth on voxel grids: signed distance at corners, shell and solid occupancy, colors, projected centers.
 
-Knows programs and surfaces; must not know images. Grids are indexed [x, y, z]; voxel i of r has its center at
-(i + 0.5)/r - 0.5 and corners at i/r - 0.5.
+Grids are indexed [x, y, z]; voxel i of r has its center at (i + 0.5)/r - 0.5 and corners at i/r - 0.5.
 """
 
 from __future__ import annotations

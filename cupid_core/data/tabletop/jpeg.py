@@ -1,7 +1,7 @@
 """JPEG compression as tensor arithmetic: color transform, halved chroma, 8x8 cosine transform, quantization.
 
-Loses what a JPEG file would lose (ITU-T T.81 with its example tables, quality as the IJG scales it), batched,
-with one quality per sample, on any device. Knows images only.
+Loses what a JPEG file would lose (ITU-T T.81 with its example tables, quality as the IJG scales it), batched, with
+one quality per sample, on any device.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Printed label sheets: what stands where on the front, back, sides and top of packages, and on labels.
 
-Makes one RGBA atlas of 2 x 3 square tiles per object. Knows printed marks; must not know shapes.
+Makes one RGBA atlas of 2 x 3 square tiles per object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where objects stand on the table of a scene, and where its camera stands; knows sizes, not looks. Units: metres.
+"""Where objects stand on the table of a scene, and where its camera stands. Units: metres.
 
 The table frame has its origin on the table, z up.
 """

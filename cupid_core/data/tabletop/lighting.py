@@ -1,8 +1,8 @@
 """Light: environment, one to three lamps with soft shadows, diffuse and glossy reflection, ambient occlusion.
 
-Works in linear color in the object frame. Knows surface points and cameras; must not know families or
-degradation. Gloss is the GGX microfacet model (B. Walter et al., 2007) with Schlick's Fresnel term; shadows and
-ambient occlusion march through the corner grid of distances, which is exact enough for soft light.
+Works in linear color in the object frame. Gloss is the GGX microfacet model (B. Walter et al., 2007) with
+Schlick's Fresnel term; shadows and ambient occlusion march through the corner grid of distances, which is exact
+enough for soft light.
 """
 
 from __future__ import annotations

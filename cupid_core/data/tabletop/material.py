@@ -1,7 +1,4 @@
-"""What a surface is made of, as numbers: colors, solid pattern, gloss, and where the label sheet is stuck on.
-
-Knows values, not how they are evaluated (`textures`) or lit (`lighting`).
-"""
+"""What a surface is made of, as numbers: colors, solid pattern, gloss, and where the label sheet is stuck on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Drawn objects and their truth on grids, evaluated side by side where their structure is equal.
-
-Knows shapes, programs and surfaces; must not know cameras or images.
-"""
+"""Drawn objects and their truth on grids, evaluated side by side where their structure is equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random occluders in front of the object, after the paper's appendix A.2; knows masks, not objects.
+"""Random occluders in front of the object, after the paper's appendix A.2.
 
 A shape (ellipse, box, bar, half plane) is placed somewhere over the object and shrunk until it hides no more
 than the wanted share of it. An upright half plane is what the border of the camera's image does. As a robot crops

@@ -1,7 +1,4 @@
-"""Random colors and ready-made materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit.
-
-Knows draws and materials; must not know shapes.
-"""
+"""Random colors and ready-made materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Marks that printers put on packages: words, small print, barcodes, tables, logos, pictures of food, bands.
 
-Draws into RGBA tiles with OpenCV. Knows pictures and draws; must not know what a label or an object is.
+Draws into RGBA tiles with OpenCV.
 """
 
 from __future__ import annotations

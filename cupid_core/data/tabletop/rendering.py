@@ -1,7 +1,4 @@
-"""Pictures of single objects: trace, find colors, light, and put the table behind.
-
-Knows objects, cameras and light; must not know families or what a camera does to a picture.
-"""
+"""Pictures of single objects: trace, find colors, light, and put the table behind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The story of a tabletop sample: draw objects, measure them, look at them, light them, spoil the picture.
 
 `sample_tabletop` gives the samples of any list of indices; each depends on (seed, index) alone, not on what else
-is in the batch. Must not know how a network is trained.
+is in the batch.
 """
 
 from __future__ import annotations

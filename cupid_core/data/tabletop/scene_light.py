@@ -1,7 +1,7 @@
 """Pictures of a whole scene: nearest object in front, one light for all, shadows that objects cast on each other.
 
 Works in the table frame, in units of `UNIT_M`, so that the constants of `lighting` (made for objects of size 1)
-fit. Knows traced objects; must not know families or sensors.
+fit.
 """
 
 from __future__ import annotations

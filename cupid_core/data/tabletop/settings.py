@@ -1,4 +1,4 @@
-"""Settings of the procedural tabletop data, declared once; knows values, not what is done with them."""
+"""Settings of the procedural tabletop data, declared once."""
 
 from __future__ import annotations
 

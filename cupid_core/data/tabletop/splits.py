@@ -1,4 +1,4 @@
-"""Which families exist, how often each is drawn, and which are held out of training; knows names alone.
+"""Which families exist, how often each is drawn, and which are held out of training.
 
 The only place where the training and evaluation splits are written down.
 """

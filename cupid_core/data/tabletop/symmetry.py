@@ -1,4 +1,4 @@
-"""Symmetry groups of objects that stand on tables, and their fundamental domain; knows points, not shapes.
+"""Symmetry groups of objects that stand on tables, and their fundamental domain.
 
 A pose is only defined up to the symmetry of the object, texture included. So cameras are sampled in the
 fundamental domain of the group, and textures are evaluated at points folded into it, which makes the claimed

@@ -1,7 +1,7 @@
 """Albedo of surface points: solid patterns in object coordinates and the printed label sheet over them.
 
-Knows materials, points and normals; must not know light, cameras or families. Points are folded into the
-fundamental domain of the object's symmetry first, so a texture has every symmetry that is claimed for it.
+Points are folded into the fundamental domain of the object's symmetry first, so a texture has every symmetry that
+is claimed for it.
 """
 
 from __future__ import annotations

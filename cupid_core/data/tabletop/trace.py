@@ -1,8 +1,7 @@
 """Sphere tracing of many views at once: first cones over blocks of pixels in a grid, then the rays that are left.
 
-Knows distance functions and cameras; must not know colors. Steps never leave the free ball that a distance
-promises (J. C. Hart, "Sphere tracing", 1996); a cone of rays may advance as long as the ball around its axis holds
-the whole cone.
+Steps never leave the free ball that a distance promises (J. C. Hart, "Sphere tracing", 1996); a cone of rays may
+advance as long as the ball around its axis holds the whole cone.
 """
 
 from __future__ import annotations

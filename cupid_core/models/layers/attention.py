@@ -1,4 +1,4 @@
-"""Multi-head attention over padded token tensors (B, L, C); knows neither voxels nor images.
+"""Multi-head attention over padded token tensors (B, L, C).
 
 Choices:
 * One kernel, `scaled_dot_product_attention` (training in bfloat16 on a CPU aside, see `attend`). Whatever is
