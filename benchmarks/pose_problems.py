@@ -71,7 +71,7 @@ def shell(thickness: float, count: int) -> NDArray[np.float64]:
 
 
 def generate(case: Case, seed: int) -> Problem:
-    """A random rotation, the object centerd and filling 70 to 85 % of the frame; the same for the same seed.
+    """A random rotation, the object centered and filling 70 to 85 % of the frame; the same for the same seed.
 
     Pose and noise do not depend on the share of outliers, so cells with and without are paired.
     """

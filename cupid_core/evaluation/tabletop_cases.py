@@ -2,7 +2,7 @@
 
 The generator makes a square view cut around the object. The photograph is that view in its place in the image of
 the camera: black around it, the principal point in the middle. So a pipeline meets what it meets in use, an object
-somewhere in a wide image, cropped by its own rule, and may assume a centerd principal point where K is unknown.
+somewhere in a wide image, cropped by its own rule, and may assume a centered principal point where K is unknown.
 Beyond a view whose border cuts the object is hidden, as behind an occluder.
 """
 

@@ -1,4 +1,4 @@
-"""Stage 2 on a structure and a pose that are given, true ones or another checkpoint's: what conditioning is worth."""
+"""Stage 2 on a given structure and pose (true, or of another checkpoint): the effect of conditioning."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The networks."""
+"""The networks, their checkpoints, and the index structures that they work on."""

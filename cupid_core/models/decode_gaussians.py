@@ -177,7 +177,7 @@ class SLatGaussianDecoder(SparseTransformerBase):
         return self.project(self.tokens(latent, topology))
 
     def attributes(self, raw: Tensor, topology: VoxelTopology) -> Gaussians:
-        """The n N splats that `forward`'s result stands for, those of a voxel adjacent."""
+        """The n N Gaussians of an output of `forward`; those of a voxel are adjacent."""
         rule, per_voxel = self.activation, self.activation.num_gaussians
         widths = [per_voxel * width for width in PARTS.values()]
         part = {

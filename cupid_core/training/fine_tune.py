@@ -37,7 +37,7 @@ MismatchStrategy = Literal["skip", "partial", "zeropad"]
 
 
 def start_from_checkpoint(stage: Stage[Any], folder: Path, strategy: MismatchStrategy) -> dict[str, FittedState]:
-    """Fill the networks of a stage with what a checkpoint has for them, in place.
+    """Load the networks of a stage from a checkpoint, as far as it has them, in place.
 
     Args:
         stage: freshly built.
@@ -45,31 +45,31 @@ def start_from_checkpoint(stage: Stage[Any], folder: Path, strategy: MismatchStr
         strategy: what to do where shapes differ; see the top of this module.
 
     Returns:
-        What was done, by the names of the stage's networks; one that the checkpoint lacks stays as it is, and a
-        warning says so.
+        How each network was loaded, by the names of the stage. A network that the checkpoint lacks stays as it is,
+        with a warning.
 
     Raises:
         TrainingError: the checkpoint has none of the networks.
         CheckpointError: a file is damaged, or nothing in it fits.
     """
-    done: dict[str, FittedState] = {}
+    loaded: dict[str, FittedState] = {}
     for name, network in stage.networks.items():
         path = _weights(folder, PUBLISHED_KEYS.get(stage.name, {}).get(name, name))
         if path is not None:
             fitted = fit_state(read_tensors(path), network.state_dict(), strategy)
             network.load_state_dict(fitted.state, strict=True)
-            done[name] = fitted
+            loaded[name] = fitted
             fresh = len(fitted.missing) + len(fitted.fitted)
             if fresh:
                 _log.warning("%s: %d tensors of '%s' are missing or of another shape.", path, fresh, name)
         else:
             _log.warning("%s has no '%s': it starts fresh.", folder, name)
-    if not done:
+    if not loaded:
         raise TrainingError(
             f"{folder} has no network for the stage '{stage.name}'.",
             hint=f"It needs one of {', '.join(PUBLISHED_KEYS.get(stage.name, {}).values())}.",
         )
-    return done
+    return loaded
 
 
 @dataclass(frozen=True, eq=False)

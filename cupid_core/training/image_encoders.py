@@ -27,17 +27,17 @@ SMALL_ENCODERS: dict[str, type[ConvImageTransformer] | type[ConvImagePyramid]] =
 
 def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
     """Constructor arguments of a small image encoder."""
-    both = {"img_size": settings.image_size, "planes": list(settings.planes)}
+    shared = {"img_size": settings.image_size, "planes": list(settings.planes)}
     if settings.kind == "pyramid":
         return {
-            **both,
+            **shared,
             "channels": list(settings.pyramid_channels),
             "pairs": settings.pyramid_pairs,
             "shrink": settings.pyramid_shrink,
             "embed_dim": settings.embed_dim,
         }
     return {
-        **both,
+        **shared,
         "stem_channels": list(settings.stem_channels),
         "stem_residual": list(settings.stem_residual),
         "embed_dim": settings.embed_dim,
@@ -49,8 +49,8 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
 def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
     """Tokens (B, P, C) of views (B, C, S, S), channels as in `encoder_planes.PLANES`.
 
-    Views may be as small as an encoder that averages squares of pixels makes them: they are repeated to the size
-    it wants, and it sees them as they were.
+    An encoder that averages squares of pixels also takes views of the averaged size: their pixels are repeated, so
+    that the average gives the views back.
     """
     image = select_planes(image, encoder.planes)
     if encoder.shrink > 1 and image.shape[-1] * encoder.shrink == encoder.img_size:
@@ -60,14 +60,14 @@ def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
 
 
 def exported_encoder(settings: ImageEncoderSettings, encoder: ImageEncoder) -> ExportedNetwork:
-    """A small image encoder as it goes into a checkpoint."""
-    whole = copy.deepcopy(encoder).to_precision(torch.float32)
+    """A small image encoder as it is written into a checkpoint."""
+    exported = copy.deepcopy(encoder).to_precision(torch.float32)
     arguments = {**image_encoder_arguments(settings), "use_fp16": True}
-    return ExportedNetwork("image_encoder", type(whole).__name__, arguments, whole)
+    return ExportedNetwork("image_encoder", type(exported).__name__, arguments, exported)
 
 
-def official_image_encoder(name: str, file: str, device: torch.device) -> DinoVisionTransformer:
-    """Load it.
+def load_official_encoder(name: str, file: str, device: torch.device) -> DinoVisionTransformer:
+    """Load the official image encoder, frozen and in evaluation mode.
 
     Args:
         name: of the official network.

@@ -1,6 +1,6 @@
-"""What a run does beside its steps: several processes, a thread that makes batches ahead, and signals to stop.
+"""Concurrency of a run: several processes, a thread that prefetches batches, and signals that stop the run.
 
-Every process draws its own batches and starts from the same weights, so averaged gradients keep all of them equal.
+Every process has its own batches and starts from the same weights, so averaged gradients keep the weights equal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cupid_core.training.stage import Stage
 
 
 class Parallel(Protocol):
-    """The group of processes a run belongs to.
+    """The group of processes of a run.
 
     Attributes:
         rank: number of this process.
@@ -35,21 +35,21 @@ class Parallel(Protocol):
         ...
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in at least one process: all of them stop, or none."""
+        """Whether the flag is set in at least one process, so that all of them stop or none."""
         ...
 
 
 class Alone:
-    """One process."""
+    """A single process."""
 
     rank = 0
     world = 1
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Nothing to do."""
+        """The mean over one process is the value itself."""
 
     def any(self, flag: bool) -> bool:
-        """The flag."""
+        """The flag itself."""
         return flag
 
 
@@ -77,60 +77,60 @@ class Accelerated:
         return torch.device(self._accelerator.device)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """One reduction over everything, flattened."""
+        """All tensors in one flattened reduction, which is faster than one each."""
         flat = torch.cat([tensor.flatten().float() for tensor in tensors])
         mean = self._accelerator.reduce(flat, reduction="mean")
         for tensor, part in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def any(self, flag: bool) -> bool:
-        """One reduction of one number."""
+        """See `Parallel`."""
         total = self._accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum")
         return bool(total > 0)
 
 
-class Feed:
-    """Batches by number, the next ones made ahead by one thread.
+class BatchPrefetcher:
+    """Batches by number; one thread makes the next ones in advance.
 
     Args:
-        stage: makes them.
-        ahead: how many are made before they are asked for; 0 makes each when it is.
+        stage: makes the batches.
+        ahead: how many are made in advance; 0 makes each batch when it is asked for.
     """
 
     def __init__(self, stage: Stage[Any], ahead: int) -> None:
         self._stage, self._ahead = stage, ahead
         self._pool = ThreadPoolExecutor(1) if ahead else None
-        self._waiting: dict[int, Future[Any]] = {}
+        self._pending: dict[int, Future[Any]] = {}
 
     def get(self, number: int, following: int) -> Any:
-        """Batch `number`; the next one to be asked for is `following`."""
+        """Batch `number`; the next call will ask for `following`."""
         if self._pool is None:
             return self._stage.batch(number)
         for later in range(number, number + self._ahead * (following - number) + 1, following - number):
-            if later not in self._waiting:
-                self._waiting[later] = self._pool.submit(self._stage.batch, later)
-        return self._waiting.pop(number).result()
+            if later not in self._pending:
+                self._pending[later] = self._pool.submit(self._stage.batch, later)
+        return self._pending.pop(number).result()
 
     def close(self) -> None:
-        """Stop the thread; what it has begun is finished and dropped."""
+        """Stop the thread; a batch in progress is finished and dropped."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the second SIGINT interrupts at once, as usual."""
+    """Context with an event that SIGINT and SIGTERM set; a second SIGINT raises KeyboardInterrupt at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
 
-    def note(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         if stopped.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stopped.set()
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopped
     finally:

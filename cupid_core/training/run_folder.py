@@ -22,7 +22,8 @@ from cupid_core.errors import TrainingError
 STATE = "state.pt"
 LOCK = ".lock"
 _FORMAT = 1
-# What may change between the parts of a run without another word: it does not change what a step learns.
+# Sections that several stages share, and settings that do not affect what a step learns, so they may change
+# freely.
 _SHARED = ("seed", "data", "tabletop", "assets")
 _FREE = (
     "run.steps",
@@ -41,17 +42,17 @@ _FREE = (
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """Everything a run continues from. Batches and noise follow from the number of the step and the seed.
+    """Everything that a resumed run needs. Batches and noise follow from the number of the step and the seed.
 
     Attributes:
         stage: name of the stage.
         step: finished steps.
         seconds: time spent in steps so far.
-        images: samples seen so far.
+        images: samples processed so far.
         seed: of the run.
         masters: float32 weights by name.
         average: averaged weights by name.
-        optimizer: of `MasterOptimizer.state_dict`.
+        optimizer: result of `MasterOptimizer.state_dict`.
         settings: YAML of all settings of the run.
     """
 
@@ -67,7 +68,7 @@ class TrainingState:
 
 
 def save_state(state: TrainingState, path: Path) -> None:
-    """Write a state; whatever happens, the file is the old one or the new one.
+    """Write a state atomically: after a crash the file is the old one or the new one.
 
     Raises:
         TrainingError: it cannot be written.
@@ -117,7 +118,7 @@ def load_state(path: Path, stage: str) -> TrainingState:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder for the time of a block; the system lets go of it when the process ends, however it ends.
+    """Lock a folder within a context; the system releases it when the process ends, however it ends.
 
     Raises:
         TrainingError: another process holds it, or it cannot be written.
@@ -138,34 +139,34 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def changed_settings(saved: str, given: str, stage: str) -> list[str]:
-    """What differs, as "name: before -> now", among settings that change what the steps of a stage learn.
+    """Settings that differ and affect what the steps of a stage learn, as "name: before -> now".
 
-    Settings that one of the texts does not have are passed over: they are newer or older than the other. The
-    length of the run may change, and so may other stages, where figures are measured and how often.
+    Settings that only one of the texts has are ignored: the other is of an older or newer version. Free to change
+    are the length of the run, intervals of validation and logging, and other stages.
 
     Args:
-        saved: YAML of all settings, as `config.to_yaml` writes it; empty where nobody kept it.
-        given: the same of today.
+        saved: YAML of all settings, as `config.to_yaml` writes it; empty where it was not saved.
+        given: YAML of the settings of now.
         stage: name of the stage.
     """
-    before, now = _flat(saved), _flat(given)
+    before, now = _flatten(saved), _flatten(given)
     section = stage.replace("-", "_")
     return [
         f"{name}: {value} -> {now[name]}"
         for name, value in before.items()
-        if name in now and now[name] != value and _matters(name, section)
+        if name in now and now[name] != value and _affects_training(name, section)
     ]
 
 
-def _matters(name: str, section: str) -> bool:
+def _affects_training(name: str, section: str) -> bool:
     top, _, rest = name.partition(".")
     if top not in (section, *_SHARED):
         return False
     return not (rest if top == section else name).startswith(_FREE)
 
 
-def _flat(text: str) -> dict[str, str]:
-    """Dotted names and values of nested "name: value" lines, two spaces a level; comments are passed over."""
+def _flatten(text: str) -> dict[str, str]:
+    """Dotted names and values of nested "name: value" lines, two spaces per level; comments are ignored."""
     values: dict[str, str] = {}
     path: list[str] = []
     for line in text.splitlines():

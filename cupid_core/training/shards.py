@@ -1,4 +1,4 @@
-"""Samples cached on disk in shards, made in the background, each the same whenever it is made.
+"""Training samples cached on disk in shards, which background processes make.
 
 A shard is one safetensors file with a checksum; it is mapped, not read, so that a batch may take single rows of
 many shards. A damaged shard is reported and skipped.
@@ -31,7 +31,7 @@ _CHECKSUM = "crc32"
 
 
 class ShardRecipe(Protocol):
-    """How a shard is made; must be picklable, and say all it depends on in `describe`."""
+    """How a shard is made; must be picklable, and `describe` everything that its tensors depend on."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class ShardRecipe(Protocol):
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a shard whole or not at all.
+    """Write a shard atomically.
 
     Raises:
         TrainingError: it cannot be written.
@@ -68,12 +68,12 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_shard(path: Path) -> dict[str, Tensor]:
-    """Map a shard.
+    """Memory-map a shard and check it.
 
     Raises:
         DatasetError: missing, truncated, or its content is not what was written.
     """
-    hint = "Delete the file; it is made again."
+    hint = "Delete the file; it will be made again."
     try:
         with safe_open(path, framework="pt") as opened:
             written = json.loads((opened.metadata() or {}).get(_CHECKSUM, "null"))
@@ -96,7 +96,7 @@ class ShardStore:
     """The shards of a recipe in a folder.
 
     Args:
-        root: the store makes its own folder in it, named after the recipe and its hash.
+        root: gets a folder for the store, named after the recipe and its hash.
         recipe: how shards are made.
         workers: background processes; 0 makes a shard when it is read.
     """
@@ -126,19 +126,19 @@ class ShardStore:
         return self.folder / f"{index:06d}.safetensors"
 
     def request(self, count: int) -> None:
-        """Have the workers make shards 0 to count - 1, in order, if they are not there."""
+        """Ask the workers for shards 0 to count - 1, in order, as far as they are missing."""
         if self._workers and count > self._wanted.value:
             self._wanted.value = count
 
     def read(self, index: int) -> dict[str, Tensor] | None:
-        """Tensors of a shard, mapped; None for a damaged one, which is reported once.
+        """Memory-mapped tensors of a shard; None for a damaged one, which is logged once.
 
         Raises:
             TrainingError: a worker ended, or the shard cannot be written.
         """
         if index not in self._open:
             self.request(index + 1)
-            self._await(index)
+            self._wait_for(index)
             try:
                 self._open[index] = read_shard(self.path(index))
             except DatasetError as error:
@@ -168,14 +168,14 @@ class ShardStore:
         raise DatasetError(f"All {count} shards in {self.folder} are damaged.", hint="Delete the folder.")
 
     def close(self) -> None:
-        """Stop the workers; what they have not finished leaves no file."""
+        """Stop the workers; an unfinished shard leaves no file."""
         for worker in self._workers:
             worker.terminate()
         for worker in self._workers:
             worker.join()
         self._workers = []
 
-    def _await(self, index: int) -> None:
+    def _wait_for(self, index: int) -> None:
         path = self.path(index)
         if not self._workers:
             if not path.is_file():
@@ -186,7 +186,7 @@ class ShardStore:
             if not responsible.is_alive():
                 raise TrainingError(
                     f"The process that makes shard {index} ended with code {responsible.exitcode}.",
-                    hint="Its message is above; run without workers to see the whole error.",
+                    hint="Its message is above; run without workers to get the whole error.",
                 )
             time.sleep(_POLL_S)
 
@@ -199,9 +199,9 @@ class ShardRows:
 
     Args:
         store: of the shards.
-        names: the tensors that are wanted; each has the same number of rows in every shard.
+        names: of the tensors to read; each has the same number of rows in every shard.
         device: where rows are gathered to.
-        resident: keep every shard that was used in the memory of the device.
+        resident: keep every used shard in the memory of the device.
     """
 
     def __init__(
@@ -238,26 +238,26 @@ class ShardRows:
 
     def _read(self, shard: int) -> dict[str, Tensor]:
         tensors = self._store.read(shard)
-        assert tensors is not None, "the caller asks for good shards"
+        assert tensors is not None, "damaged shards are excluded by the caller"
         return tensors
 
     def _keep(self, shard: int) -> None:
-        """Copy a shard to the device; the room for them doubles when it is full, so each is moved about once."""
+        """Copy a shard to the device; a full buffer is doubled, so each shard is moved about once."""
         number = len(self._place)
         for name in self._names:
             tensor = self._read(shard)[name]
             kept = self._kept.get(name)
             if kept is None or number == len(kept):
-                room = torch.empty(max(1, 2 * number), *tensor.shape, dtype=tensor.dtype, device=self._device)
+                buffer = torch.empty(max(1, 2 * number), *tensor.shape, dtype=tensor.dtype, device=self._device)
                 if kept is not None:
-                    room[:number] = kept
-                self._kept[name] = kept = room
+                    buffer[:number] = kept
+                self._kept[name] = kept = buffer
             kept[number] = tensor.to(self._device)
         self._place[shard] = number
 
 
 def _work(folder: Path, recipe: ShardRecipe, share: tuple[int, int], wanted: Any) -> None:
-    """Make every `share[1]`-th shard from `share[0]` on, as far as they are wanted."""
+    """Make every `share[1]`-th shard from `share[0]` on, up to the number that is requested."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which stops this one
     torch.set_num_threads(1)
     index, parent = share[0], os.getppid()

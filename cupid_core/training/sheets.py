@@ -25,7 +25,7 @@ _AMBIENT = 0.55
 
 
 def sheet(rows: Sequence[Sequence[Tensor]], tile: int = 128) -> Image.Image:
-    """Arrange tiles.
+    """Arrange tiles in a grid.
 
     Args:
         rows: of (3, h, w) or (1, h, w) in [0, 1]; every row as long as the first.
@@ -48,17 +48,17 @@ def scatter(uv: Tensor, colors: Tensor, size: int = 128) -> Tensor:
 
 
 def side_view(volume: Tensor, axis: int) -> Tensor:
-    """Look through a volume (R, R, R) in [0, 1] along an axis: (1, R, R), brighter where it is filled further."""
-    seen = volume.float().mean(dim=axis)
-    return (seen / seen.max().clamp(min=1e-6)).T.flip(0)[None]
+    """Projection (1, R, R) of a volume (R, R, R) in [0, 1] along an axis, brighter where more of it is filled."""
+    projection = volume.float().mean(dim=axis)
+    return (projection / projection.max().clamp(min=1e-6)).T.flip(0)[None]
 
 
 def mesh_sheet(rows: Sequence[Sequence[TriangleMesh | None]], edge: int = 128) -> Image.Image:
-    """A grid of pictures, one row of meshes per row; None leaves its place empty.
+    """A grid of images, one row of meshes per row; None leaves its tile empty.
 
     Args:
         rows: equally long.
-        edge: of a picture, pixels.
+        edge: of a tile, pixels.
     """
     sheet = np.full((len(rows) * edge, max(len(row) for row in rows) * edge, 3), _BACKGROUND, np.float32)
     for i, row in enumerate(rows):
@@ -69,7 +69,7 @@ def mesh_sheet(rows: Sequence[Sequence[TriangleMesh | None]], edge: int = 128) -
 
 
 def splat(mesh: TriangleMesh, edge: int) -> Tensor:
-    """Orthographic picture (edge, edge, 3) in [0, 1] of the vertices, nearest in front; z is up.
+    """Orthographic image (edge, edge, 3) in [0, 1] of the vertices, nearest in front; z is up.
 
     Vertices must lie closer than a pixel to each other, as those of a fine extraction do.
     """

@@ -1,4 +1,4 @@
-"""Random colors and ready-made materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit."""
+"""Random colors and materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_the_export_of_an_autoencoder_has_a_latent_of_unit_size_and_the_same_ans
         with torch.no_grad():
             write_networks(root / kind, stage.exports())
             batch, _ = stage._source.validation(8)
-            read = volume(batch, kind, centerd=True)
+            read = volume(batch, kind, centered=True)
             mean, logvar = stage.encoder(read)
             expected = stage.decoder(mean)
             keys = [exported.key for exported in stage.exports()]

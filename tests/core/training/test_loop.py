@@ -13,7 +13,7 @@ from tiny_stages import encoder_stage, run_settings, structure_stage, vae_stage
 from cupid_core.config import to_yaml
 from cupid_core.errors import TrainingError
 from cupid_core.training import run_folder
-from cupid_core.training.loop import LoopOptions, generator_of, train
+from cupid_core.training.loop import LoopOptions, batch_generator, train
 from cupid_core.training.run_folder import STATE, changed_settings, exclusive, load_state, save_state
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.settings import TrainConfig
@@ -95,7 +95,7 @@ def test_other_seeds_make_other_weights(root):
 
 def test_generators_differ_between_numbers_and_seeds():
     first = {
-        float(torch.rand(1, generator=generator_of(seed, number))) for seed in range(20) for number in range(50)
+        float(torch.rand(1, generator=batch_generator(seed, number))) for seed in range(20) for number in range(50)
     }
     assert len(first) > 990
 
