@@ -1,1 +1,1 @@
-"""Where training and evaluation data come from: procedural tabletop objects and asset data sets."""
+"""Training and evaluation data: procedural tabletop objects and asset data sets."""

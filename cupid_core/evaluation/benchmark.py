@@ -21,14 +21,14 @@ from cupid_core.data.tabletop import HELD_OUT, TabletopSettings
 from cupid_core.errors import CupidError, InputError
 from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.measure import (
-    LOST,
+    FAILURE_FIGURES,
     Figures,
-    lost_figures,
+    failure_figures,
     metric_figures,
     metric_truth,
     picture_figures,
     random_figures,
-    seen,
+    render_in_view,
     structure_figures,
     surface_figures,
 )
@@ -36,7 +36,7 @@ from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.sheet import pictures_of
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabletop_cases
-from cupid_core.evaluation.true_structure import GivenStructure, paint_given, true_structure_figures
+from cupid_core.evaluation.true_structure import GivenStructure, sample_appearance_on, true_structure_figures
 from cupid_core.pose import PoseEstimate
 from cupid_core.reconstruct.cupid import Cupid
 from cupid_core.reconstruct.frame import Frame
@@ -49,20 +49,20 @@ from cupid_core.render.raycast import MeshCaster
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is measured.
+    """Options of the benchmark.
 
     Attributes:
         objects: unseen objects in all.
-        held_out: how many of them are of families that no training sees; None for a fifth. The others are of
-            trained families. Of no meaning where `family` is given.
+        held_out: how many of them are of families that no training uses; None for a fifth. The others are of
+            trained families. Ignored where `family` is given.
         samples: hypotheses per object; the best by agreement with the image counts.
         seed: of the objects, of the noise of the sampling, of the sensor.
         given_structure: also run stage 2 on the true structure and pose.
         pictures: objects of each split whose pictures are kept.
-        at_once: objects that go through the networks together.
-        family: only this one; None draws by weight.
-        rank_by_voxels: rank hypotheses by the outline of their voxels and give only the best a mesh; cheaper, and
-            not what the pipeline does.
+        at_once: objects per batch of the networks.
+        family: only this one; None for all, by weight.
+        rank_by_voxels: rank hypotheses by the outline of their voxels and make a mesh of the best only; cheaper,
+            but not the ranking of the pipeline.
     """
 
     objects: int = 250
@@ -104,11 +104,11 @@ def run_benchmark(
     on_record: OnRecord | None = None,
     journal: RecordJournal | None = None,
 ) -> list[CaseRecord]:
-    """Measure a checkpoint.
+    """Measure a checkpoint on generated objects.
 
     Args:
-        cupid: what is measured, with its settings.
-        options: how much of it.
+        cupid: checkpoint and settings to measure.
+        options: number of objects, and what to measure.
         without: a checkpoint whose stage 2 is not conditioned on the image positions of the voxels; it is run on
             the same structures, poses and noise.
         on_record: called with every object that is finished, also in an earlier run.
@@ -179,7 +179,7 @@ def _finished(
 
 
 def _weights_hash(cupid: Cupid) -> str:
-    """Hash of all weights that take part."""
+    """Hash of all weights that affect the result."""
     digest = hashlib.sha256()
     for name, value in vars(cupid.networks).items():
         tensors = value.state_dict() if isinstance(value, nn.Module) else {}
@@ -192,7 +192,7 @@ def _weights_hash(cupid: Cupid) -> str:
 def _measured(
     cupid: Cupid, without: Cupid | None, options: BenchmarkOptions, split: str, chosen: range
 ) -> Iterator[CaseRecord]:
-    """Some objects: made, reconstructed together, measured one by one."""
+    """Generate some objects, reconstruct them in one batch, measure each."""
     settings = TabletopSettings(resolution=cupid.networks.appearance_flow.resolution)
     cases = tabletop_cases(chosen, settings, seed=options.seed, split=split, family=options.family)
     start = time.perf_counter()
@@ -205,13 +205,13 @@ def _measured(
         results = _best_by_voxels(cupid, options, views)
     else:
         results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples)
-    painted = _conditioning(cupid, without, options, cases, views, results)
-    for case, result, extra in zip(cases, results, painted, strict=True):
+    conditioning = _conditioning(cupid, without, options, cases, views, results)
+    for case, result, extra in zip(cases, results, conditioning, strict=True):
         record = CaseRecord(
             split=case.split,
             index=case.index,
             family=case.family,
-            figures={**lost_figures(case), **extra},
+            figures={**failure_figures(case), **extra},
             occluded=bool((case.silhouette & ~case.visible).any()),
             truncated=case.truncated,
         )
@@ -231,14 +231,14 @@ def _measured(
 def _best_by_voxels(
     cupid: Cupid, options: BenchmarkOptions, views: Sequence[ObjectView]
 ) -> list[Reconstruction | CupidError]:
-    """Hypotheses without meshes but for the best of each view; timings are those of stage 1 and of all of this."""
+    """Reconstructions that have a mesh for the best hypothesis only, ranked by the outline of the voxels."""
     results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples, pose_only=True)
     found = {row: result for row, result in enumerate(results) if isinstance(result, Reconstruction)}
     if not found:
         return results
     start = time.perf_counter()
     given = [GivenStructure(r.best.coords, r.best.resolution, r.best.pose.T_camera_object) for r in found.values()]
-    meshes = paint_given(cupid.networks, [views[row] for row in found], given, cupid.config, options.seed)
+    meshes = sample_appearance_on(cupid.networks, [views[row] for row in found], given, cupid.config, options.seed)
     timing = {"appearance and decode": time.perf_counter() - start}
     for (row, result), mesh in zip(found.items(), meshes, strict=True):
         if isinstance(mesh, CupidError):
@@ -250,11 +250,11 @@ def _best_by_voxels(
 
 
 def _figures(cupid: Cupid, case: TabletopCase, result: Reconstruction) -> tuple[Figures, float]:
-    """Everything about the best hypothesis, and the seconds that placing it with depth took."""
+    """All figures of the best hypothesis, and the seconds of its metric placement."""
     best = result.best
     assert best.mesh is not None
     caster = MeshCaster(best.mesh)
-    rendering = seen(case, caster, best.pose.T_camera_object, best.pose.camera)
+    rendering = render_in_view(case, caster, best.pose.T_camera_object, best.pose.camera)
     figures = structure_figures(case, best)
     figures["iou"] = silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette)
     figures["iou_stated"] = best.quality.silhouette_iou
@@ -280,7 +280,7 @@ def _rotation_without_camera(cupid: Cupid, case: TabletopCase, best: Hypothesis)
     draw = Draw(0, best.number, best.coords, best.uv, best.resolution)
     (solved,) = solve_cameras([draw], [view], cupid.config)
     if not isinstance(solved, Draw) or not isinstance(solved.pose, PoseEstimate):
-        return LOST["rotation_free_deg"]
+        return FAILURE_FIGURES["rotation_free_deg"]
     estimated = solved.pose.T_camera_object.matrix().double()
     return rotation_error_deg(case.T_camera_object, estimated, case.symmetry)
 
@@ -293,7 +293,7 @@ def _conditioning(
     views: Sequence[ObjectView],
     results: Sequence[Reconstruction | CupidError],
 ) -> list[Figures]:
-    """PSNR on the true structures of both and, of `without`, on the recovered ones."""
+    """PSNR of both checkpoints on the true structures, and of `without` on the reconstructed ones."""
     figures = [Figures() for _ in cases]
     for suffix, one in (("_true", cupid), ("_true_without", without)):
         if one is not None and options.given_structure:
@@ -305,11 +305,13 @@ def _conditioning(
     recovered = {row: result.best for row, result in enumerate(results) if isinstance(result, Reconstruction)}
     if without is not None and recovered:
         given = [GivenStructure(h.coords, h.resolution, h.pose.T_camera_object) for h in recovered.values()]
-        looks = [views[row] for row in recovered]
-        meshes = paint_given(without.networks, looks, given, without.config, options.seed)
+        chosen_views = [views[row] for row in recovered]
+        meshes = sample_appearance_on(without.networks, chosen_views, given, without.config, options.seed)
         for (row, best), mesh in zip(recovered.items(), meshes, strict=True):
             if not isinstance(mesh, CupidError):
-                rendering = seen(cases[row], MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
+                rendering = render_in_view(
+                    cases[row], MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera
+                )
                 figures[row] |= picture_figures(cases[row], rendering, "_without")
     return figures
 

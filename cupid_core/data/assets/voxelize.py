@@ -1,4 +1,4 @@
-"""Which voxels a surface touches.
+"""The voxels that a surface touches.
 
 Source: voxels of TRELLIS (Xiang et al. 2024), every voxel that a triangle overlaps.
 """

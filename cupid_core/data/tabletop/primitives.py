@@ -108,7 +108,7 @@ def capsule(point: Coordinates, size: list[Tensor]) -> Tensor:
 
 
 def arc(point: Coordinates, size: list[Tensor]) -> Tensor:
-    """Bent round bar in the xy plane, centerd on +x: size = [arc radius, bar radius, sin, cos of half angle]."""
+    """Bent round bar in the xy plane, centered on +x: size = [arc radius, bar radius, sin, cos of half angle]."""
     x, y, z = point
     ring, bar, sin, cos = size
     y = y.abs()

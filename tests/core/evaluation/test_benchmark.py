@@ -20,9 +20,9 @@ from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.report import by_family, by_split, summarize, tables, to_json, write_json
 from cupid_core.evaluation.sheet import COLUMNS, contact_sheet, pictures_of
-from cupid_core.evaluation.surface_truth import surface_look
+from cupid_core.evaluation.surface_truth import surface_appearance
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
-from cupid_core.evaluation.true_structure import GivenStructure, exact
+from cupid_core.evaluation.true_structure import GivenStructure, exact_pose
 from cupid_core.geometry import SE3
 from cupid_core.mesh.ray_library import open3d
 from cupid_core.reconstruct.cupid import Cupid
@@ -61,7 +61,7 @@ def box(case):
     hull.compute_vertex_normals()
     vertices, normals = (torch.tensor(np.asarray(a)).float() for a in (hull.vertices, hull.vertex_normals))
     objects = build_objects([draw_shape(UNSEEN_SEED, 0, family=FAMILY)], 16, "cpu")
-    colors, _ = surface_look(objects, vertices, normals)
+    colors, _ = surface_appearance(objects, vertices, normals)
     return TriangleMesh(vertices, torch.tensor(np.asarray(hull.triangles)).long(), colors, normals)
 
 
@@ -77,7 +77,7 @@ def hypothesis_at(case, mesh, T_camera_object):
     uv = crop.px_to_uv(
         crop.project(SE3.from_matrix(case.T_camera_object).apply((coords.double() + 0.5) / 16 - 0.5))
     )
-    estimate = exact(GivenStructure(coords, 16, pose), case.camera)
+    estimate = exact_pose(GivenStructure(coords, 16, pose), case.camera)
     quality = Quality(1.0, None, 0.0, 1.0)
     return Hypothesis(mesh, estimate, coords, uv.float(), 16, crop, quality, score=1.0, number=0)
 
@@ -92,7 +92,7 @@ def test_the_truth_is_measured_as_perfect(case, box, truth):
     structure = measure.structure_figures(case, truth)
     assert structure["rotation_deg"] < 1e-3 and structure["uv_px"] < 1e-3
     assert structure["occupancy_iou"] == structure["occupancy_f1"] == 1.0
-    rendering = measure.seen(case, MeshCaster(box), truth.pose.T_camera_object, truth.pose.camera)
+    rendering = measure.render_in_view(case, MeshCaster(box), truth.pose.T_camera_object, truth.pose.camera)
     assert silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette) > 0.98
     pictures = measure.picture_figures(case, rendering)
     assert pictures["psnr_inside"] > 25 and pictures["psnr"] > 22
@@ -160,7 +160,7 @@ def records():
     return [
         CaseRecord("train", 0, "mug", good, timings_s={"decode": 2.0}),
         CaseRecord("train", 1, "can", poor, timings_s={"decode": 1.0}),
-        CaseRecord("train", 2, "mug", dict(measure.LOST), failure="structure_empty"),
+        CaseRecord("train", 2, "mug", dict(measure.FAILURE_FIGURES), failure="structure_empty"),
         CaseRecord("held_out", 0, "lamp", good, timings_s={"decode": 3.0}),
     ]
 

@@ -1,4 +1,4 @@
-"""Random unions, cuts, bends, tapers and twists of primitives, so that unseen families are not foreign.
+"""Random unions, cuts, bends, tapers and twists of primitives, so that training covers more than named families.
 
 All lengths in metres.
 """

@@ -1,4 +1,4 @@
-"""Families that training never sees: lamp, chair, wrench, headphones, watering can. Frames at each family.
+"""Families that are not used in training: lamp, chair, wrench, headphones, watering can. Frames at each family.
 
 All lengths in metres.
 """
