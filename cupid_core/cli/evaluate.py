@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from rich.progress import (
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig, SamplerConfig
 from cupid_core.errors import InputError
-from cupid_core.evaluation.benchmark import BenchmarkOptions, run_benchmark
+from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.records import CaseRecord
 from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
@@ -32,6 +33,8 @@ from cupid_core.reconstruct.cupid import Cupid
 from cupid_core.reconstruct.steps import samplers_of
 
 NOTHING_FOUND = 1
+# Without a terminal: often enough to see that it runs, seldom enough for a log file.
+_LINE_EVERY_S = 10.0
 
 
 def evaluate(
@@ -39,8 +42,8 @@ def evaluate(
     *,
     checkpoint: str = "tabletop",
     without_checkpoint: str = "",
-    n: int = 200,
-    held_out: int = 50,
+    n: int = 250,
+    held_out: int | None = None,
     scenes: int = 0,
     samples: int = 4,
     family: str = "",
@@ -65,8 +68,8 @@ def evaluate(
         checkpoint: embedded name, folder, or hub id.
         without_checkpoint: a checkpoint whose stage 2 has conditioning "none": measured on the same structures and
             poses, for the worth of pose-aligned conditioning.
-        n: unseen objects of trained families.
-        held_out: objects of families that no training sees.
+        n: unseen objects in all.
+        held_out: how many of them are of families that no training sees; a fifth where it is not given.
         scenes: whole scenes with sensor depth, of three to seven objects each.
         samples: hypotheses per object; the best by agreement with image and mask counts.
         family: only this family.
@@ -80,7 +83,8 @@ def evaluate(
         rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
             not quite what the pipeline does.
         refine: in scenes, also refine the placed objects.
-        json: write all figures, also those of every object, to this file.
+        json: write all figures, also those of every object, to this file. Until then finished objects are kept
+            beside it (.jsonl), and the same command continues a run that was stopped.
         sheet: write pictures of the first objects to this PNG.
         sheet_rows: objects of each split in it.
         families: show the table of families.
@@ -103,10 +107,15 @@ def evaluate(
         given_structure=true_structure,
         rank_by_voxels=rank_by_voxels,
     )
-    with _Bar(console, n + held_out) as bar:
-        records = run_benchmark(cupid, options, without=other, on_record=bar.show)
+    journal = (
+        open_journal(json.with_suffix(".jsonl"), cupid, options, without=other, refine=refine) if json else None
+    )
+    with _Bar(console, n) as bar:
+        records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
     with _Bar(console, scenes, unit="scenes") as bar:
-        records += run_scenes(cupid, scenes, samples=samples, seed=seed, refine=refine, on_record=bar.show)
+        records += run_scenes(
+            cupid, scenes, samples=samples, seed=seed, refine=refine, on_record=bar.show, journal=journal
+        )
     for table in tables(records, families=families):
         console.print(table)
     facts: dict[str, Any] = {
@@ -116,6 +125,8 @@ def evaluate(
         "options": asdict(options) | {"scenes": scenes, "refine": refine},
     }
     _write(console, records, facts | _machine(device), json, sheet)
+    if journal is not None:
+        journal.remove()
     return 0 if any(not record.failure for record in records) else NOTHING_FOUND
 
 
@@ -173,12 +184,13 @@ def _write(
 
 
 class _Bar:
-    """A progress bar over objects or scenes with the mean silhouette IoU so far; silent where nobody watches."""
+    """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
     def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
+        self._console, self._total, self._start, self._last_line = console, total, time.monotonic(), -_LINE_EVERY_S
         hidden = not console.is_terminal or not total
         self._progress = Progress(*columns, *times, console=console, disable=hidden)
         self._task = self._progress.add_task(unit, total=total, figure="")
@@ -197,3 +209,11 @@ class _Bar:
         done = len(self._ious) if self._unit == "objects" else len(self._scenes)
         figure = f"silhouette IoU {sum(self._ious) / len(self._ious):.3f}"
         self._progress.update(self._task, completed=done, figure=figure)
+        spent = time.monotonic() - self._start
+        finished = self._unit == "objects" and done == self._total
+        if not self._console.is_terminal and (spent - self._last_line >= _LINE_EVERY_S or finished):
+            self._last_line = spent
+            left = spent / done * (self._total - done)
+            share = f"{done} of {self._total} {self._unit} ({100 * done / self._total:.0f} %)"
+            line = f"{share}, {spent / 60:.1f} min, about {left / 60:.1f} min left, {figure}"
+            self._console.print(line, highlight=False, soft_wrap=True)

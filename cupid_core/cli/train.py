@@ -18,11 +18,11 @@ from cupid_core.errors import ConfigError
 from cupid_core.models.locate import locate
 from cupid_core.training.catalogue import build_stage, stage_settings
 from cupid_core.training.checkpoint import CheckpointLimits, unpack_checkpoint, write_checkpoint
+from cupid_core.training.image_encoders import SMALL_ENCODERS
 from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
 from cupid_core.training.parallel import Accelerated, Alone
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS
 from cupid_core.training.stage import StageContext
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

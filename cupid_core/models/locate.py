@@ -1,6 +1,6 @@
 """Finds checkpoint files: inside the package, in a folder, or in the Hugging Face hub's cache. Opens none of them.
 
-The network is asked only by `pull`, or where the caller allows it and the files are not on this machine.
+The internet is used only by `pull`, or where the caller allows it and the files are not on this machine.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
     Args:
         source: name of an embedded checkpoint, a folder, or a hub id with an optional "@revision" (a commit pins
             the content).
-        download: allow asking the hub when the files are not on this machine; files that are there are used
-            without asking.
+        download: allow a download from the hub when the files are not on this machine.
 
     Raises:
         CheckpointError: nothing of that name, or the hub cannot be reached.

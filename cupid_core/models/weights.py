@@ -1,4 +1,4 @@
-"""Reads checkpoints; the only module that does. Knows files and networks, not what the networks compute.
+"""Reads checkpoints; the only module that does.
 
 The published layout is the only layout: a folder with `pipeline.json`, and for every network named there a
 `<path>.json` (class name and constructor arguments) beside a `<path>.safetensors`. Loading is strict: what
@@ -61,7 +61,7 @@ class Normalization(_Published):
 
 
 class PipelineArguments(_Published):
-    """What pipeline.json says under "args"."""
+    """The section "args" of pipeline.json."""
 
     models: dict[str, str]
     sparse_structure_sampler: SamplerEntry
@@ -189,7 +189,7 @@ def build_network(files: NetworkFiles) -> nn.Module:
         CheckpointError: unknown class, or arguments it does not take.
     """
     kind = network_class(files.class_name, origin=files.key)
-    # The stored precision says nothing about the wanted one; the torso is cast once the weights are in.
+    # The stored precision need not be the requested one; the torso is cast after the weights are loaded.
     arguments = {name: False if name == "use_fp16" else value for name, value in files.arguments.items()}
     try:
         with torch.device("meta"):

@@ -9,7 +9,7 @@ from cupid_core.data.tabletop import FAMILY_NAMES, TabletopSettings, elements, s
 from cupid_core.data.tabletop.bounds import LONGEST_SIDE
 from cupid_core.data.tabletop.sample import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
-from cupid_core.data.tabletop.symmetry import turn_to_domain, turned_about_z
+from cupid_core.data.tabletop.symmetry import rotations_about_z, to_fundamental_domain
 from cupid_core.data.tabletop.textures import SurfacePoints
 
 COUNT = 2
@@ -104,7 +104,7 @@ def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
         for move in moves_of(shape.symmetry):
             moved = (move @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
-        turn = turned_about_z(torch.tensor([shape.print_turn]))[:, :, 0]
+        turn = rotations_about_z(torch.tensor([shape.print_turn]))[:, :, 0]
         for move in moves_of(shape.print_symmetry or shape.symmetry):
             moved = (turn @ move @ turn.T @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
@@ -127,7 +127,7 @@ def test_a_label_turns_with_its_print_and_the_shape_does_not():
     points = (torch.rand(3, 1, 3000, generator=generator) - 0.5).expand(3, 2, 3000)
     near = program.distance(points)[0].abs() < 0.03
     points = points[:, :, near]
-    turn = turned_about_z(torch.tensor([1.0]))[:, :, 0]
+    turn = rotations_about_z(torch.tensor([1.0]))[:, :, 0]
     straight = color_at(objects, 0, program, points)
     after = color_at(objects, 1, program, torch.stack([points[:, 0], turn @ points[:, 1]], dim=1), column=1)
     assert ((straight - after).abs().amax(dim=0) > 0.02).float().mean() < 0.02
@@ -148,7 +148,7 @@ def test_folding_moves_points_into_the_domain_and_keeps_their_radius(group):
     torch.manual_seed(1)
     points = torch.randn(3, 400)
     rows = torch.tensor([group]).expand(400, 3)
-    folded, matrix = turn_to_domain(points, rows, with_mirror=False)
+    folded, matrix = to_fundamental_domain(points, rows, with_mirror=False)
     torch.testing.assert_close((matrix * points[None]).sum(dim=1), folded, atol=2e-5, rtol=0)
     torch.testing.assert_close(torch.linalg.norm(folded, dim=0), torch.linalg.norm(points, dim=0))
     determinant = torch.linalg.det(matrix.permute(2, 0, 1))
@@ -157,5 +157,5 @@ def test_folding_moves_points_into_the_domain_and_keeps_their_radius(group):
     fold, _, flip = group
     assert (azimuth <= (0 if fold == 0 else torch.pi / fold) + 1e-5).all()
     assert not flip or (folded[2] >= 0).all()
-    again, _ = turn_to_domain(folded, rows, with_mirror=False)
+    again, _ = to_fundamental_domain(folded, rows, with_mirror=False)
     torch.testing.assert_close(again, folded, atol=1e-5, rtol=0)

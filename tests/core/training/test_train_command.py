@@ -12,8 +12,8 @@ from cupid_core.errors import ConfigError
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from cupid_core.models.weights import read_checkpoint
+from cupid_core.training.image_encoders import SMALL_ENCODERS, image_encoder_arguments
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS, image_encoder_arguments
 from cupid_core.training.structure_vae_stage import decoder_arguments, encoder_arguments
 
 CONFIGS = Path(__file__).resolve().parents[3] / "config" / "train"
