@@ -3,8 +3,8 @@
     python tests/parity/pack_fixtures.py FOLDER
 
 FOLDER holds NAME.safetensors and NAME.json as the reference run wrote them (see README.md). What the parity tests
-do not read is left out, what a seed gives again is replaced by that seed, and large outputs are rounded to float16.
-Every case is read back and compared with FOLDER.
+do not read is left out, what a seed gives again becomes that seed, and large outputs are rounded to float16. Every
+case is read back and compared with FOLDER.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a golden case: arrays from `fixtures/NAME.npz`, and seeded numbers that are generated again.
 
-The reference ran with random weights and random inputs. Most of them are normal numbers of a known seed, so the file
-holds the seed in their place. `NAME.json` says how:
+The reference ran with random weights and random inputs. Most of them are normal numbers of a known seed, so the
+file holds the seed in their place. `NAME.json` says how:
 
     "generated": {"noise": [{"seed": 42, "skip": 0, "shape": [848, 8]}]}                parts, joined by columns
     "weights": [{"prefix": "encoder.", "seed": 21, "parameters": ["input_layer.weight weight 8 1 3 3 3", ...]}]
