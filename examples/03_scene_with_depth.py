@@ -1,6 +1,6 @@
 """Several objects and a depth image: all in their places in metres, refined, in one GLB.
 
-`cupid reconstruct COLOR --labels L --depth D --camera-info C --refine --out DIR` does the same, with a report.
+`cupid reconstruct COLOR --labels L --depth D --camera-info C --out DIR` does the same, with a report.
 """
 
 from pathlib import Path

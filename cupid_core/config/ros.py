@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cupid_core.config.base import Settings, setting
+from cupid_core.config.presets import PresetName
 
 
 class RosWorkerConfig(Settings):
@@ -120,8 +121,8 @@ class RosConfig(Settings):
     device: str = setting(
         "auto", "name", "Where the networks run: cpu, cuda, cuda:1, ...; auto takes cuda if it is there."
     )
-    preset: Literal["fast", "normal", "best"] = setting(
-        "normal", "choice", "fast draws one hypothesis, normal one and refines the pose, best four and refines."
+    preset: PresetName = setting(
+        "normal", "choice", "fast: one hypothesis; normal: one, and refine its pose; best: four, and refine."
     )
     seed: int = setting(0, "count", "The same image and seed give the same objects.", ge=0, le=2**31 - 1)
     update_poses: bool = setting(

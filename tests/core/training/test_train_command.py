@@ -62,7 +62,7 @@ def test_all_stages_then_export(config, root, tmp_path, capsys):
     assert "structure: finished at step 4, 8 images" in said
     assert "rotation_deg" in said and "images/s" in said
     # Appearance is not trained yet: the command says what is missing, and what there is can be read.
-    assert main(["train", "export", *common, "--to", str(tmp_path / "made")]) == 1
+    assert main(["checkpoint", "export", *common, "--to", str(tmp_path / "made")]) == 1
     assert "missing: slat_flow_model" in capsys.readouterr().out
     assert "image_encoder" in read_checkpoint(tmp_path / "made").networks
 
