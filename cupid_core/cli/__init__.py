@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 
-import cupid_core
 from cupid_core.cli import process_clock
 from cupid_core.cli.other_packages import announced_commands
 from cupid_core.errors import ConfigError, CupidError
@@ -50,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _replace_what_cannot_be_encoded()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
-        print(f"cupid {cupid_core.__version__}")
+        from cupid_core import __version__  # reads the metadata of the installed package
+
+        print(f"cupid {__version__}")
         return 0
     if not words or words[0] in ("-h", "--help"):
         print(_overview())

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import cupid_core
+from cupid_core import __version__
 from cupid_core import config as settings_of
 from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
 from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
@@ -200,7 +200,7 @@ def _record(
         given["depth"] = inputs.depth.source.value
     return RunRecord(
         image=args.image.name,
-        version=cupid_core.__version__,
+        version=__version__,
         checkpoint=options.checkpoint,
         checkpoint_sha256=checkpoint_hash(folder),
         seed=options.seed,
