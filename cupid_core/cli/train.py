@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+import time
 from pathlib import Path
 
 import torch
@@ -60,13 +62,17 @@ def train_command(
         torch.set_num_threads(settings.threads)
     parallel = Accelerated() if several else Alone()
     place = parallel.device if isinstance(parallel, Accelerated) else choose_device(device)
-    context = StageContext(out, place, settings.seed, settings.workers)
+    began, limit = process_clock.started.get() or time.monotonic(), seconds(time_limit)
+    deadline = math.inf
+    if limit is not None and not several:  # several processes must end at the same step, so all wait for data
+        deadline = began + limit - section.run.spare_seconds
+    context = StageContext(out, place, settings.seed, settings.workers, deadline)
     options = LoopOptions(
         folder=out / stage,
         seed=settings.seed,
         resume=resume,
-        time_limit_s=seconds(time_limit),
-        began=process_clock.started.get(),
+        time_limit_s=limit,
+        began=began,
         settings=settings_of.to_yaml(settings),
         accept_changes=accept_changes,
     )

@@ -27,6 +27,7 @@ from cupid_core.training.optimizer import MasterOptimizer
 from cupid_core.training.parallel import Alone, Parallel
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.schedule import stable_then_decay
+from cupid_core.training.shards import OutOfTimeError
 from cupid_core.training.stage import Stage
 from cupid_core.training.state import STATE, TrainingState, load_state, save_state
 from cupid_core.training.stop_signal import stop_signal
@@ -163,8 +164,12 @@ class _Run:
             try:
                 while self.step < self.run.steps:
                     before = time.monotonic()
-                    self._step()
-                    self._look()
+                    try:
+                        self._step()
+                        self._look()
+                    except OutOfTimeError:  # data for the next step is not there yet
+                        reason = "time"
+                        break
                     # The first step also makes data and warms up: it says nothing about the next ones.
                     longest = max(longest if self.step > first + 2 else 0.0, time.monotonic() - before)
                     if self.parallel.any(stopped.is_set()):
@@ -176,7 +181,8 @@ class _Run:
                     if time.monotonic() - saved_at > 60 * self.run.save_minutes:
                         save_s, saved_at = self._save(), time.monotonic()
                 self._save()
-                self._export()
+                if self.step:  # what has not trained yet must not pass for a result of this stage
+                    self._export()
             finally:
                 self.feed.close()
                 if self.log is not None:

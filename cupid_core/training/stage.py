@@ -6,6 +6,7 @@ data; it must not know optimizers, precision, checkpoints or clocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,14 @@ class StageContext:
         device: where networks and batches are.
         seed: of the data and of the first weights.
         workers: processes that make shards in the background; 0 makes them when they are asked for.
+        deadline: `time.monotonic()` after which data that is not there yet is not waited for.
     """
 
     root: Path
     device: torch.device
     seed: int = 0
     workers: int = 0
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
