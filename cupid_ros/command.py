@@ -38,7 +38,7 @@ class BagOptions:
         device: cpu, cuda, cuda:1, ...; auto takes cuda if it is there.
         preset: fast, normal or best.
         seed: the same bag and seed give the same objects.
-        every_frame: reconstruct objects in every image, not only when they are seen for the first time.
+        every_frame: reconstruct objects in every image, not only when they appear for the first time.
         topics: names of topics that are not to be guessed; "-" for one that is not to be used.
         storage: format of the output.
         distribution: whose message definitions to use.

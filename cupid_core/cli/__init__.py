@@ -100,7 +100,10 @@ def _call(name: str, command: Callable[..., int], words: list[str]) -> int:
 
 def _overview() -> str:
     own = {name: text for name, (_, text) in COMMANDS.items()}
-    others = {name: "of another package" for name in announced_commands() if name not in own}
+    announced = announced_commands().items()
+    others = {
+        name: f"of the package {entry.dist.name}" for name, entry in announced if entry.dist and name not in own
+    }
     return (
         "usage: cupid COMMAND [OPTIONS]\n\n"
         "Objects and their poses from one image.\n\n"

@@ -30,16 +30,16 @@ def prepare(
         settings_of.AssetPreparationConfig, tyro.conf.arg(name="")
     ] = settings_of.AssetPreparationConfig(),  # noqa: B008
 ) -> int:
-    """Prepare an asset data set: voxels, views and surfaces of every mesh, and latents where there are encoders.
+    """Make a data set from meshes: voxels, views and surfaces of each, and latents where there are encoders.
 
-    Run again, it passes over what is finished, makes again what is damaged or has other settings, and replaces
-    assets whose mesh has changed. A mesh that cannot be used is reported and left out.
+    Run again, it skips finished assets, makes damaged ones and those of other settings again, and replaces assets
+    whose mesh has changed. A mesh that cannot be used is reported and left out.
 
     Args:
         meshes: .glb, .gltf, .obj, .ply and .stl files, or folders with such files.
         out: folder of the data set.
         processes: meshes worked on at a time; 0 takes one per core.
-        encoders: the --out of a training; latents of each autoencoder that is trained there are written.
+        encoders: the --out of a training; latents of every autoencoder trained there are written.
         train_config: the --config of that training.
         settings: how objects are prepared.
 

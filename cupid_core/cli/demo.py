@@ -80,11 +80,11 @@ def demo(
     console.print("generate a frame", highlight=False)
     with torch.inference_mode():
         kinds = [name.strip() for name in families.split(",") if name.strip()] or None
-        drawn = draw_scene(scene, scenes, seed=seed, families=kinds)
-    files = write_frame(drawn, out / FRAME)
+        generated = draw_scene(scene, scenes, seed=seed, families=kinds)
+    files = write_frame(generated, out / FRAME)
     args = InputArgs(files.color, labels=files.labels, camera_info=files.info, depth=files.depth, names=files.info)
     result = run_reconstruction(args, options, settings, out / RESULT, Console(stderr=True))
-    console.print(truth_table(drawn, result))
+    console.print(truth_table(generated, result))
     for id_, error in sorted(result.failures.items()):
         console.print(f"{id_}: error [{error.code}]: {error}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{sum(result.timings_s.values()):.1f} s to reconstruct", highlight=False)
@@ -92,16 +92,18 @@ def demo(
     return 0 if result.objects else NOTHING_RECONSTRUCTED
 
 
-def truth_table(drawn: TabletopScene, result: SceneReconstruction) -> Table:
+def truth_table(generated: TabletopScene, result: SceneReconstruction) -> Table:
     """A row per true object: silhouette IoU, errors of rotation (up to symmetry), place, scale and surface."""
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "object", "verdict", "visible", *(words for words, _ in _FIGURES.values())):
         table.add_column(heading, justify="left" if heading in ("object", "verdict") else "right")
     found = {item.id: item for item in result.objects}
-    for item in drawn.objects:
+    for item in generated.objects:
         placed, figures = found.get(item.label), {}
         if placed is not None:
-            figures = scene_figures(scene_truth(drawn, item, result.camera), placed, drawn.labels == item.label)
+            figures = scene_figures(
+                scene_truth(generated, item, result.camera), placed, generated.labels == item.label
+            )
         table.add_row(
             str(item.label),
             item.family,

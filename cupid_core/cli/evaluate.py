@@ -183,8 +183,8 @@ class _Bar:
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
-        hidden = not console.is_terminal or not total
-        self._progress = Progress(*columns, *times, console=console, disable=hidden)
+        silent = not console.is_terminal or not total
+        self._progress = Progress(*columns, *times, console=console, disable=silent)
         self._task = self._progress.add_task(unit, total=total, figure="")
 
     def __enter__(self) -> _Bar:
