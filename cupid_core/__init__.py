@@ -1,11 +1,12 @@
 """CUPID for robots: objects from one image, with their poses. Public names only.
 
-Names are brought in when they are first used, so that importing the package stays quick.
+Names are imported when they are first used, so that importing the package stays quick.
 """
 
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from cupid_core.errors import CupidError
@@ -32,6 +33,8 @@ _WHERE = {
     "sample_frame": "cupid_core.samples",
 }
 
+__version__: str  # of the installed package; read when it is asked for
+
 __all__ = [
     "Camera",
     "Cupid",
@@ -49,6 +52,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        try:
+            return version("cupid_ros")
+        except PackageNotFoundError:  # a source tree that is not installed
+            return "0+unknown"
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'cupid_core' has no attribute '{name}'")
