@@ -36,7 +36,7 @@ from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.errors import CupidError
 from cupid_core.mesh.voxel_boxes import voxel_boxes
-from cupid_core.reconstruct.results import Reconstruction
+from cupid_core.reconstruct.results import SceneObject
 from cupid_core.render.raycast import render_mesh
 from cupid_core.report.pictures import object_color
 from cupid_core.training.checkpoint import write_checkpoint
@@ -158,32 +158,20 @@ def measure(plan: Plan, variant: str, photo: Inputs) -> None:
     checkpoint = plan.folder / variant / "checkpoint"
     write_checkpoint(plan.folder / variant, checkpoint, (samplers.structure, samplers.appearance))
     cupid = Cupid.from_pretrained(str(checkpoint), device=plan.device)
-    found: dict[int, Reconstruction | CupidError] = {}
-    for id_, mask in photo.masks.items():
-        others = np.any([other for number, other in photo.masks.items() if number != id_], axis=0)
-        try:
-            found[id_] = cupid.reconstruct(
-                photo.image,
-                mask,
-                camera=photo.camera,
-                occlusion=others,
-                samples=plan.samples,
-                pose_only=True,
-            )
-        except CupidError as error:
-            found[id_] = error
+    scene = cupid(photo.image, masks=photo.masks, camera=photo.camera, samples=plan.samples)
+    found = dict(scene.failures) | {item.id: item for item in scene}
     Image.fromarray(outlined(photo, found)).save(plan.folder / f"{variant}.png")
     row = {photo.names.get(id_, str(id_)): f"{_iou(result):.3f}" for id_, result in found.items()}
     write_row(plan, variant, row)
 
 
-def outlined(photo: Inputs, found: dict[int, Reconstruction | CupidError]) -> np.ndarray:
+def outlined(photo: Inputs, found: dict[int, SceneObject | CupidError]) -> np.ndarray:
     """The photograph (H, W, 3) with the outline of the voxels of every best hypothesis."""
     picture = photo.image.copy()
     for id_, result in found.items():
-        if isinstance(result, Reconstruction):
+        if isinstance(result, SceneObject):
             best = result.best
-            shape = voxel_boxes(best.coords, best.resolution)
+            shape = voxel_boxes(best.structure.coords, best.structure.resolution)
             mask = render_mesh(shape, best.pose.T_camera_object, best.pose.camera).mask
             edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(picture, edges, -1, object_color(id_), 2, cv2.LINE_AA)
@@ -226,8 +214,8 @@ def _views(views: TabletopSourceSettings, variant: str) -> TabletopSourceSetting
     return views.model_copy(update={"objects": objects, "change": change})
 
 
-def _iou(result: Reconstruction | CupidError) -> float:
-    return result.best.quality.silhouette_iou if isinstance(result, Reconstruction) else 0.0
+def _iou(result: SceneObject | CupidError) -> float:
+    return result.best.quality.silhouette_iou if isinstance(result, SceneObject) else 0.0
 
 
 if __name__ == "__main__":

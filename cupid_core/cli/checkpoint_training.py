@@ -11,8 +11,8 @@ from cupid_core import config as settings_of
 from cupid_core.cli.arguments import Assignments, Switch
 from cupid_core.models.locate import locate
 from cupid_core.training.checkpoint import CheckpointLimits, unpack_checkpoint, write_checkpoint
+from cupid_core.training.image_encoders import SMALL_ENCODERS
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS
 
 
 def export(

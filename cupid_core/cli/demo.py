@@ -18,7 +18,7 @@ from cupid_core.data.tabletop.scene import SceneSettings, TabletopScene, draw_sc
 from cupid_core.evaluation.scenes import scene_figures, scene_truth
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.models.locate import locate
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.write import check_output
 
 FRAME = "frame"
@@ -92,7 +92,7 @@ def demo(
     return 0 if result.objects else NOTHING_RECONSTRUCTED
 
 
-def truth_table(generated: TabletopScene, result: SceneReconstruction) -> Table:
+def truth_table(generated: TabletopScene, result: Scene) -> Table:
     """A row per true object: silhouette IoU, errors of rotation (up to symmetry), place, scale and surface."""
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "object", "verdict", "visible", *(words for words, _ in _FIGURES.values())):

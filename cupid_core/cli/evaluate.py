@@ -30,8 +30,8 @@ from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
 from cupid_core.evaluation.sheet import contact_sheet
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.steps import samplers_of
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.stages import samplers_of
 from cupid_core.runtime.device import choose_device, inference_dtype
 
 NOTHING_FOUND = 1
@@ -107,7 +107,6 @@ def evaluate(
         samples=samples,
         seed=seed,
         pictures=sheet_rows if sheet else 0,
-        at_once=max(1, cupid.config.reconstruct.batch // samples),
         family=family or None,
         given_structure=true_structure,
         rank_by_voxels=rank_by_voxels,

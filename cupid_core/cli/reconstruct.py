@@ -19,14 +19,15 @@ from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
 from cupid_core.cli.progress import StageBars
 from cupid_core.config import CupidConfig, PresetName
 from cupid_core.models.locate import locate, sha256
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.progress import Progress
-from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
+from cupid_core.reconstruct.inputs import Frame
+from cupid_core.reconstruct.pipeline import Cupid, Request
+from cupid_core.reconstruct.progress import Progress, Run
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.objects_json import RunRecord
 from cupid_core.report.save import save_results
 from cupid_core.report.write import check_output
 from cupid_core.runtime.device import choose_device, inference_dtype
-from cupid_core.types import ScaleSource
+from cupid_core.types import CameraSource, ScaleSource
 
 NOTHING_RECONSTRUCTED = 3
 _VERDICT_COLORS = {"good": "green", "doubtful": "yellow", "failed": "red"}
@@ -115,7 +116,7 @@ def reconstruct(
 
 def run_reconstruction(
     args: InputArgs, options: ReconstructOptions, settings: CupidConfig, out: Path, console: Console
-) -> SceneReconstruction:
+) -> Scene:
     """Read, reconstruct, write; shows its progress.
 
     Args:
@@ -135,18 +136,17 @@ def run_reconstruction(
     folder = locate(options.checkpoint)
     with StageBars(console) as bars:
         cupid = Cupid.from_pretrained(folder, device=device, dtype=inference_dtype(device), config=settings)
-        scene = cupid.reconstruct_scene(
+        frame = Frame.of(
             inputs.image,
             inputs.masks,
-            names=inputs.names,
             camera=inputs.camera,
+            camera_source=CameraSource.EXIF if args.camera == "exif" else CameraSource.GIVEN,
             depth=inputs.depth,
-            longest_sides_m=inputs.sizes_m,
-            seed=options.seed,
-            samples=options.samples,
-            refine=options.refine,
-            on_progress=bars,
+            names=inputs.names,
+            sizes_m=inputs.sizes_m,
         )
+        request = Request(options.seed, options.samples, options.refine)
+        scene = cupid.reconstruct(frame, request, Run(bars))
         bars(Progress("write", 0.0))
         record = _record(args, inputs, replace(options, device=str(device)), settings, folder)
         save_results(scene, record, out, settings, names=inputs.names)
@@ -154,7 +154,7 @@ def run_reconstruction(
     return scene
 
 
-def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> None:
+def show_summary(scene: Scene, out: Path, console: Console) -> None:
     """Print a row per object, why others are missing, and where the report is."""
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "object", "verdict", "IoU", "depth", "size", "position"):
@@ -164,7 +164,7 @@ def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> Non
         table.add_row(*_row(item))
     if scene.objects:
         console.print(table)
-        sources = sorted({item.scale_source.value.replace("_", " ") for item in scene.objects})
+        sources = sorted({item.model.scale_source.value.replace("_", " ") for item in scene.objects})
         console.print(f"scale from: {', '.join(sources)}", highlight=False)
     for item in scene.objects:
         for reason in item.quality.reasons:
@@ -176,10 +176,10 @@ def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> Non
     console.print(f"{total:.1f} s; report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _row(item: PlacedObject) -> tuple[str, ...]:
-    quality, metric = item.quality, item.scale_source is not ScaleSource.UNKNOWN
+def _row(item: SceneObject) -> tuple[str, ...]:
+    quality, metric = item.quality, item.model.scale_source is not ScaleSource.UNKNOWN
     extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
-    place = " ".join(f"{value:.2f}" for value in item.T_camera_object.translation.tolist())
+    place = " ".join(f"{value:.2f}" for value in item.pose.translation.tolist())
     color = _VERDICT_COLORS[quality.verdict.value]
     return (
         str(item.id),

@@ -1,6 +1,6 @@
 """The benchmark: unseen objects through the whole pipeline from image and mask, measured against truth.
 
-`run_benchmark` makes objects, reconstructs a few at a time and measures each. Objects depend on the seed and their
+`run_benchmark` makes objects, reconstructs and measures each. Objects depend on the seed and their
 number alone, and every hypothesis on its own seed: the same options give the same figures, also in a run that was
 stopped and continued.
 """
@@ -8,8 +8,7 @@ stopped and continued.
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,11 @@ from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.sheet import pictures_of
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, sample_appearance_on, true_structure_figures
-from cupid_core.pose import PoseEstimate
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.frame import Frame
-from cupid_core.reconstruct.placing import place_object
-from cupid_core.reconstruct.results import Hypothesis, Reconstruction
-from cupid_core.reconstruct.steps import Draw, solve_cameras
-from cupid_core.reconstruct.view import ObjectView, look_at
+from cupid_core.reconstruct.inputs import Frame, ObjectCrop, crop_object
+from cupid_core.reconstruct.pipeline import Cupid, Request, reconstruct_frame
+from cupid_core.reconstruct.progress import Run
+from cupid_core.reconstruct.results import Hypothesis, SceneObject
+from cupid_core.reconstruct.stages import Structure, solve_poses
 from cupid_core.render.raycast import MeshCaster
 
 
@@ -59,7 +56,6 @@ class BenchmarkOptions:
         seed: of the objects, of the noise of the sampling, of the sensor.
         given_structure: also run stage 2 on the true structure and pose.
         pictures: objects of each split whose pictures are kept.
-        at_once: objects per batch of the networks.
         family: only this one; None for all, by weight.
         rank_by_voxels: rank hypotheses by the outline of their voxels and make a mesh of the best only; cheaper,
             but not the ranking of the pipeline.
@@ -71,13 +67,12 @@ class BenchmarkOptions:
     seed: int = UNSEEN_SEED
     given_structure: bool = True
     pictures: int = 8
-    at_once: int = 2
     family: str | None = None
     rank_by_voxels: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.objects, self.held_out or 0, self.pictures, self.seed)
-        if min(counts) < 0 or min(self.samples, self.at_once) < 1:
+        if min(counts) < 0 or self.samples < 1:
             raise InputError(f"{self} is out of range.", hint="Use numbers >= 0, and at least one sample.")
         if (self.held_out or 0) > self.objects and self.family is None:
             raise InputError(
@@ -123,15 +118,15 @@ def run_benchmark(
     _check_sizes(cupid, without)
     records: list[CaseRecord] = []
     for split, count in options.splits():
-        for start in range(0, count, options.at_once):
-            chosen = range(start, min(start + options.at_once, count))
-            earlier = _finished(journal, split, chosen, options)
-            for record in earlier or _measured(cupid, without, options, split, chosen):
-                records.append(record)
-                if journal is not None and not earlier:
+        for index in range(count):
+            record = _finished(journal, split, index, options)
+            if record is None:
+                record = _measured(cupid, without, options, split, index)
+                if journal is not None:
                     journal.append([record])
-                if on_record is not None:
-                    on_record(record)
+            records.append(record)
+            if on_record is not None:
+                on_record(record)
     return records
 
 
@@ -166,16 +161,16 @@ def open_journal(
 
 
 def _finished(
-    journal: RecordJournal | None, split: str, chosen: range, options: BenchmarkOptions
-) -> list[CaseRecord]:
-    """Records of an earlier run for all of these objects; none where one of them has still to be measured.
+    journal: RecordJournal | None, split: str, index: int, options: BenchmarkOptions
+) -> CaseRecord | None:
+    """Record of an earlier run for this object; None where it has still to be measured.
 
     A journal has no pictures: objects whose pictures are wanted are measured again.
     """
-    if journal is None or chosen.start < options.pictures:
-        return []
-    found = [journal.finished.get((split, index), []) for index in chosen]
-    return [records[-1] for records in found] if all(found) else []
+    if journal is None or index < options.pictures:
+        return None
+    found = journal.finished.get((split, index), [])
+    return found[-1] if found else None
 
 
 def _weights_hash(cupid: Cupid) -> str:
@@ -190,96 +185,67 @@ def _weights_hash(cupid: Cupid) -> str:
 
 
 def _measured(
-    cupid: Cupid, without: Cupid | None, options: BenchmarkOptions, split: str, chosen: range
-) -> Iterator[CaseRecord]:
-    """Generate some objects, reconstruct them in one batch, measure each."""
+    cupid: Cupid, without: Cupid | None, options: BenchmarkOptions, split: str, index: int
+) -> CaseRecord:
+    """Generate one object, reconstruct it, measure it."""
     settings = TabletopSettings(resolution=cupid.networks.appearance_flow.resolution)
-    cases = tabletop_cases(chosen, settings, seed=options.seed, split=split, family=options.family)
-    start = time.perf_counter()
-    views = [
-        look_at(case.image, case.mask, cupid.config, camera=case.camera, occlusion=case.occlusion)
-        for case in cases
-    ]
-    crop_s = (time.perf_counter() - start) / len(cases)
+    (case,) = tabletop_cases(
+        range(index, index + 1), settings, seed=options.seed, split=split, family=options.family
+    )
+    config = cupid.config
     if options.rank_by_voxels:
-        results = _best_by_voxels(cupid, options, views)
-    else:
-        results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples)
-    conditioning = _conditioning(cupid, without, options, cases, views, results)
-    for case, result, extra in zip(cases, results, conditioning, strict=True):
-        record = CaseRecord(
-            split=case.split,
-            index=case.index,
-            family=case.family,
-            figures={**failure_figures(case), **extra},
-            occluded=bool((case.silhouette & ~case.visible).any()),
-            truncated=case.truncated,
-        )
-        if isinstance(result, CupidError):
-            yield replace(record, failure=result.code)
-            continue
-        timings = {"crop": crop_s} | {name: s / len(cases) for name, s in result.timings_s.items()}
-        figures, placing_s = _figures(cupid, case, result)
-        yield replace(
-            record,
-            figures=figures | extra,
-            timings_s=timings | {"place": placing_s},
-            pictures=pictures_of(case, result.best) if case.index < options.pictures else (),
-        )
+        by_voxels = config.reconstruct.model_copy(update={"rank_by": "voxels"})
+        config = config.model_copy(update={"reconstruct": by_voxels})
+    frame = Frame.of(
+        case.image,
+        {1: case.mask},
+        camera=case.camera,
+        depth=case.depth,
+        occlusion_masks={1: case.occlusion & ~case.mask},
+    )
+    request = Request(seed=options.seed, samples=options.samples)
+    scene = reconstruct_frame(cupid.networks, frame, config, request, Run())
+    crop = crop_object(case.image, case.mask, config, camera=case.camera, occlusion=case.occlusion)
+    extra = _conditioning(cupid, without, options, case, crop, scene.objects[0].best if scene.objects else None)
+    record = CaseRecord(
+        split=case.split,
+        index=case.index,
+        family=case.family,
+        figures={**failure_figures(case), **extra},
+        occluded=bool((case.silhouette & ~case.visible).any()),
+        truncated=case.truncated,
+    )
+    if not scene.objects:
+        return replace(record, failure=scene.failures[1].code)
+    return replace(
+        record,
+        figures=_figures(cupid, case, scene.objects[0]) | extra,
+        timings_s=dict(scene.timings_s),
+        pictures=pictures_of(case, scene.objects[0].best) if case.index < options.pictures else (),
+    )
 
 
-def _best_by_voxels(
-    cupid: Cupid, options: BenchmarkOptions, views: Sequence[ObjectView]
-) -> list[Reconstruction | CupidError]:
-    """Reconstructions that have a mesh for the best hypothesis only, ranked by the outline of the voxels."""
-    results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples, pose_only=True)
-    found = {row: result for row, result in enumerate(results) if isinstance(result, Reconstruction)}
-    if not found:
-        return results
-    start = time.perf_counter()
-    given = [GivenStructure(r.best.coords, r.best.resolution, r.best.pose.T_camera_object) for r in found.values()]
-    meshes = sample_appearance_on(cupid.networks, [views[row] for row in found], given, cupid.config, options.seed)
-    timing = {"appearance and decode": time.perf_counter() - start}
-    for (row, result), mesh in zip(found.items(), meshes, strict=True):
-        if isinstance(mesh, CupidError):
-            results[row] = mesh
-        else:
-            best = replace(result.best, mesh=mesh)
-            results[row] = replace(result, hypotheses=(best,), timings_s={**result.timings_s, **timing})
-    return results
-
-
-def _figures(cupid: Cupid, case: TabletopCase, result: Reconstruction) -> tuple[Figures, float]:
-    """All figures of the best hypothesis, and the seconds of its metric placement."""
-    best = result.best
-    assert best.mesh is not None
-    caster = MeshCaster(best.mesh)
+def _figures(cupid: Cupid, case: TabletopCase, placed: SceneObject) -> Figures:
+    """All figures of an object: of its best hypothesis up to scale, and with depth in metres."""
+    best = placed.best
+    caster = MeshCaster(best.mesh())
     rendering = render_in_view(case, caster, best.pose.T_camera_object, best.pose.camera)
     figures = structure_figures(case, best)
     figures["iou"] = silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette)
     figures["iou_stated"] = best.quality.silhouette_iou
     figures["rotation_free_deg"] = _rotation_without_camera(cupid, case, best)
     figures |= picture_figures(case, rendering)
-    figures |= surface_figures(case, best.mesh)
+    figures |= surface_figures(case, best.mesh())
     figures |= random_figures(case, caster)
-    start = time.perf_counter()
-    if case.depth is not None:
-        frame = Frame.of(case.image, {1: case.mask}, camera=case.camera, depth=case.depth)
-        try:
-            placed = place_object(frame, 1, result, case.occlusion & ~case.mask, cupid.config, refine=False)
-        except CupidError:
-            return figures, time.perf_counter() - start
-        seconds = time.perf_counter() - start
-        return figures | metric_figures(metric_truth(case), placed), seconds
-    return figures, time.perf_counter() - start
+    return figures if case.depth is None else figures | metric_figures(metric_truth(case), placed)
 
 
 def _rotation_without_camera(cupid: Cupid, case: TabletopCase, best: Hypothesis) -> float:
     """Rotation error of the same structure when K is not given; 180 where there is no pose."""
-    view = look_at(case.image, case.mask, cupid.config, occlusion=case.occlusion)
-    draw = Draw(0, best.number, best.coords, best.uv, best.resolution)
-    (solved,) = solve_cameras([draw], [view], cupid.config)
-    if not isinstance(solved, Draw) or not isinstance(solved.pose, PoseEstimate):
+    crop = crop_object(case.image, case.mask, cupid.config, occlusion=case.occlusion)
+    structure = replace(best.structure, crop=0, pose=None)
+    (solved,) = solve_poses([structure], [crop], cupid.config)
+    if not isinstance(solved, Structure) or solved.pose is None:
         return FAILURE_FIGURES["rotation_free_deg"]
     estimated = solved.pose.T_camera_object.matrix().double()
     return rotation_error_deg(case.T_camera_object, estimated, case.symmetry)
@@ -289,30 +255,25 @@ def _conditioning(
     cupid: Cupid,
     without: Cupid | None,
     options: BenchmarkOptions,
-    cases: Sequence[TabletopCase],
-    views: Sequence[ObjectView],
-    results: Sequence[Reconstruction | CupidError],
-) -> list[Figures]:
-    """PSNR of both checkpoints on the true structures, and of `without` on the reconstructed ones."""
-    figures = [Figures() for _ in cases]
+    case: TabletopCase,
+    crop: ObjectCrop,
+    best: Hypothesis | None,
+) -> Figures:
+    """PSNR of both checkpoints on the true structure, and of `without` on the reconstructed one."""
+    figures = Figures()
     for suffix, one in (("_true", cupid), ("_true_without", without)):
         if one is not None and options.given_structure:
-            found = true_structure_figures(
-                one.networks, cases, views, one.config, seed=options.seed, suffix=suffix
+            (found,) = true_structure_figures(
+                one.networks, [case], [crop], one.config, seed=options.seed, suffix=suffix
             )
-            for row, some in enumerate(found):
-                figures[row] |= some
-    recovered = {row: result.best for row, result in enumerate(results) if isinstance(result, Reconstruction)}
-    if without is not None and recovered:
-        given = [GivenStructure(h.coords, h.resolution, h.pose.T_camera_object) for h in recovered.values()]
-        chosen_views = [views[row] for row in recovered]
-        meshes = sample_appearance_on(without.networks, chosen_views, given, without.config, options.seed)
-        for (row, best), mesh in zip(recovered.items(), meshes, strict=True):
-            if not isinstance(mesh, CupidError):
-                rendering = render_in_view(
-                    cases[row], MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera
-                )
-                figures[row] |= picture_figures(cases[row], rendering, "_without")
+            figures |= found
+    if without is not None and best is not None:
+        structure = best.structure
+        given = GivenStructure(structure.coords, structure.resolution, best.pose.T_camera_object)
+        (mesh,) = sample_appearance_on(without.networks, [crop], [given], without.config, options.seed)
+        if not isinstance(mesh, CupidError):
+            rendering = render_in_view(case, MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
+            figures |= picture_figures(case, rendering, "_without")
     return figures
 
 

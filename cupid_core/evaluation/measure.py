@@ -28,7 +28,7 @@ from cupid_core.evaluation.shape_metrics import (
 from cupid_core.evaluation.surface_truth import SURFACE_POINTS
 from cupid_core.evaluation.tabletop_cases import TabletopCase
 from cupid_core.geometry import SE3, Camera, Sim3, unproject_depth
-from cupid_core.reconstruct.results import Hypothesis, PlacedObject
+from cupid_core.reconstruct.results import Hypothesis, SceneObject
 from cupid_core.render.raycast import MeshCaster, Rendering, render_mesh
 from cupid_core.types import ScaleSource, TriangleMesh
 
@@ -59,8 +59,8 @@ def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
     """Stage 1 and the pose with known K: `rotation_deg`, `uv_px`, `occupancy_iou`, `occupancy_f1`."""
     estimated = hypothesis.pose.T_camera_object.matrix().double()
     nearest = nearest_true_pose(case.T_camera_object, estimated, case.symmetry)
-    grid = torch.zeros((hypothesis.resolution,) * 3, dtype=torch.bool)
-    grid[tuple(hypothesis.coords.T)] = True
+    grid = torch.zeros((hypothesis.structure.resolution,) * 3, dtype=torch.bool)
+    grid[tuple(hypothesis.structure.coords.T)] = True
     return {
         "rotation_deg": float(rotation_angles_deg(nearest[:3, :3], estimated[:3, :3])),
         "uv_px": uv_median_px(hypothesis, nearest),
@@ -75,11 +75,13 @@ def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
     Voxels whose true projection is outside the crop are ignored, because positions end at its border. NaN where
     none lies inside.
     """
-    camera = hypothesis.crop_camera.to(dtype=torch.float64)
-    centers = (hypothesis.coords.double() + 0.5) / hypothesis.resolution - 0.5
+    pose = hypothesis.structure.pose
+    assert pose is not None
+    camera = pose.camera.to(dtype=torch.float64)
+    centers = (hypothesis.structure.coords.double() + 0.5) / hypothesis.structure.resolution - 0.5
     true = camera.px_to_uv(camera.project(SE3.from_matrix(T_camera_object).apply(centers)))
     inside = ((true >= 0) & (true <= 1)).all(dim=-1)
-    distance = (hypothesis.uv.double() - true)[inside].norm(dim=-1) * CROP_PX
+    distance = (hypothesis.structure.uv.double() - true)[inside].norm(dim=-1) * CROP_PX
     return float(distance.median()) if len(distance) else math.nan
 
 
@@ -173,22 +175,22 @@ def metric_truth(case: TabletopCase) -> MetricTruth:
     )
 
 
-def metric_figures(truth: MetricTruth, placed: PlacedObject) -> Figures:
+def metric_figures(truth: MetricTruth, placed: SceneObject) -> Figures:
     """A placed object in metres: translation, scale, and both surfaces; empty where its scale is unknown.
 
     `translation_mm`, `scale_percent`, `metric_rotation_deg`, `chamfer_visible_mm`, `fscore_visible`,
     `chamfer_whole_mm`, `fscore_whole`.
     """
-    if placed.scale_source is ScaleSource.UNKNOWN:
+    if placed.model.scale_source is ScaleSource.UNKNOWN:
         return {}
-    pose = placed.T_camera_object.to(dtype=torch.float64)
+    pose = placed.pose.to(dtype=torch.float64)
     whole = pose.apply(points_on_surface(placed.mesh, SURFACE_POINTS).double())
     figures = {
         "translation_mm": 1e3 * translation_error(truth.T_camera_object, pose.matrix()),
-        "scale_percent": 100 * scale_error(truth.scale_m, placed.scale),
+        "scale_percent": 100 * scale_error(truth.scale_m, placed.model.scale),
         "metric_rotation_deg": rotation_error_deg(truth.T_camera_object, pose.matrix(), truth.symmetry),
     }
-    rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
+    rendering = render_mesh(placed.mesh, placed.pose, truth.camera)
     visible_mask = torch.as_tensor(rendering.mask) & truth.unoccluded
     visible = unproject_depth(torch.as_tensor(rendering.depth).double(), truth.camera)[visible_mask]
     for name, points, true in (("visible", visible, truth.visible), ("whole", whole, truth.surface)):

@@ -16,8 +16,8 @@ from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.surface_truth import surface_points
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.geometry import SE3, Camera, Sim3, depth_to_metres, unproject_depth
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.results import PlacedObject
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import SceneObject as ReconstructedObject
 from cupid_core.render.raycast import render_mesh
 from cupid_core.types import DepthMap, ScaleSource
 
@@ -76,9 +76,9 @@ def measured_scene(
         return []
     depth_m, _ = depth_to_metres(scene.depth)
     camera = Camera(scene.K.double(), labels.shape[1], labels.shape[0])
-    found = cupid.reconstruct_scene(
+    found = cupid(
         scene.color.numpy(),
-        labels.astype(np.int32),
+        masks=labels.astype(np.int32),
         names={item.label: item.family for item in scene.objects},
         camera=camera,
         depth=DepthMap(depth_m.float(), ScaleSource.SENSOR),
@@ -126,8 +126,8 @@ def scene_truth(scene: TabletopScene, item: SceneObject, camera: Camera) -> Metr
     )
 
 
-def scene_figures(truth: MetricTruth, placed: PlacedObject, mask: Tensor) -> Figures:
+def scene_figures(truth: MetricTruth, placed: ReconstructedObject, mask: Tensor) -> Figures:
     """Figures of a placed object: `iou` of its unoccluded part with the true mask (H, W), and `metric_figures`."""
-    rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
+    rendering = render_mesh(placed.mesh, placed.pose, truth.camera)
     visible_mask = torch.as_tensor(rendering.mask) & truth.unoccluded
     return {"iou": silhouette_iou(visible_mask, mask), **metric_figures(truth, placed)}

@@ -31,8 +31,7 @@ _BACKGROUND = 0.12
 
 def pictures_of(case: TabletopCase, hypothesis: Hypothesis) -> tuple[Picture, ...]:
     """The pictures of one row, in the order of `COLUMNS`."""
-    mesh = hypothesis.mesh
-    assert mesh is not None
+    mesh = hypothesis.mesh()
     rows, columns = slice(case.top, case.top + case.size), slice(case.left, case.left + case.size)
     given = case.mask[rows, columns, None]
     pose, camera = hypothesis.pose.T_camera_object, case.view_camera(hypothesis.pose.camera)

@@ -17,8 +17,8 @@ from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabl
 from cupid_core.geometry import SE3, Camera
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.pose import PoseEstimate
-from cupid_core.reconstruct.steps import Draw, paint, samplers_of, see, shape_of
-from cupid_core.reconstruct.view import ObjectView, look_at
+from cupid_core.reconstruct.inputs import ObjectCrop, crop_object
+from cupid_core.reconstruct.stages import Structure, decode_mesh, encode_images, sample_appearances, samplers_of
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.types import TriangleMesh
 
@@ -41,7 +41,7 @@ class GivenStructure:
 @torch.inference_mode()
 def sample_appearance_on(
     networks: NetworkBundle,
-    views: Sequence[ObjectView],
+    crops: Sequence[ObjectCrop],
     given: Sequence[GivenStructure],
     config: CupidConfig,
     seed: int,
@@ -50,24 +50,32 @@ def sample_appearance_on(
 
     Args:
         networks: of any checkpoint with the same resolution.
-        views: of the structures, in their order; their cameras project the voxels into the crop.
+        crops: of the structures, in their order; their cameras project the voxels.
         given: structures with poses.
         config: samplers.
         seed: of the noise; the same for every structure, so two checkpoints start from the same noise.
     """
-    draws = [
-        Draw(row, 0, item.coords, torch.zeros(len(item.coords), 2), item.resolution, exact_pose(item, view.camera))
-        for row, (view, item) in enumerate(zip(views, given, strict=True))
+    structures = [
+        Structure(
+            row, 0, item.coords, torch.zeros(len(item.coords), 2), item.resolution, exact_pose(item, crop.camera)
+        )
+        for row, (crop, item) in enumerate(zip(crops, given, strict=True))
     ]
-    condition = see(networks, views)
+    condition = encode_images(networks, crops)
     _, sampler = samplers_of(networks, config)
-    return [shape_of(networks, one) for one in paint(networks, condition, draws, sampler, [seed])]
+    meshes: list[TriangleMesh | CupidError] = []
+    for appearance in sample_appearances(networks, condition, structures, sampler, [seed]):
+        try:
+            meshes.append(decode_mesh(networks, appearance))
+        except CupidError as error:
+            meshes.append(error)
+    return meshes
 
 
 def true_structure_figures(
     networks: NetworkBundle,
     cases: Sequence[TabletopCase],
-    views: Sequence[ObjectView],
+    crops: Sequence[ObjectCrop],
     config: CupidConfig,
     *,
     seed: int,
@@ -78,7 +86,7 @@ def true_structure_figures(
     Args:
         networks: of any checkpoint with the resolution of the cases.
         cases: the truth.
-        views: of the cases.
+        crops: of the cases.
         config: samplers.
         seed: of the noise.
         suffix: appended to the names of the figures.
@@ -88,7 +96,7 @@ def true_structure_figures(
         for case in cases
     ]
     poses = [(item.T_camera_object, case.camera) for item, case in zip(given, cases, strict=True)]
-    meshes = sample_appearance_on(networks, views, given, config, seed)
+    meshes = sample_appearance_on(networks, crops, given, config, seed)
     return [
         {}
         if isinstance(mesh, CupidError)
@@ -113,10 +121,11 @@ def run_true_structure(
     records = []
     for start in range(0, count, at_once):
         cases = tabletop_cases(range(start, min(start + at_once, count)), settings, split=split)
-        views = [
-            look_at(case.image, case.mask, config, camera=case.camera, occlusion=case.occlusion) for case in cases
+        crops = [
+            crop_object(case.image, case.mask, config, camera=case.camera, occlusion=case.occlusion)
+            for case in cases
         ]
-        figures = true_structure_figures(networks, cases, views, config, seed=UNSEEN_SEED, suffix="_true")
+        figures = true_structure_figures(networks, cases, crops, config, seed=UNSEEN_SEED, suffix="_true")
         records += [
             CaseRecord(split, case.index, case.family, found) for case, found in zip(cases, figures, strict=True)
         ]

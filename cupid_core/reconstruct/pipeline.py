@@ -42,7 +42,7 @@ from cupid_core.reconstruct.stages import (
     samplers_of,
     solve_poses,
 )
-from cupid_core.runtime.devices import default_dtype, resolve_device
+from cupid_core.runtime.device import choose_device, inference_dtype
 from cupid_core.scene.occlusion import occlusion_masks
 from cupid_core.types import CameraSource, TriangleMesh
 
@@ -328,10 +328,10 @@ class Cupid:
 
         Raises:
             CheckpointError: nothing of that name, or it is damaged.
-            InputError: no such device.
+            ConfigError: no such device.
         """
-        place = resolve_device(device)
-        torso = default_dtype(place) if dtype is None else dtype
+        place = choose_device(str(device))
+        torso = inference_dtype(place) if dtype is None else dtype
         networks = NetworkBundle.from_pretrained(source, device=place, torso=torso, download=download)
         return cls(networks, config or CupidConfig())
 

@@ -1,4 +1,4 @@
-"""A small RGB-D frame that ships with the package, to try everything at once; made by the package's own generator."""
+"""A small RGB-D frame that ships with the package, made by its own generator."""
 
 from __future__ import annotations
 

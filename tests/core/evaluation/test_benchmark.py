@@ -25,8 +25,9 @@ from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, exact_pose
 from cupid_core.geometry import SE3
 from cupid_core.mesh.ray_library import open3d
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.results import Hypothesis, PlacedObject, Reconstruction
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import Hypothesis, ObjectModel, ObjectState, SceneObject
+from cupid_core.reconstruct.stages import Structure
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.types import Quality, ScaleSource, TriangleMesh
 
@@ -77,9 +78,10 @@ def hypothesis_at(case, mesh, T_camera_object):
     uv = crop.px_to_uv(
         crop.project(SE3.from_matrix(case.T_camera_object).apply((coords.double() + 0.5) / 16 - 0.5))
     )
-    estimate = exact_pose(GivenStructure(coords, 16, pose), case.camera)
+    given = GivenStructure(coords, 16, pose)
+    structure = Structure(0, 0, coords, uv.float(), 16, exact_pose(given, crop))
     quality = Quality(1.0, None, 0.0, 1.0)
-    return Hypothesis(mesh, estimate, coords, uv.float(), 16, crop, quality, score=1.0, number=0)
+    return Hypothesis(structure, exact_pose(given, case.camera), quality, score=1.0, shape=mesh)
 
 
 def turned(case, degrees, axis=0):
@@ -104,11 +106,12 @@ def test_the_truth_is_measured_as_perfect(case, box, truth):
 def test_errors_are_measured_as_they_are(case, box, truth):
     wrong = hypothesis_at(case, box, turned(case, 30.0))
     assert measure.structure_figures(case, wrong)["rotation_deg"] == pytest.approx(30.0, abs=1e-2)
-    shifted = replace(truth, uv=truth.uv + torch.tensor([3 / 128, 4 / 128]))
+    sampled = truth.structure
+    shifted = replace(truth, structure=replace(sampled, uv=sampled.uv + torch.tensor([3 / 128, 4 / 128])))
     assert measure.structure_figures(case, shifted)["uv_px"] == pytest.approx(5.0, abs=1e-3)
-    upper = truth.coords[:, 2] >= 8
-    half = replace(truth, coords=truth.coords[upper], uv=truth.uv[upper])
-    share = len(half.coords) / len(truth.coords)
+    upper = sampled.coords[:, 2] >= 8
+    half = replace(truth, structure=replace(sampled, coords=sampled.coords[upper], uv=sampled.uv[upper]))
+    share = int(upper.sum()) / len(upper)
     assert measure.structure_figures(case, half)["occupancy_iou"] == pytest.approx(share)
     apart = replace(box, vertices=box.vertices + torch.tensor([0.0, 0.0, 2.0]))
     assert measure.surface_figures(case, apart)["chamfer"] > 1.0
@@ -117,11 +120,9 @@ def test_errors_are_measured_as_they_are(case, box, truth):
 
 def placed_at(mesh, T, scale, source=ScaleSource.SENSOR):
     quality = Quality(1.0, None, 0.0, 1.0)
-    result = Reconstruction((), False, {}, {})
-    return PlacedObject(
-        1, FAMILY, result, replace(mesh, vertices=mesh.vertices * scale), True, SE3.from_matrix(T),
-        torch.zeros(6, 6), scale, source, 0.0, quality,
-    )  # fmt: skip
+    model = ObjectModel(FAMILY, replace(mesh, vertices=mesh.vertices * scale), True, scale, source, 0.0)
+    state = ObjectState(SE3.from_matrix(T), torch.zeros(6, 6))
+    return SceneObject(1, model, state, quality, (), {}, truncated=False)
 
 
 def test_places_in_metres(case, box):
@@ -229,7 +230,7 @@ def test_a_journal_gives_back_what_it_was_given_and_drops_a_line_that_was_cut_of
 
 def test_a_stopped_benchmark_continues_with_the_same_figures(tiny_cupid, tmp_path):
     options = BenchmarkOptions(
-        objects=4, held_out=1, samples=1, given_structure=False, pictures=0, at_once=1, rank_by_voxels=True
+        objects=4, held_out=1, samples=1, given_structure=False, pictures=0, rank_by_voxels=True
     )
     whole = run_benchmark(tiny_cupid, options)
 
