@@ -31,7 +31,7 @@ from PIL import Image
 
 from cupid_core import Cupid
 from cupid_core import config as settings_of
-from cupid_core.cli.inputs import Given, Inputs, read_inputs
+from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
 from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.errors import CupidError
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if config.threads:
         torch.set_num_threads(config.threads)
-    given = Given(options.image, labels=options.labels, camera=options.camera, names=options.names)
-    photo = read_inputs(given, CupidConfig())
+    args = InputArgs(options.image, labels=options.labels, camera=options.camera, names=options.names)
+    photo = read_inputs(args, CupidConfig())
     for variant in options.variants:
         if not trained(plan, variant):
             print(f"{variant}: stopped; give the command again")

@@ -23,6 +23,7 @@ from cupid_core.reconstruct.progress import Cancelled, OnProgress
 from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.report.overlay import draw_overlay
 from cupid_core.report.pictures import view_scene
+from cupid_core.runtime.device import choose_device, inference_dtype
 from cupid_core.types import DepthMap, ScaleSource
 from cupid_ros.errors import NoObjectsError
 from cupid_ros.results import SceneRecord
@@ -122,12 +123,10 @@ class MakeCupidJob:
             ConfigError: the settings are none.
         """
         config = settings_of.from_mapping(CupidConfig, dict(self.settings))
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        device = choose_device(self.device)
+        dtype = inference_dtype(device)
         cupid = Cupid.from_pretrained(self.checkpoint, device=device, dtype=dtype, config=config)
-        return CupidJob(cupid, build_segmenter(config.perception.segmenter, device=device), device)
+        return CupidJob(cupid, build_segmenter(config.perception.segmenter, device=str(device)), str(device))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from cupid_core.config.presets import PRESETS
 from cupid_core.config.ros import RosConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
@@ -37,9 +38,6 @@ from cupid_ros.server_stats import ServerStats
 from cupid_ros.tickets import Engine
 
 __all__ = ["PRESETS", "Failed", "Order", "Server"]
-
-# Preset -> hypotheses for each object, and whether the pose is refined.
-PRESETS: dict[str, tuple[int, bool]] = {"fast": (1, False), "normal": (1, True), "best": (4, True)}
 
 
 class Server:

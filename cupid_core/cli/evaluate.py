@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from cupid_core import config as settings_of
+from cupid_core.cli.arguments import Assignments, OptionalFile
 from cupid_core.config import CupidConfig, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
@@ -31,6 +32,7 @@ from cupid_core.evaluation.sheet import contact_sheet
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.reconstruct.cupid import Cupid
 from cupid_core.reconstruct.steps import samplers_of
+from cupid_core.runtime.device import choose_device, inference_dtype
 
 NOTHING_FOUND = 1
 # Without a terminal: often enough to see that it runs, seldom enough for a log file.
@@ -50,18 +52,19 @@ def evaluate(
     seed: int = UNSEEN_SEED,
     steps: int = 0,
     appearance_steps: int = 0,
-    config: Path | None = None,
-    device: str = "cpu",
+    config: OptionalFile = None,
+    assignments: Assignments = (),
+    device: str = "auto",
     threads: int = 0,
     true_structure: bool = True,
     rank_by_voxels: bool = False,
     refine: bool = False,
-    json: Path | None = None,
-    sheet: Path | None = None,
+    json: OptionalFile = None,
+    sheet: OptionalFile = None,
     sheet_rows: int = 8,
     families: bool = True,
 ) -> int:
-    """Unseen generated objects through the whole pipeline from image and mask, measured against their truth.
+    """Run unseen generated objects through the whole pipeline and measure the results against their truth.
 
     Args:
         what: tabletop, the only benchmark there is.
@@ -77,7 +80,8 @@ def evaluate(
         steps: solver steps of stage 1; 0 takes what the checkpoint or the settings say.
         appearance_steps: solver steps of stage 2; 0 as above.
         config: settings of the pipeline (a YAML file as config/default.yaml).
-        device: cpu, cuda or cuda:1.
+        assignments: change a setting, e.g. refine.iterations=5.
+        device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         threads: of the CPU; 0 takes all cores.
         true_structure: also run stage 2 on the true structure and pose.
         rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
@@ -93,9 +97,10 @@ def evaluate(
     _check_writable(json, sheet)
     if threads:
         torch.set_num_threads(threads)
-    settings = settings_of.load(CupidConfig, config) if config else CupidConfig()
-    cupid = _with_steps(Cupid.from_pretrained(checkpoint, device=device, config=settings), steps, appearance_steps)
-    other = _other(without_checkpoint, cupid, device)
+    place = choose_device(device)
+    settings = settings_of.load(CupidConfig, config, assignments)
+    cupid = _with_steps(_load(checkpoint, place, settings), steps, appearance_steps)
+    other = _load(without_checkpoint, place, cupid.config) if without_checkpoint else None
     options = BenchmarkOptions(
         objects=n,
         held_out=held_out,
@@ -124,13 +129,13 @@ def evaluate(
         "without_checkpoint": without_checkpoint,
         "options": asdict(options) | {"scenes": scenes, "refine": refine},
     }
-    _write(console, records, facts | _machine(device), json, sheet)
+    _write(console, records, facts | _machine(place), json, sheet)
     if journal is not None:
         journal.remove()
     return 0 if any(not record.failure for record in records) else NOTHING_FOUND
 
 
-def _machine(device: str) -> dict[str, str]:
+def _machine(device: torch.device) -> dict[str, str]:
     """What the times depend on."""
     return {
         "torch": torch.__version__,
@@ -138,9 +143,8 @@ def _machine(device: str) -> dict[str, str]:
     }
 
 
-def _other(source: str, cupid: Cupid, device: str) -> Cupid | None:
-    """The checkpoint to compare with, under the same settings; None where there is none."""
-    return Cupid.from_pretrained(source, device=device, config=cupid.config) if source else None
+def _load(source: str, device: torch.device, settings: CupidConfig) -> Cupid:
+    return Cupid.from_pretrained(source, device=device, dtype=inference_dtype(device), config=settings)
 
 
 def _with_steps(cupid: Cupid, steps: int, appearance_steps: int) -> Cupid:
@@ -162,7 +166,7 @@ def _stepped(sampler: SamplerConfig, steps: int) -> SamplerConfig:
 
 
 def _check_writable(*paths: Path | None) -> None:
-    """Say before the work, not after, that a result cannot be written."""
+    """Fail before the work, not after, where a result cannot be written."""
     for path in paths:
         if path is not None and not path.resolve().parent.is_dir():
             raise InputError(f"There is no folder {path.resolve().parent}.", hint="Make it first.")
@@ -191,8 +195,8 @@ class _Bar:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
         self._console, self._total, self._start, self._last_line = console, total, time.monotonic(), -_LINE_EVERY_S
-        hidden = not console.is_terminal or not total
-        self._progress = Progress(*columns, *times, console=console, disable=hidden)
+        silent = not console.is_terminal or not total
+        self._progress = Progress(*columns, *times, console=console, disable=silent)
         self._task = self._progress.add_task(unit, total=total, figure="")
 
     def __enter__(self) -> _Bar:

@@ -55,7 +55,7 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
     except (LocalEntryNotFoundError, HFValidationError) as error:
         if download:
             return pull(name)
-        hint = f"`cupid weights pull {name}` on a machine with network access. {LAYOUT}"
+        hint = f"`cupid checkpoint pull {name}` on a machine with network access. {LAYOUT}"
         raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", hint=hint) from error
 
 
@@ -98,7 +98,7 @@ def find_beside(folder: Path, relative: str, *, download: bool = False) -> Path:
             where = "/".join(parts[:2])
             raise CheckpointError(
                 f"{relative} is neither in {folder} nor in the local cache.",
-                hint=f"`cupid weights pull {where}` fetches it, or copy it to {path}.",
+                hint=f"`cupid checkpoint pull {where}` fetches it, or copy it to {path}.",
             ) from error
     raise CheckpointError(f"{path} is missing.", hint=LAYOUT)
 

@@ -215,7 +215,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read: {_diagnosis(path, error)}.", hint=_HINT_FILE) from error
 
 
-_HINT_FILE = "Copy or pull the file again; `cupid weights verify` checks a whole checkpoint."
+_HINT_FILE = "Copy or pull the file again; `cupid checkpoint verify` checks a whole checkpoint."
 
 
 def _diagnosis(path: Path, error: Exception) -> str:

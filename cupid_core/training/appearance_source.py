@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,7 @@ class TabletopAppearanceSource:
         seed: int = 0,
         workers: int = 0,
         device: torch.device | str = "cpu",
+        deadline: float = math.inf,
     ) -> None:
         self._settings, self._seed, self._device = settings, seed, device
         folder, self._codec = autoencoder
@@ -97,7 +99,8 @@ class TabletopAppearanceSource:
         maker = "cpu" if workers else str(device)
         views = TabletopViewRecipe(settings.objects, objects, seed, device=maker)
         latents = LatentRecipe(folder, self._codec.digest, shell, objects, seed, device=maker)
-        self._views, self._latents = ShardStore(root, views, workers), ShardStore(root, latents, workers)
+        self._views = ShardStore(root, views, workers, deadline=deadline)
+        self._latents = ShardStore(root, latents, workers, deadline=deadline)
         resident = settings.resident and torch.device(device).type != "cpu"
         self._rows = ShardRows(self._views, _OF_VIEWS, torch.device(device), resident=resident)
         self._request(settings.first_shards)

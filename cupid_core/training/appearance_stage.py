@@ -246,6 +246,7 @@ def build_appearance_stage(config: TrainConfig, context: StageContext) -> Appear
         settings.shell,
         seed=context.seed,
         workers=context.workers,
+        deadline=context.deadline,
         device=device,
     )
     frozen = FrozenNetworks(image_encoder, codec.grid.resolution, codec.latent_channels, codec.decoder)

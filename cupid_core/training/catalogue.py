@@ -71,6 +71,7 @@ def _tabletop_source(settings: TabletopSourceSettings, context: StageContext) ->
         settings,
         seed=context.seed,
         workers=context.workers,
+        deadline=context.deadline,
         device=str(context.device),
     )
 

@@ -31,6 +31,7 @@ from cupid_core.training.run_folder import (
 )
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.schedule import stable_then_decay
+from cupid_core.training.shards import OutOfTimeError
 from cupid_core.training.stage import Stage
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -172,8 +173,12 @@ class _Run:
             try:
                 while self.step < self.run.steps:
                     before = time.monotonic()
-                    self._step()
-                    self._report()
+                    try:
+                        self._step()
+                        self._report()
+                    except OutOfTimeError:  # data for the next step is not there yet
+                        reason = "time"
+                        break
                     # The first steps also make data and warm up, so they are no estimate of the next ones.
                     longest = max(longest if self.step > first + 2 else 0.0, time.monotonic() - before)
                     if self.parallel.any(stopped.is_set()):
@@ -185,7 +190,8 @@ class _Run:
                     if time.monotonic() - saved_at > 60 * self.run.save_minutes:
                         save_s, saved_at = self._save(), time.monotonic()
                 self._save()
-                self._export()
+                if self.step:  # what has not trained yet must not pass for a result of this stage
+                    self._export()
             finally:
                 self.prefetcher.close()
                 if self.log is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,12 @@ from cupid_core.errors import DatasetError, TrainingError
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
 _CHECKSUM = "crc32"
+
+
+class OutOfTimeError(TrainingError):
+    """The time limit of a training has passed while a shard was waited for."""
+
+    code = "out_of_time"
 
 
 class ShardRecipe(Protocol):
@@ -99,9 +106,11 @@ class ShardStore:
         root: gets a folder for the store, named after the recipe and its hash.
         recipe: how shards are made.
         workers: background processes; 0 makes a shard when it is read.
+        deadline: `time.monotonic()` after which a shard that is not there is not waited for.
     """
 
-    def __init__(self, root: Path, recipe: ShardRecipe, workers: int = 0) -> None:
+    def __init__(self, root: Path, recipe: ShardRecipe, workers: int = 0, *, deadline: float = math.inf) -> None:
+        self._deadline = deadline
         digest = hashlib.sha256(recipe.describe().encode()).hexdigest()[:8]
         self.folder = root / f"{recipe.name}-{digest}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,6 +144,7 @@ class ShardStore:
 
         Raises:
             TrainingError: a worker ended, or the shard cannot be written.
+            OutOfTimeError: the deadline has passed and the shard is not there.
         """
         if index not in self._open:
             self.request(index + 1)
@@ -179,16 +189,25 @@ class ShardStore:
         path = self.path(index)
         if not self._workers:
             if not path.is_file():
+                self._check_time(index)
                 write_shard(path, self._recipe.make(index))
             return
         responsible = self._workers[index % len(self._workers)]
         while not path.is_file():
+            self._check_time(index)
             if not responsible.is_alive():
                 raise TrainingError(
                     f"The process that makes shard {index} ended with code {responsible.exitcode}.",
                     hint="Its message is above; run without workers to get the whole error.",
                 )
             time.sleep(_POLL_S)
+
+    def _check_time(self, index: int) -> None:
+        if time.monotonic() > self._deadline:
+            raise OutOfTimeError(
+                f"The time limit has passed before shard {index} was made.",
+                hint="Start again with a longer limit; shards that are finished are kept.",
+            )
 
 
 class ShardRows:

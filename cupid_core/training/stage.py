@@ -5,6 +5,7 @@ The loop (`training.loop`) drives every stage through it and owns optimizer, pre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +28,14 @@ class StageContext:
         device: of networks and batches.
         seed: of the data and of the first weights.
         workers: background processes that make shards; 0 makes each shard when it is first read.
+        deadline: `time.monotonic()` after which data that is not there yet is not waited for.
     """
 
     root: Path
     device: torch.device
     seed: int = 0
     workers: int = 0
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,18 +68,26 @@ class TabletopSource:
         settings: of views and shards.
         seed: of the data; validation uses the next one.
         workers: background processes; they make shards on the CPU.
+        deadline: `time.monotonic()` after which a shard that is not there is not waited for.
         device: where batches are made and, without workers, shards.
     """
 
     def __init__(
-        self, root: Path, settings: TabletopSourceSettings, *, seed: int = 0, workers: int = 0, device: str = "cpu"
+        self,
+        root: Path,
+        settings: TabletopSourceSettings,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        device: str = "cpu",
+        deadline: float = math.inf,
     ) -> None:
         self._settings, self._seed = settings, seed
         self._device = torch.device(device)
         recipe = TabletopViewRecipe(
             settings.objects, settings.objects_per_shard, seed, device="cpu" if workers else device
         )
-        self._store = ShardStore(root, recipe, workers)
+        self._store = ShardStore(root, recipe, workers, deadline=deadline)
         self._store.request(settings.first_shards)
         unseen = settings.objects.model_copy(update={"views_per_object": 1})
         self._unseen = ShardStore(

@@ -36,7 +36,15 @@ def each(objects):
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_every_family_gives_a_visible_object_of_the_right_size(family, objects_of):
+def test_laws_of_every_family(family, objects_of):
+    assert_visible_and_of_the_right_size(family, objects_of)
+    assert_renders_a_picture(family)
+    assert_no_step_of_the_distance_crosses_the_surface(family, objects_of)
+    assert_distances_grow_no_faster_than_lengths(family, objects_of)
+    assert_claimed_symmetry_of_shape_and_texture(family, objects_of)
+
+
+def assert_visible_and_of_the_right_size(family, objects_of):
     objects = objects_of(family)
     longest = 2 * objects.half.amax(dim=1)
     torch.testing.assert_close(longest, torch.full_like(longest, LONGEST_SIDE), atol=1e-5, rtol=0)
@@ -50,8 +58,7 @@ def test_every_family_gives_a_visible_object_of_the_right_size(family, objects_o
         assert over < 0.02, f"{family} {row} reaches {over:.3f} out of its box"
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_every_family_renders_a_picture(family):
+def assert_renders_a_picture(family):
     settings = TabletopSettings(image_size=48, resolution=12, truncated=0.0, occluded=0.0)
     batch = sample_tabletop(range(COUNT), settings, seed=23, family=family)
     area = batch.mask_full.flatten(1).mean(dim=1)
@@ -62,8 +69,7 @@ def test_every_family_renders_a_picture(family):
     assert (shaded.flatten(1).sum(dim=1) > 0.8 * batch.mask_full.flatten(1).sum(dim=1)).all()
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_no_step_of_the_promised_distance_crosses_the_surface(family, objects_of):
+def assert_no_step_of_the_distance_crosses_the_surface(family, objects_of):
     generator = torch.Generator().manual_seed(5)
     for _, program in each(objects_of(family)):
         points = (torch.rand(3, 1, 3000, generator=generator) - 0.5) * 1.4
@@ -76,8 +82,7 @@ def test_no_step_of_the_promised_distance_crosses_the_surface(family, objects_of
             assert crossed.max() < 4e-3
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_distances_grow_no_faster_than_lengths(family, objects_of):
+def assert_distances_grow_no_faster_than_lengths(family, objects_of):
     for row, program in each(objects_of(family)):
         generator = torch.Generator().manual_seed(row)
         points = (torch.rand(3, 1, 4000, generator=generator) - 0.5).requires_grad_()
@@ -90,8 +95,7 @@ def test_distances_grow_no_faster_than_lengths(family, objects_of):
         assert steepness.quantile(0.9) < 1.05
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
+def assert_claimed_symmetry_of_shape_and_texture(family, objects_of):
     objects = objects_of(family)
     for row, program in each(objects):
         shape = objects.shapes[row]
