@@ -130,9 +130,9 @@ def _case(
     objects = build_objects([shape], settings.resolution, "cpu")
     silhouette = batch.mask_full[row, 0] > 0
     points, normals = (values[row].permute(1, 2, 0)[silhouette] for values in (batch.xyz, batch.normal))
-    albedo, gloss = surface_appearance(objects, points, normals)
+    albedo, point_gloss = surface_appearance(objects, points, normals)
     colors, gloss = torch.zeros(size, size, 3), torch.zeros(size, size)
-    colors[silhouette], gloss[silhouette] = albedo, gloss
+    colors[silhouette], gloss[silhouette] = albedo, point_gloss
     width, left = _photograph_extent(float(batch.intrinsics[row, 0, 2]), size)
     height, top = _photograph_extent(float(batch.intrinsics[row, 1, 2]), size)
     inside = (slice(top, top + size), slice(left, left + size))

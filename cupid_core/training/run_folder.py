@@ -110,6 +110,8 @@ def load_state(path: Path, stage: str) -> TrainingState:
         raise TrainingError(f"{path} is damaged: {error}.", hint=hint) from error
     if not isinstance(values, dict) or values.pop("format", None) != _FORMAT or values.get("stage") != stage:
         raise TrainingError(f"{path} is not a state of '{stage}' that this version reads.", hint=hint)
+    if "optimiser" in values:  # written before the names became American
+        values["optimizer"] = values.pop("optimiser")
     try:
         return TrainingState(**values)
     except TypeError as error:

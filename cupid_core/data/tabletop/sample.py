@@ -78,11 +78,11 @@ def sample_tabletop(
     first = views.intrinsics
     views, blocked = occlude(views, numbers, points, valid)
     rendered = render(objects, owner, views, [p.setting for p in numbers], settings.image_size)
-    hidden = blocked.mask(first, views.intrinsics, settings.image_size)
-    visible = rendered.mask * (1 - hidden)
+    occlusion_mask = blocked.mask(first, views.intrinsics, settings.image_size)
+    visible = rendered.mask * (1 - occlusion_mask)
     colors = torch.tensor([p.occluder.color for p in numbers], dtype=torch.float32, device=device)
     photo = torch.where(rendered.mask > 0, rendered.lit, rendered.behind)
-    photo = torch.where(hidden > 0, to_linear(colors)[..., None, None] * 0.8, photo)
+    photo = torch.where(occlusion_mask > 0, to_linear(colors)[..., None, None] * 0.8, photo)
     picture, given = degrade(photo, visible, [p.degrade for p in numbers])
     uv, _ = project(grids.centers(settings.resolution, device)[None], views)
     r = settings.resolution
@@ -92,7 +92,7 @@ def sample_tabletop(
         photo=picture,
         mask_full=rendered.mask,
         mask_visible=visible,
-        occluder=hidden,
+        occluder=occlusion_mask,
         depth=rendered.depth,
         normal=rendered.normal,
         xyz=rendered.xyz,

@@ -230,10 +230,10 @@ class SparseGroupNorm32(nn.GroupNorm):
         average = F.one_hot(group, self.num_groups).float() * (self.num_groups / self.num_channels)
         wide = rows.float()
         mean = _item_mean(wide @ average, topology)
-        centerd = wide - topology.per_voxel(mean[:, group])
-        variance = _item_mean(centerd.square() @ average, topology)
+        centered = wide - topology.per_voxel(mean[:, group])
+        variance = _item_mean(centered.square() @ average, topology)
         gain = torch.rsqrt(variance + self.eps)[:, group] * self.weight
-        return torch.addcmul(self.bias, centerd, topology.per_voxel(gain)).to(rows.dtype)
+        return torch.addcmul(self.bias, centered, topology.per_voxel(gain)).to(rows.dtype)
 
 
 def downsample(rows: Tensor, down: Coarsening) -> Tensor:

@@ -212,6 +212,17 @@ def test_the_time_limit_counts_from_the_beginning_of_the_command_and_spares_time
     assert (result.reason, result.step) == ("time", 1)
 
 
+def test_a_state_with_the_former_spelling_of_a_key_is_read(root):
+    run = run_settings(2, batch_size=4)
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
+    path = root / "run" / STATE
+    values = torch.load(path, weights_only=True)
+    values["optimiser"] = values.pop("optimizer")
+    torch.save(values, path)
+    longer = run_settings(3, batch_size=4)
+    assert train(vae_stage("uv", root, longer), longer, LoopOptions(root / "run", resume=True)).step == 3
+
+
 def test_a_damaged_state_is_refused_and_a_failed_save_keeps_the_old(root, monkeypatch):
     run = run_settings(2, batch_size=4)
     train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
