@@ -1,4 +1,4 @@
-"""Bags, whole or cut off, as a list of topics and a stream of raw messages; knows no contents."""
+"""Bags, complete or cut off, as a list of topics and a stream of raw messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages as rclpy wants them: the classes that rosidl generates; knows types of fields, not what messages mean.
+"""Messages as rclpy wants them: the classes that rosidl generates.
 
 Takes the place of `BagMessageTypes` where there is a ROS installation. Imports message packages by name, when the
 first message of a type is made, and nothing of rclpy.

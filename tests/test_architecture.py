@@ -60,6 +60,7 @@ ROOMS: dict[str, set[str] | None] = {
         "stages",
     },
     "report": {"geometry", "image", "mesh", "reconstruct", "render", "scene"},
+    "serving": {"geometry", "image", "perception", "reconstruct", "report"},
     "cli": None,
 }
 # Room -> the third-party packages it is limited to (the standard library is free).

@@ -8,7 +8,7 @@ from cupid_core.config.base import Settings, setting
 
 
 class RosWorkerConfig(Settings):
-    """The process that owns the networks (`cupid_ros.worker`)."""
+    """The process that owns the networks (`cupid_core.serving.worker`)."""
 
     deadline_s: float = setting(
         60.0, "s", "A request that takes longer from acceptance is answered as too late.", gt=0.0, le=86_400.0
@@ -49,7 +49,7 @@ class RosTopicsConfig(Settings):
 
 
 class RosInputConfig(Settings):
-    """What comes in, and how it is brought together (`cupid_ros.server`)."""
+    """What comes in, and how it is brought together (`cupid_ros.frame_messages`)."""
 
     sync_queue: int = setting(
         20, "count", "Messages of each topic that wait for those that belong to them.", ge=1, le=1000
@@ -70,7 +70,7 @@ class RosInputConfig(Settings):
 
 
 class RosTrackingConfig(Settings):
-    """Ids of detections that bring none (`cupid_ros.tracks`)."""
+    """Ids of detections that bring none (`cupid_core.serving.tracking`)."""
 
     min_iou: float = setting(
         0.3, "1", "Overlap of masks (intersection over union) from which it is the same object.", gt=0.0, le=1.0

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from box_objects import box_record
+from serving_stubs import box_record
 
 from cupid_core.config import CupidConfig
 from cupid_core.geometry.camera import Camera
@@ -18,9 +18,8 @@ from cupid_core.perception.segmenters import build_segmenter
 from cupid_core.reconstruct.cupid import Cupid
 from cupid_core.reconstruct.results import PlacedObject, Reconstruction, SceneReconstruction
 from cupid_core.render.raycast import render_mesh
+from cupid_core.serving.jobs import CupidJob
 from cupid_core.types import TriangleMesh
-from cupid_ros.convert.transforms import pose_of
-from cupid_ros.job import CupidJob
 
 TRUTH = box_record(1)
 LENSES = {
@@ -31,7 +30,7 @@ LENSES = {
 
 
 @dataclass(frozen=True)
-class KnowsTheTruth:
+class TrueSceneCupid:
     """Stands for the networks: sees the rectified image and answers with the object as it is."""
 
     config: CupidConfig
@@ -48,7 +47,7 @@ class KnowsTheTruth:
     @staticmethod
     def _placed(number: int) -> PlacedObject:
         return PlacedObject(
-            number, "box", cast("Reconstruction", None), true_mesh(), True, pose_of(TRUTH), torch.eye(6),
+            number, "box", cast("Reconstruction", None), true_mesh(), True, TRUTH.T_camera_object, torch.eye(6),
             TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std, TRUTH.quality,
         )  # fmt: skip
 
@@ -56,13 +55,13 @@ class KnowsTheTruth:
 def make_golden_job() -> CupidJob:
     """Everything of the real job but its networks."""
     config = CupidConfig()
-    return CupidJob(cast("Cupid", KnowsTheTruth(config)), build_segmenter(config.perception.segmenter))
+    return CupidJob(cast("Cupid", TrueSceneCupid(config)), build_segmenter(config.perception.segmenter))
 
 
-def seen_through(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def render_truth(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Labels and depth (mm) of the true object as the lens sees it: a pixel's ray in a finer pinhole drawing."""
     fine = replace(camera, distortion=None).resize(4 * camera.width, 4 * camera.height)
-    drawn = render_mesh(true_mesh(), pose_of(TRUTH), fine)
+    drawn = render_mesh(true_mesh(), TRUTH.T_camera_object, fine)
     px = fine.project(camera.rays()).round().long().numpy()
     inside = ((px >= 0) & (px < [fine.width, fine.height])).all(axis=-1)
     column, row = np.where(inside[..., None], px, 0)[..., 0], np.where(inside[..., None], px, 0)[..., 1]
