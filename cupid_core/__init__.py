@@ -13,18 +13,19 @@ from cupid_core.errors import CupidError
 if TYPE_CHECKING:
     from cupid_core.config import CupidConfig
     from cupid_core.geometry.camera import Camera
-    from cupid_core.reconstruct.cupid import Cupid
-    from cupid_core.reconstruct.results import Reconstruction, SceneReconstruction
+    from cupid_core.reconstruct.pipeline import Cupid
+    from cupid_core.reconstruct.results import ObjectModel, Scene, SceneObject
     from cupid_core.types import DepthMap, ScaleSource, TriangleMesh
 
 _WHERE = {
     "Camera": "cupid_core.geometry.camera",
-    "Cupid": "cupid_core.reconstruct.cupid",
+    "Cupid": "cupid_core.reconstruct.pipeline",
     "CupidConfig": "cupid_core.config",
     "DepthMap": "cupid_core.types",
-    "Reconstruction": "cupid_core.reconstruct.results",
+    "ObjectModel": "cupid_core.reconstruct.results",
+    "Scene": "cupid_core.reconstruct.results",
+    "SceneObject": "cupid_core.reconstruct.results",
     "ScaleSource": "cupid_core.types",
-    "SceneReconstruction": "cupid_core.reconstruct.results",
     "TriangleMesh": "cupid_core.types",
 }
 
@@ -34,9 +35,10 @@ __all__ = [
     "CupidConfig",
     "CupidError",
     "DepthMap",
-    "Reconstruction",
+    "ObjectModel",
     "ScaleSource",
-    "SceneReconstruction",
+    "Scene",
+    "SceneObject",
     "TriangleMesh",
 ]
 

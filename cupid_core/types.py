@@ -79,6 +79,15 @@ class ScaleSource(str, Enum):
     UNKNOWN = "unknown"
 
 
+class CameraSource(str, Enum):
+    """Where the camera of an image comes from."""
+
+    GIVEN = "given"
+    EXIF = "exif"
+    DEPTH_MODEL = "depth_model"
+    ESTIMATED = "estimated"
+
+
 class Verdict(str, Enum):
     """What a robot should make of a reconstruction."""
 

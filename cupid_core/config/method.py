@@ -99,7 +99,15 @@ class PoseConfig(Settings):
         le=50.0,
     )
     unknown_focal_std_log: float = setting(
-        1.0, "1", "Standard deviation of the logarithm of that focal length.", gt=0.0, le=5.0
+        0.35, "1", "Standard deviation of the logarithm of that focal length.", gt=0.0, le=5.0
+    )
+    independent_pairs: int = setting(
+        0,
+        "count",
+        "Number of independent measurements that all pairs together count as when they are weighed against what "
+        "is known of the camera; 0 takes every pair as independent.",
+        ge=0,
+        le=1_000_000,
     )
     image_width_px: int = setting(
         518, "px", "Width of the image that uv refer to when no camera is given.", ge=1, le=100_000

@@ -18,6 +18,12 @@ class ReconstructConfig(Settings):
     batch: int = setting(
         8, "count", "Hypotheses, of all objects together, that go through the networks at once.", ge=1, le=256
     )
+    rank_by: Literal["mesh", "voxels"] = setting(
+        "mesh",
+        "choice",
+        "What of the hypotheses is compared with the image: their meshes, or the boxes of their voxels, after "
+        "which only the best one is decoded; quicker, and a little worse.",
+    )
     border_is_hidden: bool = setting(
         True, "switch", "Tell the networks that an object at the border of the image may continue beyond it."
     )

@@ -160,7 +160,7 @@ def _solve_group(
     """Thick objects from the DLT, in one go; everything else, and what that leaves in doubt, by search."""
     sample = pad([item.sample for item in observations])
     moments = weighted_blocks(sample)
-    prior = intrinsics_prior(cameras, config)
+    prior = intrinsics_prior(cameras, config, [item.usable for item in observations])
     group = _Group(observations, cameras, config, sample, moments, spreads(moments[0]), prior)
     results: dict[int, PoseEstimate | PoseError] = {}
     direct = _direct_starts(group)
