@@ -19,7 +19,7 @@ from cupid_core.serving.engine import Images, Job
 from cupid_core.serving.errors import NoObjectsError
 from cupid_core.serving.frames import CameraFrame, Detection, Stamped
 from cupid_core.serving.records import ObjectRecord, SceneRecord, SceneRequest
-from cupid_core.types import DepthMap, Quality, ScaleSource, Verdict
+from cupid_core.types import CameraSource, DepthMap, Quality, ScaleSource, Verdict
 
 SECOND = 10**9
 _SECONDS = {"slow": 30.0, "busy": 300.0}
@@ -112,7 +112,8 @@ def boxes(request: SceneRequest, images: Images, on_progress: OnProgress, cancel
             on_progress(Progress("pose", 1.0, (pose,)))
         objects.append(replace(record, translation=position, scale_source=source))
     overlay = np.array(images["image"]) if request.overlay else None
-    return SceneRecord(tuple(objects), failures, overlay, {"structure": 0.0})
+    camera_source = CameraSource.ESTIMATED if request.camera is None else CameraSource.GIVEN
+    return SceneRecord(tuple(objects), failures, overlay, {"structure": 0.0}, camera_source=camera_source)
 
 
 def _mask(number: int, request: SceneRequest, images: Images) -> np.ndarray:

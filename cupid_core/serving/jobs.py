@@ -19,9 +19,9 @@ from cupid_core.errors import CupidError, EmptyMaskError
 from cupid_core.image.masks import masks_from_labels
 from cupid_core.perception.segment import Prompt, Segmenter
 from cupid_core.perception.segmenters import build_segmenter
-from cupid_core.reconstruct.cupid import Cupid
+from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.progress import Cancelled, OnProgress
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.overlay import draw_overlay
 from cupid_core.report.pictures import view_scene
 from cupid_core.serving.engine import Images, Job
@@ -59,11 +59,8 @@ class MakeCupidJob:
             ConfigError: a setting is unknown or out of bounds.
         """
         config = settings_of.from_mapping(CupidConfig, dict(self.settings))
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        cupid = Cupid.from_pretrained(self.checkpoint, device=device, dtype=dtype, config=config)
+        cupid = Cupid.from_pretrained(self.checkpoint, device=self.device, config=config)
+        device = str(cupid.networks.device)  # which "auto" was decided to be
         return CupidJob(cupid, build_segmenter(config.perception.segmenter, device=device), device)
 
 
@@ -114,15 +111,15 @@ class CupidJob:
         masks: Masks,
         depth: DepthMap | None,
         watch: tuple[OnProgress, Cancelled],
-    ) -> SceneReconstruction:
+    ) -> Scene:
         """The call of the method."""
         on_progress, cancelled = watch
-        return self.cupid.reconstruct_scene(
+        return self.cupid(
             image,
-            masks,
-            names=request.names,
+            masks=masks,
             camera=None if request.camera is None else request.camera.camera(),
             depth=depth,
+            names=request.names,
             only={*request.numbers, *request.boxes} & masks.keys(),
             seed=request.seed,
             samples=request.samples,

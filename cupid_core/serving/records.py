@@ -19,8 +19,8 @@ from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
 from cupid_core.geometry.se3 import SE3
 from cupid_core.image.masks import Box
-from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
-from cupid_core.types import Quality, ScaleSource
+from cupid_core.reconstruct.results import Scene, SceneObject
+from cupid_core.types import CameraSource, Quality, ScaleSource
 
 _NEUTRAL_GRAY = 0.7
 
@@ -128,7 +128,7 @@ class ObjectRecord:
     score: float | None = None
 
     @classmethod
-    def of(cls, item: PlacedObject) -> ObjectRecord:
+    def of(cls, item: SceneObject) -> ObjectRecord:
         """From an object of a scene."""
         mesh = item.mesh
         return cls(
@@ -136,13 +136,13 @@ class ObjectRecord:
             vertices=mesh.vertices.detach().double().cpu().numpy(),
             faces=mesh.faces.cpu().numpy(),
             colors=None if mesh.colors is None else mesh.colors.detach().float().clamp(0, 1).cpu().numpy(),
-            watertight=item.watertight,
-            quat_xyzw=item.T_camera_object.quat_xyzw.detach().double().cpu().numpy(),
-            translation=item.T_camera_object.translation.detach().double().cpu().numpy(),
-            covariance=item.covariance.detach().double().cpu().numpy(),
-            scale=item.scale,
-            scale_source=item.scale_source,
-            scale_std=item.scale_std,
+            watertight=item.model.watertight,
+            quat_xyzw=item.pose.quat_xyzw.detach().double().cpu().numpy(),
+            translation=item.pose.translation.detach().double().cpu().numpy(),
+            covariance=item.state.covariance.detach().double().cpu().numpy(),
+            scale=item.model.scale,
+            scale_source=item.model.scale_source,
+            scale_std=item.model.scale_std,
             quality=item.quality,
             class_id=item.label,
         )
@@ -212,6 +212,7 @@ class SceneRecord:
         overlay: (H, W, 3) uint8, the undistorted image with outlines, axes and names; None where not asked for.
         timings_s: seconds of each step.
         gpu_memory_mb: peak allocation on the GPU; None on a CPU.
+        camera_source: where the camera comes from; None where nothing was reconstructed.
     """
 
     objects: tuple[ObjectRecord, ...]
@@ -219,15 +220,17 @@ class SceneRecord:
     overlay: NDArray[np.uint8] | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
     gpu_memory_mb: float | None = None
+    camera_source: CameraSource | None = None
 
     @classmethod
-    def of(cls, scene: SceneReconstruction, overlay: NDArray[np.uint8] | None = None) -> SceneRecord:
+    def of(cls, scene: Scene, overlay: NDArray[np.uint8] | None = None) -> SceneRecord:
         """From the result of a reconstruction."""
         return cls(
             objects=tuple(ObjectRecord.of(item) for item in scene.objects),
             failures=dict(scene.failures),
             overlay=overlay,
             timings_s=dict(scene.timings_s),
+            camera_source=scene.camera_source,
         )
 
 
@@ -243,6 +246,7 @@ class Observation:
         overlay: as in `SceneRecord`.
         timings_s: seconds of each step.
         gpu_memory_mb: as in `SceneRecord`.
+        camera_source: as in `SceneRecord`.
     """
 
     stamp_ns: int
@@ -252,3 +256,4 @@ class Observation:
     overlay: NDArray[np.uint8] | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
     gpu_memory_mb: float | None = None
+    camera_source: CameraSource | None = None

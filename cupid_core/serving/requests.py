@@ -104,6 +104,7 @@ class PendingRequest:
             overlay=result.overlay,
             timings_s=result.timings_s,
             gpu_memory_mb=result.gpu_memory_mb,
+            camera_source=result.camera_source,
         )
 
 

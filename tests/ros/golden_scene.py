@@ -15,11 +15,11 @@ from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
 from cupid_core.image.rectify import rectify
 from cupid_core.perception.segmenters import build_segmenter
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.results import PlacedObject, Reconstruction, SceneReconstruction
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import ObjectModel, ObjectState, Scene, SceneObject
 from cupid_core.render.raycast import render_mesh
 from cupid_core.serving.jobs import CupidJob
-from cupid_core.types import TriangleMesh
+from cupid_core.types import CameraSource, TriangleMesh
 
 TRUTH = box_record(1)
 LENSES = {
@@ -31,25 +31,24 @@ LENSES = {
 
 @dataclass(frozen=True)
 class TrueSceneCupid:
-    """Stands for the networks: sees the rectified image and answers with the object as it is."""
+    """Takes the place of the networks: rectifies the image, and answers with the true object."""
 
     config: CupidConfig
 
-    def reconstruct_scene(self, image: Any, masks: Mapping[int, Any], **given: Any) -> SceneReconstruction:
+    def __call__(self, image: Any, *, masks: Mapping[int, Any], **given: Any) -> Scene:
         labels = np.zeros(image.shape[:2], np.int32)
         for number, mask in masks.items():
             labels[np.asarray(mask)] = number
         straight = rectify(image, given["camera"], labels=labels, depth=given["depth"])
         assert straight.labels is not None and given["depth"] is not None
         placed = tuple(self._placed(number) for number in masks)
-        return SceneReconstruction(placed, {}, straight.camera, True, straight.image, straight.labels, {})
+        return Scene(placed, {}, straight.camera, CameraSource.GIVEN, straight.image, straight.labels, {})
 
     @staticmethod
-    def _placed(number: int) -> PlacedObject:
-        return PlacedObject(
-            number, "box", cast("Reconstruction", None), true_mesh(), True, TRUTH.T_camera_object, torch.eye(6),
-            TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std, TRUTH.quality,
-        )  # fmt: skip
+    def _placed(number: int) -> SceneObject:
+        model = ObjectModel("box", true_mesh(), True, TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std)
+        state = ObjectState(TRUTH.T_camera_object, torch.eye(6))
+        return SceneObject(number, model, state, TRUTH.quality, (), {}, False)
 
 
 def make_golden_job() -> CupidJob:

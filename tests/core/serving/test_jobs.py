@@ -21,7 +21,7 @@ from cupid_core.serving.records import CameraValues, SceneRequest
 
 def test_the_method_gets_all_masks_and_reconstructs_only_the_wanted_ones() -> None:
     class RecordsCall:
-        def reconstruct_scene(self, image: Any, masks: Any, **given: Any) -> Any:
+        def __call__(self, image: Any, *, masks: Any, **given: Any) -> Any:
             self.masks, self.only = sorted(masks), sorted(given["only"])
             raise NoObjectsError("Enough.", hint="None.")
 

@@ -104,6 +104,14 @@ def test_without_depth_objects_are_not_metric() -> None:
     assert isinstance(observation, Observation) and not observation.objects[0].is_metric
 
 
+def test_an_observation_states_where_the_camera_comes_from() -> None:
+    server = make_server(update_poses=True)
+    for camera_of_frame, expected in ((camera(), "given"), (None, "estimated")):
+        server.offer(frame(detection("1", 5), camera=camera_of_frame))
+        (observation,) = server.collect()
+        assert isinstance(observation, Observation) and observation.camera_source == expected
+
+
 def test_worker_and_in_process_engine_give_the_same_newest_result() -> None:
     with Worker(make_boxes, RosWorkerConfig()) as worker:
         server, plain = Server(worker, RosConfig(update_poses=True)), make_server()
