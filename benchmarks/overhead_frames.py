@@ -1,4 +1,4 @@
-"""What `ros_overhead.py` sends, and the worker's job that computes nothing: moments and ready-made objects."""
+"""Messages of `ros_overhead.py`, and a job of the worker that computes nothing and returns prepared objects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cell:
 
 
 class Moments:
-    """Messages of one camera that sees some objects.
+    """Messages of one camera with some objects in view.
 
     Args:
         cell: size and number of objects.

@@ -1,17 +1,17 @@
-"""What photographic realism in the generated views does for a real photograph.
+"""The effect of realistic training views on the result for a real photograph.
 
     python benchmarks/realism.py --config config/train/tabletop.yaml --root DIR --encoder-steps 1200 --steps 300
         --image color.png --labels labels.png --camera fx,fy,cx,cy
 
 Trains image encoder and structure twice from fresh weights, for the same steps: "plain" on views as the generator
-renders them, "realistic" on views with everything that tells a photograph from a rendering and can be switched
-off: photographic and mask errors, occluders, cut objects, rolled and shifted crops, changed exposure and color.
-Printed labels, gloss, lights and shadows belong to the objects and are in both. DIR holds the autoencoders of
-`cupid train`, and any stage 2. Then every object of the photograph goes through stage 1 and the pose solver, the
-camera known. With --start-from CHECKPOINT the structure continues from trained weights, image encoder included,
-which tells in a few hundred steps what it loses where the views become plain.
+renders them, "realistic" on views with all effects of photographs that can be switched off: photographic and mask
+errors, occluders, cut objects, rolled and shifted crops, changed exposure and color. Printed labels, gloss, lights
+and shadows belong to the objects and are in both. DIR holds the autoencoders of `cupid train`, and any stage 2.
+Then every object of the photograph goes through stage 1 and the pose solver, the camera known. With --start-from
+CHECKPOINT the structure continues from trained weights, image encoder included, which shows within a few hundred
+steps what plain views cost.
 
-Everything goes to DIR/realism (DIR/realism-continued with --start-from): realism.csv, realism.md, one picture and
+Results are in DIR/realism (DIR/realism-continued with --start-from): realism.csv, realism.md, one picture and
 one training folder per variant. A run that was stopped continues when the same command is given again.
 """
 
@@ -31,7 +31,7 @@ from PIL import Image
 
 from cupid_core import Cupid
 from cupid_core import config as settings_of
-from cupid_core.cli.inputs import Given, Inputs, read_inputs
+from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
 from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.errors import CupidError
@@ -45,13 +45,13 @@ from cupid_core.training.tabletop_source import TabletopSourceSettings
 from cupid_core.training.view_change import ViewChangeSettings
 
 VARIANTS = ("plain", "realistic")
-# Stage 2 has no part in this, but a checkpoint is only read whole.
+# Stage 2 is not used, but a checkpoint is only read as a whole.
 SHARED = ("shards", "occupancy-vae", "uv-vae", "appearance-vae", "appearance")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: settings and folder of the training, steps of both stages, hypotheses, time to stop, start."""
+    """Settings and folder of the training, steps of both stages, hypotheses, time to stop, start."""
 
     config: TrainConfig
     root: Path
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """Folder of the results."""
         return self.root / ("realism-continued" if self.start_from else "realism")
 
     @property
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if config.threads:
         torch.set_num_threads(config.threads)
-    given = Given(options.image, labels=options.labels, camera=options.camera, names=options.names)
-    photo = read_inputs(given, CupidConfig())
+    args = InputArgs(options.image, labels=options.labels, camera=options.camera, names=options.names)
+    photo = read_inputs(args, CupidConfig())
     for variant in options.variants:
         if not trained(plan, variant):
             print(f"{variant}: stopped; give the command again")
@@ -140,7 +140,7 @@ def variant_config(plan: Plan, variant: str) -> TrainConfig:
 
 
 def trained(plan: Plan, variant: str) -> bool:
-    """Train the stages to the end or the time limit, from where they were; whether they are at the end."""
+    """Train the stages until finished or out of time, continuing earlier runs; returns whether finished."""
     home, config = plan.folder / variant, variant_config(plan, variant)
     link_stages(home, plan.root, SHARED)
     for stage, steps in plan.stages.items():

@@ -1,9 +1,9 @@
-"""What a reconstruction costs: seconds of every step and the largest memory of the process.
+"""Time of every step of a reconstruction, and the peak memory of the process.
 
     python benchmarks/reconstruction.py [--checkpoint tabletop] [--objects 4] [--samples 1] [--threads 0]
 
 One generated view after the other, as `cupid evaluate tabletop` makes them, from image and mask to mesh and pose.
-The first one warms up and does not count. Imports and loading are named apart.
+The first one is a warm-up and not counted. Imports and loading are reported separately.
 """
 
 from __future__ import annotations

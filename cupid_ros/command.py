@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from cupid_core import config as settings_of
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, PresetName
 from cupid_core.serving.engine import InProcessEngine, MakeJob
 from cupid_core.serving.jobs import MakeCupidJob
 from cupid_core.serving.server import Server
@@ -32,22 +32,26 @@ class BagOptions:
     """Options of `cupid bag`; what is not given is taken from the settings.
 
     Attributes:
-        settings: YAML file as `cupid config write` makes it.
+        config: YAML file as `cupid config write` makes it.
+        assignments: change a setting, e.g. refine.iterations=5; `cupid config describe` lists them all.
         checkpoint: name, folder or hub id of the networks.
         device: cpu, cuda, cuda:1, ...; auto takes cuda if it is there.
         preset: fast, normal or best.
         seed: the same bag and seed give the same objects.
-        every_frame: reconstruct objects in every image, not only when they are seen for the first time.
+        every_frame: reconstruct objects in every image, not only when they appear for the first time.
         topics: names of topics that are not to be guessed; "-" for one that is not to be used.
         storage: format of the output.
         distribution: whose message definitions to use.
         copy_inputs: put the topics that were used into the output as well.
     """
 
-    settings: Path | None = None
+    config: Path | None = None
+    assignments: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="NAME=VALUE")
+    ] = ()
     checkpoint: str | None = None
     device: str | None = None
-    preset: Literal["fast", "normal", "best"] | None = None
+    preset: PresetName | None = None
     seed: int | None = None
     every_frame: bool = False
     topics: BagTopics = field(default_factory=BagTopics)
@@ -114,7 +118,7 @@ def configured(options: BagOptions) -> CupidConfig:
     Raises:
         ConfigError: the file is none, or a value is out of bounds.
     """
-    config = CupidConfig() if options.settings is None else settings_of.load(CupidConfig, options.settings)
+    config = settings_of.load(CupidConfig, options.config, options.assignments)
     given = {
         "checkpoint": options.checkpoint,
         "device": options.device,

@@ -12,9 +12,10 @@ from rclpy.action import ActionServer, CancelResponse
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from cupid_core.config.presets import PRESETS
 from cupid_core.errors import CupidError
 from cupid_core.serving.records import Observation
-from cupid_core.serving.requests import PRESETS, Feedback, PendingRequest
+from cupid_core.serving.requests import Feedback, PendingRequest
 from cupid_core.serving.server import Server
 from cupid_ros.action import Reconstruct
 from cupid_ros.convert.detections import read_detections

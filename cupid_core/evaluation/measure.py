@@ -1,7 +1,6 @@
-"""What one result is worth beside the truth: pose, structure, pictures, surfaces, place in metres.
+"""Figures of one result against the truth: pose, structure, images, surfaces, metric placement.
 
-Every function returns figures by name; `docs/evaluation.md` says what each name means. Knows cases and results;
-must not know networks.
+Every function returns figures by name; `docs/evaluation.md` says what each name means.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from cupid_core.types import ScaleSource, TriangleMesh
 
 Figures = dict[str, float]
 
-# Image errors are given in pixels of a crop of this size, whatever size the networks saw.
+# Image errors are given in pixels of a crop of this size, whatever the input size of the networks.
 CROP_PX = 128
-# A surface point counts as right up to here: a voxel of 32, and 10 mm.
+# A surface point counts as correct up to this error: a voxel of 32, and 10 mm.
 TOLERANCE = 1 / 32
 TOLERANCE_M = 0.01
-# What a case without a result counts for; its picture is black (`lost_figures`).
-LOST: Figures = {
+# Figures of a case without a result; its image is black (`failure_figures`).
+FAILURE_FIGURES: Figures = {
     "iou": 0.0,
     "rotation_deg": 180.0,
     "rotation_free_deg": 180.0,
@@ -51,9 +50,9 @@ LOST: Figures = {
 }
 
 
-def lost_figures(case: TabletopCase) -> Figures:
-    """What a case counts for that gave nothing: `LOST`, and the `psnr` of a black picture."""
-    return {**LOST, "psnr": picture_psnr(torch.zeros_like(case.colors), case.colors)}
+def failure_figures(case: TabletopCase) -> Figures:
+    """Figures of a case without a result: `FAILURE_FIGURES`, and the `psnr` of a black image."""
+    return {**FAILURE_FIGURES, "psnr": picture_psnr(torch.zeros_like(case.colors), case.colors)}
 
 
 def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
@@ -71,9 +70,10 @@ def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
 
 
 def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
-    """Median distance of the sampled image positions of the voxels from where the true pose projects these voxels.
+    """Median distance between the sampled image positions of the voxels and their projections by the true pose.
 
-    Voxels that truly lie outside the crop do not count: positions end at its border. NaN where none lies inside.
+    Voxels whose true projection is outside the crop are ignored, because positions end at its border. NaN where
+    none lies inside.
     """
     camera = hypothesis.crop_camera.to(dtype=torch.float64)
     centers = (hypothesis.coords.double() + 0.5) / hypothesis.resolution - 0.5
@@ -83,12 +83,12 @@ def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
     return float(distance.median()) if len(distance) else math.nan
 
 
-def seen(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Rendering:
-    """A mesh in the view of the case.
+def render_in_view(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Rendering:
+    """Render a mesh in the view of a case.
 
     Args:
         case: whose view.
-        mesh: canonical frame, ready to be rendered.
+        mesh: canonical frame, with its ray casting scene.
         pose: T_camera_object, canonical units.
         camera: of the photograph.
     """
@@ -96,16 +96,16 @@ def seen(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Ren
 
 
 def picture_figures(case: TabletopCase, rendering: Rendering, suffix: str = "") -> Figures:
-    """Beside the true view: `psnr` of all pixels on black, `psnr_inside` of those inside both silhouettes."""
+    """Against the true view: `psnr` of all pixels on black, `psnr_inside` of those inside both silhouettes."""
     silhouette = torch.as_tensor(rendering.mask)
-    colors = colored(rendering)
+    colors = rendered_colors(rendering)
     return {
         f"psnr{suffix}": picture_psnr(colors, case.colors),
         f"psnr_inside{suffix}": picture_psnr(colors, case.colors, silhouette & case.silhouette),
     }
 
 
-def colored(rendering: Rendering) -> Tensor:
+def rendered_colors(rendering: Rendering) -> Tensor:
     """(H, W, 3) colors of a rendering on black; all black for a mesh without colors."""
     mask = torch.as_tensor(rendering.mask)
     if rendering.colors is None:
@@ -120,10 +120,10 @@ def surface_figures(case: TabletopCase, mesh: TriangleMesh) -> Figures:
 
 
 def random_figures(case: TabletopCase, mesh: MeshCaster) -> Figures:
-    """The same mesh at the true place, turned as in another view: what knowing nothing of the pose is worth."""
+    """Baseline without a pose estimate: the mesh at the true position, rotated as in another view."""
     turned = case.T_camera_object.clone()
     turned[:3, :3] = case.T_other[:3, :3]
-    rendering = seen(case, mesh, SE3.from_matrix(turned), case.camera)
+    rendering = render_in_view(case, mesh, SE3.from_matrix(turned), case.camera)
     return {
         "random_rotation_deg": rotation_error_deg(case.T_camera_object, turned, case.symmetry),
         "random_iou": silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette),
@@ -140,8 +140,8 @@ class MetricTruth:
         symmetry: (3,) row of `SymmetryGroup`.
         surface: (Q, 3) all over the surface.
         visible: (V, 3) of the visible pixels.
-        camera: in whose image it is seen.
-        unhidden: (H, W) bool, pixels where nothing is in front of the object.
+        camera: of the image.
+        unoccluded: (H, W) bool, pixels where nothing is in front of the object.
     """
 
     T_camera_object: Tensor
@@ -150,7 +150,7 @@ class MetricTruth:
     surface: Tensor
     visible: Tensor
     camera: Camera
-    unhidden: Tensor
+    unoccluded: Tensor
 
 
 def metric_truth(case: TabletopCase) -> MetricTruth:
@@ -169,12 +169,12 @@ def metric_truth(case: TabletopCase) -> MetricTruth:
         surface=to_camera.apply(case.surface.double()),
         visible=points[case.visible],
         camera=camera,
-        unhidden=~torch.from_numpy(case.occlusion[rows, columns]),
+        unoccluded=~torch.from_numpy(case.occlusion[rows, columns]),
     )
 
 
 def metric_figures(truth: MetricTruth, placed: PlacedObject) -> Figures:
-    """A placed object in metres: translation, scale, and both surfaces; nothing where its scale is not known.
+    """A placed object in metres: translation, scale, and both surfaces; empty where its scale is unknown.
 
     `translation_mm`, `scale_percent`, `metric_rotation_deg`, `chamfer_visible_mm`, `fscore_visible`,
     `chamfer_whole_mm`, `fscore_whole`.
@@ -189,8 +189,8 @@ def metric_figures(truth: MetricTruth, placed: PlacedObject) -> Figures:
         "metric_rotation_deg": rotation_error_deg(truth.T_camera_object, pose.matrix(), truth.symmetry),
     }
     rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
-    shown = torch.as_tensor(rendering.mask) & truth.unhidden
-    visible = unproject_depth(torch.as_tensor(rendering.depth).double(), truth.camera)[shown]
+    visible_mask = torch.as_tensor(rendering.mask) & truth.unoccluded
+    visible = unproject_depth(torch.as_tensor(rendering.depth).double(), truth.camera)[visible_mask]
     for name, points, true in (("visible", visible, truth.visible), ("whole", whole, truth.surface)):
         if len(points) and len(true):
             agreement = surface_agreement(points, true, TOLERANCE_M)

@@ -100,14 +100,14 @@ def as_masks(
                 hint="Give masks=, or an image whose alpha channel selects the object.",
             )
         return NamedMasks({1: mask_from_alpha(alpha)})
+    if isinstance(masks, Mapping | list | tuple) and not masks:
+        raise EmptyMaskError("There are no masks.", hint="Give one mask for each object.")
     if isinstance(masks, Mapping):
         if all(isinstance(key, str) for key in masks):
             found = {id_: _mask(mask, height, width) for id_, mask in enumerate(masks.values(), start=1)}
             return NamedMasks(found, {id_: str(name) for id_, name in enumerate(masks, start=1)})
         return NamedMasks({_id(key): _mask(mask, height, width) for key, mask in masks.items()})
     if isinstance(masks, Sequence) and not isinstance(masks, str | bytes):
-        if not masks:
-            raise EmptyMaskError("The list of masks is empty.", hint="Give one mask for each object.")
         return NamedMasks({id_: _mask(mask, height, width) for id_, mask in enumerate(masks, start=1)})
     if isinstance(masks, str | os.PathLike):
         return NamedMasks(_masks_of_file(Path(masks), height, width))
@@ -247,9 +247,8 @@ def _id(key: Any) -> int:
 
 def _camera_of_numbers(values: Any, width: int, height: int) -> Camera:
     try:
-        numbers = torch.as_tensor(
-            np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, float)
-        )
+        plain = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+        numbers = torch.as_tensor(plain.astype(np.float64, casting="same_kind"))
     except (TypeError, ValueError) as error:
         raise InvalidCameraError(
             f"A camera was given as {type(values).__name__}.",

@@ -124,7 +124,7 @@ def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: 
 
 def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
     if not path.is_file():
-        raise UnreadableFileError(f"{path} is no file.", hint="Check the path.")
+        raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.")
     if path.suffix.lower() == ".npy":
         return _load_array(path)
     if path.suffix.lower() == ".exr":

@@ -1,6 +1,6 @@
 """Finds checkpoint files: inside the package, in a folder, or in the Hugging Face hub's cache. Opens none of them.
 
-The network is asked only by `pull`, or where the caller allows it and the files are not on this machine.
+The internet is used only by `pull`, or where the caller allows it and the files are not on this machine.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
     Args:
         source: name of an embedded checkpoint, a folder, or a hub id with an optional "@revision" (a commit pins
             the content).
-        download: allow asking the hub when the files are not on this machine; files that are there are used
-            without asking.
+        download: allow a download from the hub when the files are not on this machine.
 
     Raises:
         CheckpointError: nothing of that name, or the hub cannot be reached.
@@ -56,7 +55,7 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
     except (LocalEntryNotFoundError, HFValidationError) as error:
         if download:
             return pull(name)
-        hint = f"`cupid weights pull {name}` on a machine with network access. {LAYOUT}"
+        hint = f"`cupid checkpoint pull {name}` on a machine with network access. {LAYOUT}"
         raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", hint=hint) from error
 
 
@@ -99,7 +98,7 @@ def find_beside(folder: Path, relative: str, *, download: bool = False) -> Path:
             where = "/".join(parts[:2])
             raise CheckpointError(
                 f"{relative} is neither in {folder} nor in the local cache.",
-                hint=f"`cupid weights pull {where}` fetches it, or copy it to {path}.",
+                hint=f"`cupid checkpoint pull {where}` fetches it, or copy it to {path}.",
             ) from error
     raise CheckpointError(f"{path} is missing.", hint=LAYOUT)
 

@@ -1,4 +1,4 @@
-"""Checks a checkpoint file by file: content hash, names, shapes, values. Knows files, not where they came from."""
+"""Checks a checkpoint file by file: content hash, names, shapes, values."""
 
 from __future__ import annotations
 

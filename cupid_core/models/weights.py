@@ -1,4 +1,4 @@
-"""Reads checkpoints; the only module that does. Knows files and networks, not what the networks compute.
+"""Reads checkpoints; the only module that does.
 
 The published layout is the only layout: a folder with `pipeline.json`, and for every network named there a
 `<path>.json` (class name and constructor arguments) beside a `<path>.safetensors`. Loading is strict: what
@@ -61,7 +61,7 @@ class Normalization(_Published):
 
 
 class PipelineArguments(_Published):
-    """What pipeline.json says under "args"."""
+    """The section "args" of pipeline.json."""
 
     models: dict[str, str]
     sparse_structure_sampler: SamplerEntry
@@ -189,7 +189,7 @@ def build_network(files: NetworkFiles) -> nn.Module:
         CheckpointError: unknown class, or arguments it does not take.
     """
     kind = network_class(files.class_name, origin=files.key)
-    # The stored precision says nothing about the wanted one; the torso is cast once the weights are in.
+    # The stored precision need not be the requested one; the torso is cast after the weights are loaded.
     arguments = {name: False if name == "use_fp16" else value for name, value in files.arguments.items()}
     try:
         with torch.device("meta"):
@@ -215,7 +215,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read: {_diagnosis(path, error)}.", hint=_HINT_FILE) from error
 
 
-_HINT_FILE = "Copy or pull the file again; `cupid weights verify` checks a whole checkpoint."
+_HINT_FILE = "Copy or pull the file again; `cupid checkpoint verify` checks a whole checkpoint."
 
 
 def _diagnosis(path: Path, error: Exception) -> str:

@@ -1,7 +1,4 @@
-"""Between cameras of real images and the square image coordinates of this room: priors in, refined cameras out.
-
-Knows cameras and settings; no points, no solver.
-"""
+"""Conversion between cameras of real images and the square image coordinates of the solvers, with priors."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ def image_size(camera: Camera | None, config: PoseConfig) -> tuple[int, int]:
 def intrinsics_prior(
     cameras: Sequence[Camera | None], config: PoseConfig, counts: Sequence[int] = ()
 ) -> IntrinsicsPrior:
-    """What is known before looking at the points.
+    """Prior of the intrinsics, before any point is used.
 
     Args:
         cameras: B cameras, or B times None; not mixed.

@@ -50,7 +50,7 @@ def score_hypothesis(
     boxes = voxel_boxes(structure.coords.cpu(), structure.resolution) if finished is None else finished.mesh
     caster = MeshCaster(boxes)
     placement, remarks = place(caster, pose, frame, id_, config)
-    quality = _quality_in_crop(caster, structure.pose, crop, config)
+    quality = _quality_in_crop(caster, placement, structure.pose, crop, config)
     if placement.residual_m is not None:
         quality = replace(quality, depth_residual_m=placement.residual_m)
     hypothesis = Hypothesis(
@@ -66,12 +66,17 @@ def score_hypothesis(
     return PlacedHypothesis(hypothesis, caster, placement, remarks)
 
 
-def _quality_in_crop(caster: MeshCaster, pose: PoseEstimate, crop: ObjectCrop, config: CupidConfig) -> Quality:
-    """Agreement inside the crop, at the size of the settings; reprojection stays in pixels of the image."""
+def _quality_in_crop(
+    caster: MeshCaster, placement: Placement, pose: PoseEstimate, crop: ObjectCrop, config: CupidConfig
+) -> Quality:
+    """Agreement of the placed shape inside the crop, at the size of the settings.
+
+    Reprojection stays in pixels of the image.
+    """
     size = min(config.reconstruct.judge_size, crop.crop.side)
     rgba = np.array(Image.fromarray(crop.crop.rgba).resize((size, size), Image.Resampling.BOX))
     quality = measure_quality(
-        caster.render(pose.T_camera_object, pose.camera.resize(size, size)),
+        caster.render(placement.S_camera_object, crop.crop.camera(placement.camera).resize(size, size)),
         rgba[..., 3] > 127,
         rgba[..., :3],
         replace(pose, reprojection_rms_px=pose.reprojection_rms_px * size / crop.crop.side),

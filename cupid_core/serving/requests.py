@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from cupid_core.config.presets import PRESETS
 from cupid_core.config.ros import RosConfig
 from cupid_core.errors import CupidError
 from cupid_core.image.masks import Box
@@ -13,9 +14,6 @@ from cupid_core.serving.engine import Ticket
 from cupid_core.serving.frames import CameraFrame, Stamped
 from cupid_core.serving.records import CameraValues, ObjectRecord, Observation, SceneRecord, SceneRequest
 from cupid_core.serving.tracking import Target
-
-# Preset -> hypotheses per object, and whether the pose is refined.
-PRESETS: dict[str, tuple[int, bool]] = {"fast": (1, False), "normal": (1, True), "best": (4, True)}
 
 
 def scene_request(
@@ -38,7 +36,7 @@ def scene_request(
         early_poses: report poses before the meshes are decoded.
     """
     targets, others = list(targets), list(others)
-    samples, refine = PRESETS[preset or config.preset]
+    effort = PRESETS[preset or config.preset]
     return SceneRequest(
         camera=None if frame.camera is None else CameraValues.of(frame.camera),
         depth_scale_std=0.0 if frame.depth is None else frame.depth.scale_std,
@@ -53,8 +51,8 @@ def scene_request(
             if target.box is not None and _overlaps_any(target.box, targets)
         },
         seed=config.seed,
-        samples=samples,
-        refine=refine,
+        samples=effort.samples,
+        refine=effort.refine,
         overlay=config.output.overlay,
         early_poses=early_poses,
     )

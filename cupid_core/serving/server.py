@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cupid_core.config.presets import PRESETS
 from cupid_core.config.ros import RosConfig
 from cupid_core.errors import CupidError
 from cupid_core.reconstruct.progress import OnProgress
@@ -24,7 +25,6 @@ from cupid_core.serving.errors import InvalidRequestError, NoObjectsError, Worke
 from cupid_core.serving.frames import CameraFrame, Detection, Stamped
 from cupid_core.serving.records import CameraValues, ObjectRecord, Observation
 from cupid_core.serving.requests import (
-    PRESETS,
     FailedRequest,
     OnFeedback,
     PendingRequest,

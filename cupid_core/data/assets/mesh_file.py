@@ -1,7 +1,7 @@
-"""Reads mesh files into asset surfaces: the only place that knows their formats, through trimesh.
+"""Reads mesh files of all formats into asset surfaces, through trimesh.
 
-Must not know what becomes of a surface. What is read: triangles, vertex and face colors, base color and its
-texture. What is not: normal maps, gloss, transparency.
+Read are triangles, vertex and face colors, base color and its texture; normal maps, gloss and transparency are
+not.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from cupid_core.errors import DatasetError
 ENDINGS = (".glb", ".gltf", ".obj", ".ply", ".stl")
 # Files that are y up and whose plain numbers are linear colors, by their standard.
 _GLTF = (".glb", ".gltf")
-# Color of what says none, sRGB.
+# Color of meshes without any, sRGB.
 _GRAY = 178
-# What trimesh and its readers raise on files that are no good.
+# Exceptions of trimesh and its readers on damaged files.
 _READ_ERRORS = (
     OSError,
     ValueError,
@@ -47,14 +47,14 @@ _READ_ERRORS = (
 
 
 class MeshFileError(DatasetError):
-    """A mesh file cannot be read, or holds no surface."""
+    """A mesh file cannot be read, or has no surface."""
 
     code = "mesh_file_invalid"
 
 
 @dataclass(frozen=True)
 class MeshSource:
-    """A mesh file and the name its content gives it.
+    """A mesh file and the name that follows from its content.
 
     Attributes:
         path: of the file, absolute.
@@ -69,7 +69,7 @@ def find_meshes(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Mesh files, given or in given folders and the folders in those; absolute, in order, each once.
 
     Raises:
-        DatasetError: a path is not there, is no mesh file, or nothing is found at all.
+        DatasetError: a path does not exist, is no mesh file, or no mesh is found.
     """
     found: set[Path] = set()
     for path in paths:
@@ -97,7 +97,7 @@ def identify(path: Path) -> MeshSource:
     try:
         digest = hashlib.sha256(path.read_bytes())
         for other in _referred(path):
-            # A file that is not there is told from one that is: it may come later.
+            # A missing file changes the hash too, because it may be added later.
             digest.update(other.read_bytes() if other.is_file() else b"\0absent")
     except OSError as error:
         raise MeshFileError(f"{path}: {error.strerror}.", hint="Check the file.") from error
@@ -109,7 +109,7 @@ def read_mesh(path: Path, *, up: str, texture_size: int) -> AssetSurface:
 
     Args:
         path: of the file.
-        up: "y", "z" or "auto", which is what the format says.
+        up: "y", "z" or "auto" for the convention of the format.
         texture_size: longest side of a texture in pixels.
 
     Raises:
@@ -144,7 +144,7 @@ def _meshes(scene: trimesh.Scene) -> Iterator[trimesh.Trimesh]:
 
 
 def _part(mesh: trimesh.Trimesh, linear: bool, texture_size: int) -> AssetSurface:
-    """One mesh. `linear`: its plain colors are."""
+    """One mesh; `linear`: its plain colors are linear."""
     count = len(mesh.faces)
     faces = np.asarray(mesh.faces, dtype=np.int64)
     colors, uv, image = _look(mesh, linear, texture_size)
@@ -214,7 +214,7 @@ def _joined(parts: list[AssetSurface]) -> AssetSurface:
         np.where(part.texture < 0, -1, part.texture + start) for part, start in zip(parts, images, strict=False)
     ]
     vertices = np.concatenate([part.vertices for part in parts])
-    # Seams of a texture double vertices, which opens nothing: only places count.
+    # Seams of a texture duplicate vertices without opening the mesh, so vertices are compared by position.
     closed = trimesh.Trimesh(vertices, faces, process=True)
     watertight = bool(closed.is_watertight and closed.is_winding_consistent)
     colors, uv = (
@@ -226,7 +226,7 @@ def _joined(parts: list[AssetSurface]) -> AssetSurface:
 
 
 def _turned(surface: AssetSurface) -> AssetSurface:
-    """A closed surface that was inside out."""
+    """A closed surface with its orientation corrected where it was inside out."""
     for rows in (surface.faces, surface.corner_color, surface.corner_uv):
         rows[:] = rows[:, ::-1].copy()
     return surface
@@ -241,7 +241,7 @@ def _referred(path: Path) -> list[Path]:
             entries = [*description.get("buffers", []), *description.get("images", [])]
             names = [entry["uri"] for entry in entries if not entry.get("uri", "data:").startswith("data:")]
         except (ValueError, AttributeError, TypeError):
-            return []  # reading it will say what is wrong
+            return []  # reading it raises the error
         return [path.parent / name for name in names]
     if ending != ".obj":
         return []

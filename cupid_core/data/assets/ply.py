@@ -1,4 +1,4 @@
-"""Reads and writes the vertices of a PLY file; knows the format, not what the points are."""
+"""Reads and writes the vertices of a PLY file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers on the rows (N, C) of active voxels: convolutions, pooling, group norm; know index tables, not networks.
+"""Layers on the rows (N, C) of active voxels: convolutions, pooling, group norm.
 
 Choices:
 * A sparse convolution is one gather and one matrix product per offset, accumulated into one output. The (N, 27, C)
@@ -35,7 +35,7 @@ class _Kernel(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def in_precision_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias in the dtype of the rows they meet."""
+        """Weight and bias in the dtype of the rows."""
         return self.weight.to(rows.dtype), self.bias.to(rows.dtype)
 
 

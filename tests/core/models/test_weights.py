@@ -151,7 +151,7 @@ def test_a_path_that_is_no_checkpoint_says_what_one_looks_like(source: str) -> N
 
 
 def test_a_hub_id_that_is_not_here_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cupid weights pull somebody/no-such-thing"):
+    with pytest.raises(CheckpointError, match="cupid checkpoint pull somebody/no-such-thing"):
         locate("somebody/no-such-thing", download=False)
     with pytest.raises(CheckpointError, match="not a hub id"):
         pull("tabletop")
@@ -166,7 +166,7 @@ def test_verify_reports_every_network_and_the_hash(
         f"{sha256(path)}  {path.relative_to(tiny_checkpoint)}\n" for path in tiny_checkpoint.rglob("*.safetensors")
     )
     (tiny_checkpoint / "SHA256SUMS").write_text(sums)
-    assert main(["weights", "verify", str(tiny_checkpoint)]) == 0
+    assert main(["checkpoint", "verify", str(tiny_checkpoint)]) == 0
     assert {report.sha256 for report in verify(checkpoint)} == {"equal"}
 
     state = load_copy(weights_of(tiny_checkpoint))
@@ -178,7 +178,7 @@ def test_verify_reports_every_network_and_the_hash(
     reports = {report.key: report for report in verify(checkpoint)}
     assert "NaN" in reports[KEY].problem and not reports["image_encoder"].problem
     capsys.readouterr()
-    assert main(["weights", "verify", str(tiny_checkpoint)]) == 1
+    assert main(["checkpoint", "verify", str(tiny_checkpoint)]) == 1
     assert "NaN" in capsys.readouterr().out
 
 
