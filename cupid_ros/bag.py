@@ -126,7 +126,7 @@ def replay_bag(
                 hint="Record one of them too, or name it: --topics.labels or --topics.detections.",
             )
         roles = replay.topics.roles()
-        types.learn((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
+        types.register((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
         total = sum(topic.count or 0 for topic in bag.topics if topic.name in roles)
         with _output(target, options.storage, types) as output:
             collector = FrameCollector(roles.values(), server.config.input.sync_slop_s)

@@ -85,7 +85,7 @@ class BagMessageTypes:
         """Types of a distribution."""
         return cls(_fresh_store(distribution))
 
-    def learn(self, definitions: Iterable[tuple[str, str]]) -> None:
+    def register(self, definitions: Iterable[tuple[str, str]]) -> None:
         """Register definitions that a bag brings.
 
         Args:

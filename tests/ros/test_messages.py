@@ -57,7 +57,7 @@ def test_unknown_names_are_refused(types: BagMessageTypes) -> None:
     with pytest.raises(InvalidMessageError):
         types.encode(types.make("std_msgs/msg/Header", frame_id=3))
     with pytest.raises(InvalidMessageError):
-        types.learn([("bad_msgs/msg/Bad", "float64[")])
+        types.register([("bad_msgs/msg/Bad", "float64[")])
 
 
 FIELD = re.compile(r"^(?P<type>[a-zA-Z][\w/]*(\[[^\]]*\])?)\s+(?P<name>[a-z]\w*)\s*(?P<rest>.*)$")

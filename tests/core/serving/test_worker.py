@@ -49,7 +49,7 @@ def start(worker: Worker, **request: object) -> Ticket:
     return ticket
 
 
-def test_images_arrive_as_they_were(worker: Worker) -> None:
+def test_images_arrive_unchanged(worker: Worker) -> None:
     rng = np.random.default_rng(0)
     for height, width in ((480, 640), (7, 5), (720, 1280), (1, 1)):
         pixels = {
