@@ -43,16 +43,16 @@ from rich.progress import (
 from rich.table import Table
 
 from cupid_core.config import RosConfig
-from cupid_ros.convert.header import Stamped
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import Observation
+from cupid_core.serving.server import Server
+from cupid_core.serving.worker import Worker
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.transforms import make_transforms
-from cupid_ros.intake import FrameMessages, read_frame
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.results import Observation
-from cupid_ros.server import Server
-from cupid_ros.worker import Worker
 
 CELLS = [Cell(width, height, objects) for width, height in ((640, 480), (1280, 720)) for objects in (1, 5)]
 WARM_UP = 5

@@ -1,4 +1,4 @@
-"""`cupid bag`: a bag in, a bag with reconstructed objects out. Parses, calls `replay_bag`, shows; no ROS needed.
+"""`cupid bag`: a bag in, a bag with reconstructed objects out; no ROS needed.
 
 The command line of cupid_core finds it by its entry point (`cupid.commands` in pyproject.toml) and does not import
 this package.
@@ -17,12 +17,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig, PresetName
+from cupid_core.serving.engine import InProcessEngine, MakeJob
+from cupid_core.serving.jobs import MakeCupidJob
+from cupid_core.serving.server import Server
 from cupid_ros.bag import OnReplay, Replay, ReplayOptions, replay_bag
 from cupid_ros.bag_topics import BagTopics
-from cupid_ros.job import MakeCupidJob
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.server import Server
-from cupid_ros.tickets import InProcess, MakeJob
 
 NOTHING_RECONSTRUCTED = 3
 
@@ -79,7 +79,7 @@ def bag(
 def run_bag(
     source: Path, target: Path, options: BagOptions, console: Console, *, make_job: MakeJob | None = None
 ) -> int:
-    """`bag` with a console of one's own, and perhaps another job than the networks.
+    """`bag` with a given console and job.
 
     Args:
         source: see `bag`.
@@ -95,7 +95,7 @@ def run_bag(
         CupidError: see `replay_bag` and `settings_of`.
     """
     config = configured(options)
-    server = Server(InProcess(make_job or MakeCupidJob.of(config)), config.ros)
+    server = Server(InProcessEngine(make_job or MakeCupidJob.of(config)), config.ros)
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         console=console, disable=not console.is_terminal,
@@ -106,7 +106,7 @@ def run_bag(
             server,
             types=BagMessageTypes.of(options.distribution),
             options=ReplayOptions(options.topics, options.storage, options.copy_inputs),
-            on_replay=_showing(bars, source),
+            on_replay=_progress_bar(bars, source),
         )
     show(replay, target, console)
     return 0 if replay.objects else NOTHING_RECONSTRUCTED
@@ -132,7 +132,7 @@ def configured(options: BagOptions) -> CupidConfig:
 
 
 def show(replay: Replay, target: Path, console: Console) -> None:
-    """Say what came of a replay."""
+    """Print the result of a replay."""
     for warning in replay.warnings:
         console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False, soft_wrap=True)
     for code, count in replay.problems.most_common():
@@ -148,7 +148,7 @@ def show(replay: Replay, target: Path, console: Console) -> None:
     )
 
 
-def _showing(bars: Progress, source: Path) -> OnReplay:
+def _progress_bar(bars: Progress, source: Path) -> OnReplay:
     task = bars.add_task(f"{source.name}", total=1.0)
 
     def on_replay(share: float, replay: Replay) -> None:

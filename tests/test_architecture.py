@@ -66,7 +66,7 @@ ROOMS: dict[str, set[str] | None] = {
         "stages",
     },
     "report": {"geometry", "image", "mesh", "reconstruct", "render", "scene"},
-    "serving": {"geometry", "image", "reconstruct", "report"},
+    "serving": {"geometry", "image", "perception", "reconstruct", "report"},
     "cli": None,
 }
 # Room -> the third-party packages it is limited to (the standard library is free).

@@ -9,7 +9,7 @@ from cupid_core.config.presets import PresetName
 
 
 class RosWorkerConfig(Settings):
-    """The process that owns the networks (`cupid_ros.worker`)."""
+    """The process that owns the networks (`cupid_core.serving.worker`)."""
 
     deadline_s: float = setting(
         60.0, "s", "A request that takes longer from acceptance fails with deadline_exceeded.", gt=0.0, le=86_400.0
@@ -50,7 +50,7 @@ class RosTopicsConfig(Settings):
 
 
 class RosInputConfig(Settings):
-    """Inputs and their synchronization (`cupid_ros.server`)."""
+    """Inputs and their synchronization (`cupid_ros.inputs`, `cupid_ros.frame_messages`)."""
 
     sync_queue: int = setting(
         20, "count", "Messages of each topic that are kept until those of the other topics arrive.", ge=1, le=1000
@@ -71,7 +71,7 @@ class RosInputConfig(Settings):
 
 
 class RosTrackingConfig(Settings):
-    """Ids for detections that have none (`cupid_ros.tracks`)."""
+    """Ids for detections that have none (`cupid_core.serving.tracking`)."""
 
     min_iou: float = setting(
         0.3, "1", "Overlap of masks (intersection over union) from which it is the same object.", gt=0.0, le=1.0

@@ -12,12 +12,12 @@ import numpy as np
 
 from cupid_core.errors import CancelledError, CheckpointError, CupidError
 from cupid_core.reconstruct.progress import Cancelled, ObjectPose, OnProgress, Progress
+from cupid_core.serving.engine import Images, Job
 from cupid_core.types import ScaleSource
-from cupid_ros.tickets import Job, Pixels
 
 
 class UnpicklableError(CupidError):
-    """An error of ours whose class forgot how to travel."""
+    """A CupidError whose class cannot be pickled."""
 
     code: ClassVar[str] = "unpicklable"
 
@@ -29,11 +29,11 @@ class UnpicklableError(CupidError):
         return (UnpicklableError, (self.handle,))
 
 
-def play(request: dict[str, Any], pixels: Pixels, on_progress: OnProgress, cancelled: Cancelled) -> Any:
+def play(request: dict[str, Any], pixels: Images, on_progress: OnProgress, cancelled: Cancelled) -> Any:
     """Do what the request says."""
     word = request["do"]
     on_progress(Progress("structure", 0.0))
-    if word == "poses":  # many in a row: a pose is told however fast it follows
+    if word == "poses":  # many in a row: every pose is reported, however fast
         for number in range(20):
             pose = ObjectPose(
                 number, (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0,) * 36, 1.0, ScaleSource.SENSOR, 0.1
@@ -46,7 +46,7 @@ def play(request: dict[str, Any], pixels: Pixels, on_progress: OnProgress, cance
         }
     if word == "pid":
         return os.getpid()
-    if word == "hang":  # deaf to everything
+    if word == "hang":  # ignores cancellation
         time.sleep(600)
     if word == "sleep":
         end = time.monotonic() + request["s"]
@@ -66,7 +66,7 @@ def play(request: dict[str, Any], pixels: Pixels, on_progress: OnProgress, cance
     if word == "memory":
         raise MemoryError("all gone")
     if word == "write":
-        pixels["image"][0] = 1  # lent images are read-only
+        pixels["image"][0] = 1  # the images are read-only
     return word
 
 

@@ -1,4 +1,4 @@
-"""What a caller holds of a request that somebody else carries out; knows no process and no networks."""
+"""What carries out requests, seen from the caller: a ticket per request, and an engine that answers it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 from cupid_core.errors import CancelledError, CupidError
 from cupid_core.reconstruct.progress import Cancelled, OnProgress, Progress
 
-Pixels = Mapping[str, NDArray[Any]]
-Job = Callable[[Any, Pixels, OnProgress, Cancelled], Any]
-"""Does the work: (request, its images, progress, asked to stop) -> result. Images are lent for the call only."""
+Images = Mapping[str, NDArray[Any]]
+Job = Callable[[Any, Images, OnProgress, Cancelled], Any]
+"""Does the work: (request, its images, progress, cancelled) -> result. Images are valid only during the call."""
 MakeJob = Callable[[], Job]
-"""Loads what the job needs; runs in the process that does the work, so it is picklable and cheap to hold."""
+"""Loads what the job needs; called in the process that does the work, so it must be picklable."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """One request.
+    """One request and its answer.
 
     Attributes:
-        request: what was asked for; crosses the border of a process.
-        pixels: images that belong to it; through shared memory. They must not change until the ticket is done.
+        request: what was asked for; picklable.
+        images: that belong to it, passed through shared memory. They must not change until the ticket is done.
         deadline: `time.monotonic` at which it is too late.
-        on_progress: told how far it is, from another thread; must return at once.
+        on_progress: called from another thread; must return at once.
         future: the result, or a CupidError. Callbacks run in another thread and must return at once.
         accepted: `time.monotonic` of submission.
         started: `time.monotonic` when the work began; None before.
-        cancelled: the caller wants no result any more.
+        cancelled: the caller does not want the result any more.
     """
 
     request: Any
-    pixels: Pixels
+    images: Images
     deadline: float
     on_progress: OnProgress | None = None
     future: Future[Any] = field(default_factory=Future)
@@ -60,12 +60,12 @@ class Ticket:
         return self.future.exception() or self.future.result()
 
     def report(self, progress: Progress) -> None:
-        """Pass on how far it is."""
+        """Pass progress on to the caller."""
         if self.on_progress is not None and not self.done:
             self.on_progress(progress)
 
     def finish(self, outcome: Any) -> bool:
-        """Answer, once: later answers change nothing.
+        """Answer the request, once: later answers change nothing.
 
         Args:
             outcome: the result, or a CupidError.
@@ -84,21 +84,21 @@ class Ticket:
 
 
 class Engine(Protocol):
-    """Carries out requests: the worker process, or the process at hand."""
+    """Carries out requests: `Worker` in another process, `InProcessEngine` in this one."""
 
     def submit(
         self,
         request: Any,
-        pixels: Pixels,
+        images: Images,
         *,
         deadline_s: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Ticket:
-        """Hand in a request; a request that waits is superseded by it.
+        """Hand in a request. It supersedes a request that has not started.
 
         Args:
-            request: plain values.
-            pixels: images by name.
+            request: picklable values.
+            images: by name.
             deadline_s: seconds from now; None takes the settings'.
             on_progress: see `Ticket`.
         """
@@ -113,8 +113,8 @@ class Engine(Protocol):
         ...
 
 
-class InProcess:
-    """Carries out requests at once, in the process and thread of the caller, which waits.
+class InProcessEngine:
+    """Carries out each request at once, in the process and thread of the caller, which waits.
 
     Args:
         make_job: loads the job, at the first request.
@@ -129,18 +129,18 @@ class InProcess:
     def submit(
         self,
         request: Any,
-        pixels: Pixels,
+        images: Images,
         *,
         deadline_s: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Ticket:
-        """See `Engine.submit`; the ticket comes back done."""
-        late = time.monotonic() + (self._deadline_s if deadline_s is None else deadline_s)
-        ticket = Ticket(request, pixels, late, on_progress, started=time.monotonic())
+        """See `Engine.submit`; the returned ticket is done."""
+        deadline = time.monotonic() + (self._deadline_s if deadline_s is None else deadline_s)
+        ticket = Ticket(request, images, deadline, on_progress, started=time.monotonic())
         try:
             self._job = self._job or self._make_job()
             outcome = self._job(
-                request, pixels, ticket.report, lambda: ticket.cancelled or time.monotonic() > late
+                request, images, ticket.report, lambda: ticket.cancelled or time.monotonic() > deadline
             )
         except CupidError as error:
             outcome = error
@@ -148,14 +148,14 @@ class InProcess:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """See `Engine.cancel`; works from `on_progress`."""
+        """See `Engine.cancel`; only `on_progress` can call it in time."""
         ticket.cancelled = True
 
     def close(self) -> None:
-        """Let go of the networks."""
+        """Release the networks."""
         self._job = None
 
 
 def cancelled_error() -> CancelledError:
     """The answer to a request that its caller has cancelled."""
-    return CancelledError("The request was cancelled.", hint="Ask again.")
+    return CancelledError("The request was cancelled.", hint="Send it again.")

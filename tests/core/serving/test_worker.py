@@ -1,33 +1,27 @@
-"""The worker under everything that can happen to it: it answers every ticket, stays alive, and never blocks."""
+"""The worker under everything that can happen to it: it answers every ticket, and never blocks the caller."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from serving_stubs import resident_kb, wait_for
 from worker_jobs import MakeBroken, MakeSlow, make_player
 
 from cupid_core.config.ros import RosWorkerConfig
 from cupid_core.errors import CupidError
 from cupid_core.reconstruct.progress import Progress
-from cupid_ros.errors import ImageSizeError, WorkerClosedError
-from cupid_ros.tickets import InProcess, Ticket
-from cupid_ros.worker import Worker
+from cupid_core.serving.engine import InProcessEngine, Ticket
+from cupid_core.serving.errors import ImageSizeError, WorkerClosedError
+from cupid_core.serving.worker import Worker
 
 QUICK = RosWorkerConfig(deadline_s=60.0, grace_s=0.2, restart_pause_s=0.0, startup_s=60.0)
 NONE: dict[str, np.ndarray] = {}
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def answer(ticket: Ticket, seconds: float = 60.0) -> object:
@@ -55,7 +49,7 @@ def start(worker: Worker, **request: object) -> Ticket:
     return ticket
 
 
-def test_images_arrive_as_they_were(worker: Worker) -> None:
+def test_images_arrive_unchanged(worker: Worker) -> None:
     rng = np.random.default_rng(0)
     for height, width in ((480, 640), (7, 5), (720, 1280), (1, 1)):
         pixels = {
@@ -68,18 +62,18 @@ def test_images_arrive_as_they_were(worker: Worker) -> None:
 
 
 def test_progress_reaches_the_caller(worker: Worker) -> None:
-    heard: list[Progress] = []
-    answer(worker.submit({"do": "pid"}, NONE, on_progress=heard.append))
-    assert heard == [Progress("structure", 0.0)]
+    received: list[Progress] = []
+    answer(worker.submit({"do": "pid"}, NONE, on_progress=received.append))
+    assert received == [Progress("structure", 0.0)]
 
 
 def test_every_pose_reaches_the_caller(worker: Worker) -> None:
-    heard: list[Progress] = []
-    answer(worker.submit({"do": "poses"}, NONE, on_progress=heard.append))
-    assert [pose.id for progress in heard for pose in progress.poses] == list(range(20))
+    received: list[Progress] = []
+    answer(worker.submit({"do": "poses"}, NONE, on_progress=received.append))
+    assert [pose.id for progress in received for pose in progress.poses] == list(range(20))
 
 
-def test_who_listens_badly_costs_nobody_the_process(worker: Worker) -> None:
+def test_an_error_of_the_listener_does_not_end_the_process(worker: Worker) -> None:
     def broken(progress: Progress) -> None:
         raise RuntimeError("the listener is broken")
 
@@ -131,7 +125,7 @@ def test_a_hanging_job_is_answered_at_its_deadline_and_killed(worker: Worker) ->
     assert worker.stats().restarts == restarts + 1
 
 
-def test_a_polite_job_stops_at_its_deadline_without_a_restart(worker: Worker) -> None:
+def test_a_job_that_checks_for_cancellation_stops_at_its_deadline_without_a_restart(worker: Worker) -> None:
     pid = answer(worker.submit({"do": "pid"}, NONE))
     assert code(worker.submit({"do": "sleep", "s": 30.0}, NONE, deadline_s=0.2), 5.0) == "deadline_exceeded"
     assert answer(worker.submit({"do": "pid"}, NONE)) == pid
@@ -152,11 +146,6 @@ def test_cancel_answers_at_once_and_frees_the_process(worker: Worker) -> None:
     assert (code(waiting, 0.1), code(running, 0.1)) == ("cancelled", "cancelled")
     worker.cancel(running)  # a second time changes nothing
     assert answer(worker.submit({"do": "pid"}, NONE)) == pid
-
-
-def resident_kb() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
@@ -182,13 +171,13 @@ def test_a_thousand_images_while_busy_keep_one_waiting_and_no_memory(worker: Wor
     assert answer(tickets[1])["image"] == (0, (480, 640, 3))  # type: ignore[index]
 
 
-def test_images_beyond_the_bound_are_refused() -> None:
+def test_a_request_larger_than_the_limit_is_refused() -> None:
     small = QUICK.model_copy(update={"max_request_mb": 1})
     with Worker(make_player, small) as worker, pytest.raises(ImageSizeError, match="allowed are 1"):
         worker.submit({"do": "sum"}, {"image": np.zeros((1000, 2000), np.uint8)})
 
 
-def test_shutdown_in_the_middle_answers_everything_and_leaves_no_process() -> None:
+def test_close_answers_all_tickets_and_leaves_no_process() -> None:
     worker = Worker(make_player, QUICK)
     running = start(worker, do="hang")
     waiting = worker.submit({"do": "pid"}, NONE)
@@ -204,23 +193,23 @@ def test_shutdown_in_the_middle_answers_everything_and_leaves_no_process() -> No
         worker.submit({"do": "pid"}, NONE)
 
 
-def test_a_factory_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+def test_a_job_that_fails_to_load_is_reported_and_tried_again(tmp_path: Path) -> None:
     with Worker(MakeBroken(tmp_path / "there"), QUICK) as worker:
         assert code(worker.submit({"do": "pid"}, NONE)) == "checkpoint_invalid"
         restarts = worker.stats().restarts
         time.sleep(0.3)
-        assert worker.stats().restarts <= restarts + 1, "nobody asked, so it does not try for ever"
+        assert worker.stats().restarts <= restarts + 1, "without a request it does not try forever"
         (tmp_path / "there").touch()
         assert isinstance(answer(worker.submit({"do": "pid"}, NONE)), int)
 
 
-def test_a_factory_that_hangs_is_given_up() -> None:
+def test_a_job_that_hangs_while_loading_is_killed() -> None:
     with Worker(MakeSlow(600.0), QUICK.model_copy(update={"startup_s": 0.5})) as worker:
         assert code(worker.submit({"do": "pid"}, NONE), 30.0) == "worker_start"
 
 
-def test_in_process_answers_alike() -> None:
-    engine = InProcess(make_player)
+def test_the_in_process_engine_gives_the_same_answers() -> None:
+    engine = InProcessEngine(make_player)
     image = np.ones((3, 4), np.uint8)
     assert engine.submit({"do": "sum"}, {"image": image}).outcome() == {"image": (12, (3, 4))}
     assert code(engine.submit({"do": "ours"}, NONE)) == "checkpoint_invalid"
