@@ -52,9 +52,8 @@ def main() -> None:
         if number:
             for name, seconds in {**scene.timings_s, "together": total}.items():
                 steps.setdefault(name, []).append(seconds)
-    print(
-        f"{given.objects} objects, {given.samples} hypotheses, {torch.get_num_threads()} threads, {failures} failed"
-    )
+    threads = torch.get_num_threads()
+    print(f"{given.objects} objects, {given.samples} hypotheses, {threads} threads, {failures} failed")
     print(f"imports {imported - start:.1f} s, loading {loaded - imported:.1f} s")
     for name, taken in steps.items():
         print(f"{name:12s} median {statistics.median(taken):7.3f} s   largest {max(taken):7.3f} s")

@@ -1,4 +1,4 @@
-"""Crops of views and samples: image, camera and UV tell the same story."""
+"""Crops of views and samples: image, camera and UV agree."""
 
 import json
 import math
@@ -130,7 +130,7 @@ def test_uv_of_occupied_voxels_lands_on_the_object(tmp_path, crop):
     assert float((sample.view.image[0, pixels[1], pixels[0]] > 0.1).float().mean()) > 0.95
 
 
-def test_flags_mean_what_they_say(tmp_path):
+def test_flags_mark_the_voxels_whose_uv_is_inside(tmp_path):
     asset, _ = make_asset(tmp_path, distance=1.3, focal_angle=0.7)
     (view,) = asset.views()
     crop = ViewCropConfig(min_ratio=1.0, max_ratio=1.0)

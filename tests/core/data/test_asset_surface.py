@@ -1,4 +1,4 @@
-"""Surfaces of assets: axes and colors as the files say; distances, sides and normals as the shapes are."""
+"""Surfaces of assets: axes and colors as in the files; distances, sides and normals as of the shapes."""
 
 import math
 
@@ -149,7 +149,7 @@ def test_an_inside_out_mesh_is_turned(tmp_path, ring):
     assert trimesh.Trimesh(surface.vertices, surface.faces).volume > 0
 
 
-def test_a_sheet_is_not_lost(tmp_path):
+def test_an_open_sheet_gets_a_thickness(tmp_path):
     trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]]).export(
         tmp_path / "a.ply"
     )

@@ -1,4 +1,4 @@
-"""Several processes: what fails, or ends its process, costs only itself."""
+"""Several processes: a task that fails, or ends its process, affects no other."""
 
 import os
 

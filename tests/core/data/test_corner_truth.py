@@ -35,7 +35,7 @@ def test_corners_of_voxels_are_those_of_the_grid(objects, truth):
         assert torch.equal(fine, objects.sdf[object_, x + i, y + j, z + k])
 
 
-def test_every_corner_is_where_its_voxels_say(truth):
+def test_corner_positions_agree_with_their_voxels(truth):
     low = truth.voxels[:, 1:] / RESOLUTION - 0.5
     step = torch.cartesian_prod(*(torch.arange(5),) * 3) / (4 * RESOLUTION)
     expected = low[:, None] + step
@@ -51,7 +51,7 @@ def test_what_is_asked_for_does_not_depend_on_what_else_is(objects, truth):
         torch.testing.assert_close(getattr(alone, name)[alone.place], expected, atol=1e-6, rtol=0)
 
 
-def test_distance_changes_as_the_normal_says(truth):
+def test_distance_grows_along_the_normal(truth):
     """Between neighboring corners of the ball, whose distance is exact (its seam aside)."""
     ball = truth.voxels[:, 0] == 1
     place = truth.place[ball]

@@ -34,7 +34,7 @@ def eyes(views):
     return -(views.rotation * views.translation[:, :, None]).sum(dim=1)
 
 
-def test_cameras_stand_where_robots_look_from():
+def test_cameras_have_the_elevations_of_robots():
     drawn, views, _ = views_of()
     eye = eyes(views)
     elevation = torch.rad2deg(torch.asin(eye[:, 2] / torch.linalg.norm(eye, dim=1)))
@@ -89,7 +89,7 @@ def test_poses_lie_in_the_fundamental_domain(group):
         assert azimuth.max() > 3.0, "without symmetry the camera goes all the way round"
 
 
-def test_symmetry_does_not_change_what_is_seen():
+def test_symmetry_does_not_change_the_image():
     # A box looks the same from both sides: folding the pose must not move its picture.
     _, free, points = views_of(group=(1, 0, 0))
     _, folded, _ = views_of(group=(2, 0, 0))

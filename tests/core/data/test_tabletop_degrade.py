@@ -78,7 +78,7 @@ def test_mask_errors_shift_the_border_both_ways_but_keep_the_object():
     assert (area > 1.01).any() and (area < 0.99).any()
 
 
-def test_the_background_only_shows_where_the_mask_says():
+def test_the_background_is_visible_only_inside_the_mask():
     settings = TabletopSettings(image_size=64, resolution=12)
     batch = sample_tabletop(range(6), settings, seed=2)
     alpha = batch.image[:, 3:]

@@ -1,4 +1,4 @@
-"""Laws every family keeps: it is visible, fills the cube, its distances are safe, its claimed symmetry is true."""
+"""Laws of every family: it is visible, fills the cube, its distances are safe, its stated symmetry holds."""
 
 from dataclasses import replace
 

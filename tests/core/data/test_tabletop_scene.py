@@ -1,4 +1,4 @@
-"""Scenes: labels, depth, poses and table tell the same story, and are the same every time."""
+"""Scenes: labels, depth, poses and table agree, and are reproducible."""
 
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_a_scene_is_the_same_on_every_run(scene):
         assert torch.equal(getattr(again, name), getattr(first, name)), name
 
 
-def test_wanted_families_stand_in_the_scene():
+def test_the_given_families_are_in_the_scene():
     scene = draw_scene(3, SceneSettings(width=160, height=128, resolution=16), families=["bowl", "brick"])
     assert [item.family for item in scene.objects] == ["bowl", "brick"]
 

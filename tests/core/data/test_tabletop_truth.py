@@ -1,4 +1,4 @@
-"""Truth agrees with itself: projections, depth, distances, occupancy and silhouettes tell the same story."""
+"""Truth agrees with itself: projections, depth, distances, occupancy and silhouettes agree."""
 
 import pytest
 import torch
@@ -119,7 +119,7 @@ def test_occupancy_follows_from_the_corner_distances(batch):
     assert (batch.shell.flatten(1).sum(dim=1) > 100).all()
 
 
-def test_colors_are_at_shell_voxels_and_what_the_camera_sees_unlit(batch):
+def test_colors_are_at_shell_voxels_and_equal_the_unlit_image(batch):
     assert (batch.color.permute(0, 2, 3, 4, 1)[~batch.shell] == 0).all()
     assert (batch.color >= 0).all() and (batch.color <= 1).all()
     lit = batch.color.permute(0, 2, 3, 4, 1)[batch.shell]

@@ -166,7 +166,7 @@ def records():
     ]
 
 
-def test_summaries_count_what_is_lost_as_the_worst():
+def test_summaries_count_failures_as_the_worst():
     summary = by_split(records())["train"]
     assert (summary.count, summary.failed) == (3, 1)
     assert summary.values["iou"] == pytest.approx(1.4 / 3)
@@ -280,7 +280,7 @@ def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
     assert sheet.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_folder_that_is_missing_is_said_before_the_work(tiny_checkpoint, tmp_path, capsys):
+def test_a_missing_folder_is_reported_before_the_work(tiny_checkpoint, tmp_path, capsys):
     missing = tmp_path / "missing" / "figures.json"
     assert main(["evaluate", "tabletop", "--checkpoint", str(tiny_checkpoint), "--json", str(missing)]) == 2
     assert "missing" in capsys.readouterr().err

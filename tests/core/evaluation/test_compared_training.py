@@ -1,4 +1,4 @@
-"""Comparisons of trainings: variants differ in one thing alone, runs go on where they were, results are kept."""
+"""Comparisons of trainings: variants differ in one thing, runs continue where they stopped, results are kept."""
 
 import csv
 import sys

@@ -1,4 +1,4 @@
-"""Metrics: zero on identity, the known value on a known offset, and what symmetry forgives."""
+"""Metrics: zero on identity, the known value on a known offset, and invariance to symmetry."""
 
 import math
 

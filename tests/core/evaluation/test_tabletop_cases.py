@@ -1,4 +1,4 @@
-"""Cases: what is handed in belongs to the truth beside it, and a perfect result is measured as perfect."""
+"""Cases: the inputs agree with their truth, and a perfect result is measured as perfect."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def batch():
         return sample_tabletop(range(COUNT), SETTINGS, seed=UNSEEN_SEED)
 
 
-def test_the_photograph_holds_the_view_where_its_camera_says(cases, batch):
+def test_the_view_is_at_the_position_that_its_camera_gives(cases, batch):
     for row, case in enumerate(cases):
         inside = (slice(case.top, case.top + 64), slice(case.left, case.left + 64))
         assert case.image[inside].shape == (64, 64, 3)
@@ -97,7 +97,7 @@ def test_surface_points_are_on_the_surface_and_all_over_it(cases):
     assert torch.allclose(spread / 2, objects.half[0], atol=0.03)
 
 
-def test_a_truncated_view_says_so():
+def test_a_truncated_view_is_marked():
     cut = tabletop_cases(range(3), SETTINGS.model_copy(update={"truncated": 1.0, "occluded": 0.0}))
     whole = tabletop_cases(range(3), SETTINGS.model_copy(update={"occluded": 0.0}))
     assert all(case.occlusion[0, 0] == case.truncated for case in cut if case.left and case.top)

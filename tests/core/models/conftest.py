@@ -1,4 +1,4 @@
-"""What tests of sparse networks share: random objects as voxels."""
+"""Shared fixtures of sparse-network tests: random objects as voxels."""
 
 import pytest
 import torch

@@ -147,7 +147,7 @@ def test_the_order_of_voxels_does_not_matter(agree, voxels):
     agree("shuffled", shuffled, plain[order], BOUND)
 
 
-def test_the_null_branch_knows_nothing_of_the_image(voxels):
+def test_the_null_branch_does_not_depend_on_the_image(voxels):
     coords, net = voxels(SIZES, R, 4), network(PoseConditioning.LATENT_VISUAL)
     topology = VoxelTopology.build(coords, R, levels=1)
     x = torch.randn(2 * len(coords), 6)
@@ -192,7 +192,7 @@ def test_an_occlusion_aware_network_reads_the_mask_as_a_fourth_channel(voxels):
     assert (net.pose_features(masked, topology) - net.pose_features(other, topology)).abs().max() > 1e-2
 
 
-def test_the_latent_of_unseen_voxels_is_zero(voxels):
+def test_the_latent_of_occluded_voxels_is_zero(voxels):
     coords = voxels(SIZES, R)
     topology, view = VoxelTopology.build(coords, R, levels=1), view_of(coords, 3)
     made = network(PoseConditioning.LATENT_VISIBLE).pose_features(view, topology)

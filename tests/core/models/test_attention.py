@@ -116,7 +116,7 @@ def test_padding_holds_in_half_precision(dtype):
     torch.testing.assert_close(out[:, :4], layer(x), atol=2e-2, rtol=2e-2)
 
 
-def test_blocks_do_not_see_the_order_of_tokens():
+def test_blocks_do_not_depend_on_the_order_of_tokens():
     x, order = torch.randn(2, 6, CHANNELS), torch.randperm(6)
     plain = TransformerBlock(CHANNELS, HEADS)
     torch.testing.assert_close(plain(x[:, order]), plain(x)[:, order], **CLOSE)

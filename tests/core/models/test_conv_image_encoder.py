@@ -1,4 +1,4 @@
-"""The small image encoder stands behind the interface of the published one."""
+"""The small image encoder has the interface of the published one."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_cells_are_where_the_image_is():
     assert int((difference > 1e-6).sum()) <= 4
 
 
-def test_the_mask_is_seen_where_the_object_is_black():
+def test_the_mask_matters_where_the_object_is_black():
     encoder = tiny()
     image = torch.zeros(1, 4, 32, 32)
     masked = image.clone()

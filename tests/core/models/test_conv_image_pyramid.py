@@ -1,4 +1,4 @@
-"""The pyramid stands behind the interface of the image encoders, and every cell knows of the whole view."""
+"""The pyramid has the interface of the image encoders, and every cell depends on the whole view."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The planes of an image encoder: laws of what depth and gravity become."""
+"""The planes of an image encoder: laws of the planes of depth and gravity."""
 
 import math
 
@@ -89,7 +89,7 @@ def test_height_is_along_gravity_where_it_is_known():
     torch.testing.assert_close(made[:, :3].norm(dim=1), level[:, :3].norm(dim=1), atol=1e-4, rtol=0)
 
 
-def test_a_camera_that_looks_along_gravity_keeps_the_frame_of_the_crop():
+def test_a_camera_along_gravity_keeps_the_frame_of_the_crop():
     depth, intrinsics = plane_scene(2.0, 2.0)
     up = central_frame(intrinsics)[:, 2] * -1
     torch.testing.assert_close(
@@ -110,7 +110,7 @@ def test_holes_far_things_and_too_few_points_are_absence():
     assert bool(point_planes(torch.zeros_like(depth), intrinsics, up, known).isfinite().all())
 
 
-def test_gravity_says_how_far_a_ray_points_down():
+def test_the_gravity_plane_is_the_downward_component_of_a_ray():
     intrinsics = torch.tensor([[[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]]]).repeat(2, 1, 1)
     up = torch.tensor([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0]])
     made = gravity_planes(intrinsics, up, torch.tensor([True, False]), SIZE)

@@ -61,7 +61,7 @@ def test_positions_of_a_ramp_stay_a_ramp():
     torch.testing.assert_close(positions[4:-4], expected[4:-4], atol=1e-4, rtol=0)
 
 
-def test_brightness_is_seen():
+def test_brightness_matters():
     network, image = encoder(), torch.rand(1, 3, 56, 56)
     assert (network(image) - network(image * 0.5)).abs().max() > 1e-3
 

@@ -1,4 +1,4 @@
-"""Laws of the pose-aligned features: where samples are taken, what is zero when, what hides what."""
+"""Laws of the pose-aligned features: positions of the samples, null conditions, occlusion."""
 
 import pytest
 import torch

@@ -74,7 +74,7 @@ def test_cached_sampling_equals_the_plain_path(variant):
     torch.testing.assert_close(fast, slow, atol=2e-4, rtol=2e-4)
 
 
-def test_items_of_a_batch_do_not_see_each_other():
+def test_items_of_a_batch_are_independent():
     net, (x, t, context) = network(), inputs(3)
     together = net(x, t, context)
     for item in range(3):
@@ -97,7 +97,7 @@ def test_a_fresh_network_is_zero_velocity():
     assert SparseStructureFlowModel(**SIZES)(x, t, context).abs().max() == 0
 
 
-def test_hidden_tokens_do_not_matter_and_visible_ones_do():
+def test_occluded_tokens_do_not_matter_and_visible_ones_do():
     net, (x, t, context) = network(occlusion_aware=True), inputs()
     weights = torch.ones(2, 9)
     weights[:, 5] = 0.0

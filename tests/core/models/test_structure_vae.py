@@ -64,7 +64,7 @@ def test_every_level_halves_and_doubles_the_edge():
     assert decoder()(mean).shape == (2, 3, 16, 16, 16)
 
 
-def test_items_of_a_batch_do_not_see_each_other():
+def test_items_of_a_batch_are_independent():
     network, x = encoder(channels=[8, 32], norm_type="group"), torch.randn(3, 1, 8, 8, 8)
     together = network(x)[0]
     for item in range(3):
@@ -72,7 +72,7 @@ def test_items_of_a_batch_do_not_see_each_other():
         torch.testing.assert_close(together[item : item + 1], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_far_voxels_do_not_see_each_other():
+def test_far_voxels_are_independent():
     """A convolutional decoder has a finite reach; a leak over the whole volume would be a wrong reshape."""
     network = decoder(channels=[16, 12], num_res_blocks=1, num_res_blocks_middle=0)
     z = torch.randn(1, 4, 12, 4, 4)

@@ -1,4 +1,4 @@
-"""The head of canonical points: bins stand for points and say how sure they are."""
+"""The head of canonical points: bins encode points and their confidence."""
 
 import torch
 

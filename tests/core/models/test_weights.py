@@ -145,12 +145,12 @@ def test_any_float_type_in(tiny_checkpoint: Path, stored_as: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("source", ["nonsense", "a/b/c/d", "pipeline"])
-def test_a_path_that_is_no_checkpoint_says_what_one_looks_like(source: str) -> None:
+def test_the_error_for_a_path_without_checkpoint_describes_one(source: str) -> None:
     with pytest.raises(CheckpointError, match=r"folder with pipeline\.json"):
         locate(source, download=False)
 
 
-def test_a_hub_id_that_is_not_here_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_for_a_hub_id_says_how_to_download_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cupid checkpoint pull somebody/no-such-thing"):
         locate("somebody/no-such-thing", download=False)
     with pytest.raises(CheckpointError, match="not a hub id"):

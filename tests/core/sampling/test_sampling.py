@@ -143,7 +143,7 @@ def test_equal_branches_make_guidance_vanish():
     torch.testing.assert_close(strong, none, atol=1e-12, rtol=1e-9)
 
 
-def test_progress_tells_every_step_and_the_trajectory():
+def test_progress_reports_every_step_and_the_trajectory():
     steps: list[Step] = []
     config = SamplerConfig(steps=7, rescale_t=2.0)
     end = sample(rotating, rotating, START, config, steps.append)

@@ -1,4 +1,4 @@
-"""Eight boxes seen by eight cameras: structure samples with exact truth, small and made in no time."""
+"""Eight boxes in the views of eight cameras: small structure samples with exact truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the training share; builders of tiny stages are in `tiny_stages`."""
+"""Shared fixtures of the training tests; builders of tiny stages are in `tiny_stages`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage "appearance" on assets in the published layout: views and latents agree, faults are passed over."""
+"""Stage "appearance" on assets in the published layout: views and latents agree, damaged assets are skipped."""
 
 import json
 import logging
@@ -109,7 +109,7 @@ def test_a_damaged_asset_is_reported_and_passed_over(root, caplog):
         AssetAppearanceSource(settings(root), LATENTS).views(0, 1)
 
 
-def test_what_cannot_be_used_is_said(root):
+def test_unusable_assets_are_reported(root):
     with pytest.raises(DatasetError, match="latent_unknown"):
         AssetAppearanceSource(settings(root), LATENTS.model_copy(update={"model": "unknown"}))
     with pytest.raises(ConfigError, match="means"):

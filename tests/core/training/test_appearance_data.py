@@ -84,7 +84,7 @@ def tabletop_like(coords):
     return VoxelGrid(VAE.resolution).index(torch.cat([torch.zeros_like(coords[:, :1]), coords], dim=1))
 
 
-def test_latents_are_what_the_autoencoder_says_of_the_truth(root, codec):
+def test_latents_are_the_encodings_of_the_truth(root, codec):
     shard = recipe(root, codec, mirrored=0.0).make(1)
     voxels = tabletop_voxels([2, 3], codec.grid, seed=0, device="cpu")
     assert torch.equal(shard["coords"].long(), voxels.topology.coords[:, 1:])

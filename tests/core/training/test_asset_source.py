@@ -103,7 +103,7 @@ def test_one_step_of_every_stage(assets, root):
         assert {line.kind for line in lines} == {"losses", "validation"}
 
 
-def test_batches_follow_from_their_number_and_keep_unseen_assets_out(assets):
+def test_batches_follow_from_their_number_and_have_no_validation_assets(assets):
     source, again = AssetSource(assets, seed=1), AssetSource(assets, seed=1)
     counts = set()
     for number in range(4):

@@ -1,4 +1,4 @@
-"""From two meshes to one step of each of the five stages, through the commands that people use."""
+"""From two meshes to one step of each of the five stages, through the commands."""
 
 import math
 import shutil

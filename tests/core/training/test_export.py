@@ -1,4 +1,4 @@
-"""What is trained comes out as a checkpoint that loads, and goes in again to be trained further."""
+"""Trained networks are exported to a checkpoint that loads and can be trained further."""
 
 import json
 
@@ -102,7 +102,7 @@ def test_weights_that_float16_cannot_hold_are_refused(tmp_path):
         write_networks(tmp_path, [ExportedNetwork("image_encoder", "ConvImageTransformer", {}, network)])
 
 
-def test_stages_that_build_on_untrained_ones_say_so(root, tmp_path):
+def test_a_stage_that_needs_an_untrained_one_is_refused(root, tmp_path):
     with pytest.raises(TrainingError, match="earlier stages first"):
         read_network(tmp_path, "sparse_structure_decoder", SparseStructureDecoder, torch.device("cpu"))
     run = run_settings(1)

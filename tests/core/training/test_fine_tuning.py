@@ -1,4 +1,4 @@
-"""Training goes on from an exported checkpoint alone: every stage, float16 weights, a new average."""
+"""Training continues from an exported checkpoint alone: every stage, float16 weights, a new average."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def again(checkpoint, root):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_every_stage_goes_on_from_a_checkpoint_alone(name, checkpoint, again, caplog):
+def test_every_stage_continues_from_a_checkpoint_alone(name, checkpoint, again, caplog):
     stage = make(name, again)
     done = start_from_checkpoint(stage, checkpoint, "skip")
     assert set(done) == set(stage.networks), "a network would start fresh"
@@ -114,7 +114,7 @@ def test_weights_of_a_checkpoint_are_not_rounded_to_the_precision_of_the_run(che
             torch.testing.assert_close(masters[f"structure_flow.{key}"], value.float(), atol=1e-9, rtol=1e-6)
 
 
-def test_what_lacks_in_a_checkpoint_is_said(checkpoint, again, tmp_path, caplog):
+def test_networks_missing_in_a_checkpoint_are_reported(checkpoint, again, tmp_path, caplog):
     plain = tmp_path / "plain"
     write_checkpoint(again, plain, SAMPLERS, trainable=False)
     assert not (plain / "ckpts" / "sparse_structure_encoder.safetensors").exists()

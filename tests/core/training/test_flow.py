@@ -59,7 +59,7 @@ def test_times_are_logit_normal_and_repeat_with_their_seed():
     assert float(times.min()) > 0 and float(times.max()) < 1
 
 
-def test_conditions_are_dropped_as_often_as_said():
+def test_conditions_are_dropped_at_the_given_rate():
     kept = draw_kept_conditions(
         40_000, FlowTrainingConfig(condition_dropout=0.3), torch.Generator().manual_seed(1)
     )

@@ -1,4 +1,4 @@
-"""Losses: zero on the truth, known on known errors, finite where nothing is to be learnt."""
+"""Losses: zero on the truth, known on known errors, finite where the target is empty."""
 
 import pytest
 import torch

@@ -34,7 +34,7 @@ def test_without_decay_the_rate_stays():
     assert {stable_then_decay(step, 10, settings) for step in range(1, 20)} == {1.0}
 
 
-def test_the_clip_follows_its_percentile_once_it_knows_enough():
+def test_the_clip_follows_its_percentile_once_its_history_is_full():
     clip = AdaptiveClip(max_norm=1.0, history=100, percentile=95.0)
     for norm in range(99):
         clip.remember(norm / 1000)
@@ -91,7 +91,7 @@ def test_orthogonalized_kernels_are_those_of_the_matrix_they_are(shape):
     assert not orthogonalized_kernel(torch.zeros(shape)).any()
 
 
-def test_muon_takes_kernels_where_it_is_told_to_but_not_those_that_read_an_image():
+def test_muon_takes_inner_kernels_only_where_the_setting_is_on():
     network = nn.ModuleDict({"net": nn.Sequential(nn.Conv2d(4, 16, 3), nn.Conv2d(16, 16, 3))})
     for convolutions in (False, True):
         settings = OptimizerSettings(kind="muon", muon_convolutions=convolutions)
@@ -171,7 +171,7 @@ def test_both_rules_solve_a_regression_in_either_precision(precision, kind):
         assert torch.equal(optimizer.masters[name].to(precision), parameter), "networks show their masters"
 
 
-def test_small_steps_are_not_lost_to_half_precision():
+def test_small_steps_survive_half_precision():
     network = nn.ModuleDict({"net": nn.Linear(1, 1, bias=False)}).to(torch.bfloat16)
     with torch.no_grad():
         network["net"].weight.fill_(1.0)

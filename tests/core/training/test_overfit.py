@@ -1,4 +1,4 @@
-"""Each stage of the structure learns eight samples by heart: losses and figures go to where they belong."""
+"""Each structure stage overfits eight samples: losses and figures reach their limits."""
 
 from dataclasses import replace
 

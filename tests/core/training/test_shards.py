@@ -1,4 +1,4 @@
-"""Shards: whole or absent, the same whoever makes them; damaged ones are reported and skipped."""
+"""Shards: whole or absent, the same from any process; damaged ones are reported and skipped."""
 
 import logging
 import time

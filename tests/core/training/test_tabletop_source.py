@@ -53,7 +53,7 @@ def test_surface_points_project_to_their_cells(source):
     assert float(error.median()) < 1.0 and float(error.quantile(0.98)) < 2.5
 
 
-def test_seen_cells_are_where_the_mask_is(source):
+def test_visible_cells_are_where_the_mask_is(source):
     batch = source.batch(3, 8)
     mask = F.interpolate(batch.image[:, 3:4], size=SETTINGS.cells, mode="area") > 0.6
     assert float((mask & batch.visible_mask).sum() / (mask | batch.visible_mask).sum()) > 0.8
@@ -92,7 +92,7 @@ def test_the_pool_grows_with_the_batches_up_to_its_end(source):
     assert sizes.index(2) == 4
 
 
-def test_unseen_views_are_not_changed_and_not_of_the_training(source):
+def test_validation_views_are_not_augmented_and_not_of_the_training(source):
     batch, truth = source.validation(4)
     expected = sample_tabletop(range(4), OBJECTS.model_copy(update={"views_per_object": 1}), seed=6, split="train")
     torch.testing.assert_close(batch.image[:, :3], expected.image[:, :3], atol=1 / 255, rtol=0)
@@ -133,7 +133,7 @@ def test_colors_stay_within_the_mask_and_the_mask_stays():
     assert float(changed.min()) >= 0 and float(changed.max()) <= 1
 
 
-def test_hidden_parts_are_a_half_in_the_mask_channel_and_never_on_the_object():
+def test_occluded_parts_are_a_half_in_the_mask_channel_and_never_on_the_object():
     image = torch.zeros(1, 4, 2, 2)
     image[0, 3, 0, 0] = 1.0
     hidden = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])

@@ -77,7 +77,7 @@ def stir(trained):
     ("variant", "depends"),
     [("none", False), ("position", True), ("latent", True), ("latent_visual", True), ("spatial", True)],
 )
-def test_the_place_of_a_voxel_matters_where_the_variant_says_so(variant, depends):
+def test_the_image_position_matters_only_to_variants_that_use_it(variant, depends):
     trained = stage(with_network(conditioning=variant), some_views(2))
     stir(trained)
     batch = trained.batch(0)
@@ -91,7 +91,7 @@ def test_the_place_of_a_voxel_matters_where_the_variant_says_so(variant, depends
     assert (here != there) == depends
 
 
-def test_voxels_that_are_hidden_get_no_latent():
+def test_occluded_voxels_get_no_latent():
     trained = stage(with_network(conditioning="latent_visible"), some_views(1))
     stir(trained)
     batch = trained.batch(0)
@@ -120,7 +120,7 @@ def test_a_dropped_condition_leaves_nothing_of_the_image():
     assert differ[0] != differ[1]
 
 
-def test_what_is_hidden_reaches_an_occlusion_aware_flow_only():
+def test_occlusion_reaches_an_occlusion_aware_flow_only():
     for aware in (False, True):
         trained = stage(with_network(occlusion_aware=aware), some_views(2))
         stir(trained)

@@ -131,7 +131,7 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for():
     assert first.truth.sdf.shape != other.truth.sdf.shape or not torch.equal(first.truth.sdf, other.truth.sdf)
 
 
-def test_a_crop_judges_only_voxels_whose_neighbors_it_holds():
+def test_the_loss_of_a_box_counts_only_voxels_with_all_neighbors():
     crop = training_voxels(0, VAE, GRID, seed=1, device="cpu")
     settings = VAE.model_copy(update={"sample": VoxelSampleSettings(crop=0, whole_objects=8)})
     full = training_voxels(0, settings, GRID, seed=1, device="cpu")
