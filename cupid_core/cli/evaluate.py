@@ -111,15 +111,13 @@ def evaluate(
         given_structure=true_structure,
         rank_by_voxels=rank_by_voxels,
     )
-    journal = (
-        open_journal(json.with_suffix(".jsonl"), cupid, options, without=other, refine=refine) if json else None
-    )
+    file = json.with_suffix(".jsonl") if json else None
+    journal = open_journal(file, cupid, options, without=other, refine=refine) if file else None
     with _Bar(console, n) as bar:
         records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
     with _Bar(console, scenes, unit="scenes") as bar:
-        records += run_scenes(
-            cupid, scenes, samples=samples, seed=seed, refine=refine, on_record=bar.show, journal=journal
-        )
+        effort = {"samples": samples, "seed": seed, "refine": refine}
+        records += run_scenes(cupid, scenes, **effort, on_record=bar.show, journal=journal)  # type: ignore[arg-type]
     for table in tables(records, families=families):
         console.print(table)
     facts: dict[str, Any] = {
