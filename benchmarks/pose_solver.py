@@ -76,7 +76,7 @@ def main() -> None:
     print_accuracy(console, report)
     print_others(console, report)
     if options.quick:
-        console.print("Too few problems to judge the acceptance bars; the full run does.")
+        console.print("Too few problems to check the acceptance criteria; the full run does.")
     else:
         print_bars(console, report)
     if options.json:

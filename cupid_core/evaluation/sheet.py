@@ -64,17 +64,17 @@ def shaded(rendering: Rendering, *, light: bool = True) -> Picture:
 
 def contact_sheet(records: Sequence[CaseRecord]) -> Image.Image | None:
     """All kept pictures, one row per object with its name and figures; None where there is none."""
-    shown = [record for record in records if record.pictures]
-    if not shown:
+    with_pictures = [record for record in records if record.pictures]
+    if not with_pictures:
         return None
-    edge = max(picture.shape[0] for record in shown for picture in record.pictures)
+    edge = max(picture.shape[0] for record in with_pictures for picture in record.pictures)
     width = len(COLUMNS) * (edge + _GAP_PX)
-    height = _TITLE_PX + len(shown) * (edge + _TITLE_PX)
+    height = _TITLE_PX + len(with_pictures) * (edge + _TITLE_PX)
     sheet = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(COLUMNS):
         draw.text((column * (edge + _GAP_PX) + 2, 1), title, fill=(0, 0, 0))
-    for number, record in enumerate(shown):
+    for number, record in enumerate(with_pictures):
         top = _TITLE_PX + number * (edge + _TITLE_PX)
         for column, picture in enumerate(record.pictures):
             sheet.paste(Image.fromarray(picture).resize((edge, edge)), (column * (edge + _GAP_PX), top))

@@ -61,11 +61,11 @@ def surface_appearance(objects: Objects, points: Tensor, normals: Tensor) -> tup
     inside = points.T[:, None]
     _, slot = program.distance_and_slot(inside)
     owner = torch.zeros_like(slot[0])
-    shown = SurfacePoints(inside[:, 0], program.metric(inside)[:, 0], normals.T, owner, slot[0])
-    reflectance, roughness, metallic = objects.surfaces.rows(shown)[:, REFLECTANCE : METALLIC + 1].unbind(1)
+    surface = SurfacePoints(inside[:, 0], program.metric(inside)[:, 0], normals.T, owner, slot[0])
+    reflectance, roughness, metallic = objects.surfaces.rows(surface)[:, REFLECTANCE : METALLIC + 1].unbind(1)
     # The same rule by which whole scenes decide where a depth camera measures nothing.
-    shine = metallic * (1 - roughness) + 0.6 * (roughness < 0.2).float()
-    return objects.surfaces.albedo(shown).T, shine.to(reflectance)
+    gloss = metallic * (1 - roughness) + 0.6 * (roughness < 0.2).float()
+    return objects.surfaces.albedo(surface).T, gloss.to(reflectance)
 
 
 def other_view(objects: Objects, seed: int, index: int, settings: TabletopSettings) -> Tensor:

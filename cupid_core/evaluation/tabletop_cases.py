@@ -191,9 +191,9 @@ def _measured(batch: TabletopBatch, row: int, gloss: Tensor, *, seed: int) -> Te
     rays = Camera.from_normalized(batch.intrinsics[row], size, size).rays()
     towards = rays / rays.norm(dim=-1, keepdim=True) @ batch.T_camera_object[row, :3, :3]
     cosine = (towards * batch.normal[row].permute(1, 2, 0)).sum(-1).abs()
-    shown = batch.mask_visible[row, 0] > 0
-    true = torch.where(shown, batch.depth[row, 0] * batch.scale_m[row], torch.zeros_like(cosine))
-    cosine = torch.where(shown, cosine, torch.ones_like(cosine))
+    visible_mask = batch.mask_visible[row, 0] > 0
+    true = torch.where(visible_mask, batch.depth[row, 0] * batch.scale_m[row], torch.zeros_like(cosine))
+    cosine = torch.where(visible_mask, cosine, torch.ones_like(cosine))
     return measure(true, cosine, gloss, DepthSensor(), Draws(_SENSOR_STREAM, seed, int(batch.index[row])))
 
 

@@ -52,16 +52,16 @@ class SparseTrunkSettings(Settings):
 
 
 class VoxelSampleSettings(Settings):
-    """Voxels of generated objects that a step of the appearance autoencoder sees (`training.voxel_truth`)."""
+    """Voxels of generated objects in a step of the appearance autoencoder (`training.voxel_truth`)."""
 
     crop: int = setting(
         13,
         "voxel",
-        "Edge of the box around a random shell voxel that is seen of each object; 0 is all of it.",
+        "Edge of the box around a random shell voxel that is used of each object; 0 is all of it.",
         ge=0,
     )
     whole_from: int = setting(
-        0, "batch", "From this batch on whole objects are seen, as in use; 0 is never.", ge=0, le=100_000_000
+        0, "batch", "From this batch on whole objects are used, as in inference; 0 is never.", ge=0, le=100_000_000
     )
     whole_objects: int = setting(1, "count", "Objects in a batch from then on.", ge=1, le=1024)
 
@@ -114,13 +114,13 @@ class AppearanceVaeSettings(StageSettings):
 
 
 class AppearanceFlowSettings(Settings):
-    """The flow of stage "appearance", and the encoder of what it is told about each voxel."""
+    """The flow of stage "appearance", and the encoder of its conditioning latent."""
 
     conditioning: Literal["none", "position", "latent", "latent_visible", "latent_visual", "spatial"] = setting(
-        "latent_visual", "choice", "What the flow is told about the place of each voxel in the image (Table 4)."
+        "latent_visual", "choice", "Image features of each voxel that condition the flow (Table 4)."
     )
     occlusion_aware: bool = setting(
-        False, "switch", "Tell the flow which parts of the image something else hides (appendix A.2)."
+        False, "switch", "Give the flow the occluded parts of the image (appendix A.2)."
     )
     channels: int = setting(192, "count", "Width of the transformer.", ge=16, le=4096)
     blocks: int = setting(4, "count", "Its depth.", ge=1, le=64)

@@ -100,11 +100,11 @@ def shell_colors(
     _, slot = program.distance_and_slot(points)
     owner = objects[:, None].expand_as(slot)
     metric = program.metric(points)
-    shown = SurfacePoints(points[:, valid], metric[:, valid], normal[:, valid], owner[valid], slot[valid])
+    surface = SurfacePoints(points[:, valid], metric[:, valid], normal[:, valid], owner[valid], slot[valid])
     group = len(objects)
     colors = torch.zeros(3, group, resolution**3, device=points.device)
     row = torch.arange(group, device=points.device)[:, None].expand_as(order)
-    colors[:, row[valid], order[valid]] = surfaces.albedo(shown)
+    colors[:, row[valid], order[valid]] = surfaces.albedo(surface)
     return colors.permute(1, 0, 2).reshape(group, 3, resolution, resolution, resolution)
 
 

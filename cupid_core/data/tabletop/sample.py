@@ -126,10 +126,10 @@ def occlude(
     """
     uv, _ = project(points, views)
     blocked = place_occluders([p.occluder for p in numbers], uv, valid)
-    shown = valid & ~blocked.covers(uv[..., 0], uv[..., 1])
-    again = crop(views, [p.view for p in numbers], points, shown)
+    visible = valid & ~blocked.covers(uv[..., 0], uv[..., 1])
+    recropped = crop(views, [p.view for p in numbers], points, visible)
     wanted = torch.tensor([p.occluder.recrop for p in numbers], device=valid.device) & (blocked.size > 0)
-    chosen = torch.where(wanted[:, None, None], again.intrinsics, views.intrinsics)
+    chosen = torch.where(wanted[:, None, None], recropped.intrinsics, views.intrinsics)
     return replace(views, intrinsics=chosen), blocked
 
 

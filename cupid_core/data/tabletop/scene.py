@@ -136,10 +136,10 @@ def draw_scene(
     camera = draw_camera(draws, settings.width, settings.height, placed)
     traced = [_trace(objects, row, item, camera) for row, item in enumerate(placed)]
     picture = light_scene(draws, objects, traced, placed, camera)
-    clean, spoilt = _photograph(draws, picture.linear, settings)
+    clean, degraded = _photograph(draws, picture.linear, settings)
     measured = measure(picture.depth, picture.cosine, picture.gloss, settings.sensor, draws)
     return TabletopScene(
-        spoilt,
+        degraded,
         clean,
         measured,
         picture.depth,
@@ -225,9 +225,9 @@ def _photograph(draws: Draws, linear: Tensor, settings: SceneSettings) -> tuple[
     drawn = draw_degradation(draws, size, settings.degradation)
     # The image is not a crop: it has the full resolution of the camera, and the lens is in focus.
     drawn = replace(drawn, native=size, blur=(min(drawn.blur[0], 0.7), min(drawn.blur[1], 0.7)))
-    spoilt, _ = degrade(square, torch.ones(1, 1, size, size), [drawn])
+    degraded, _ = degrade(square, torch.ones(1, 1, size, size), [drawn])
     level = 0.27 / torch.sqrt((linear**2).mean()).clamp(min=1e-3)
     clean = to_srgb(linear * level)
-    pictures = (clean, spoilt[0, :, :height, :width])
+    pictures = (clean, degraded[0, :, :height, :width])
     eight_bit = [torch.round(p * 255).to(torch.uint8).permute(1, 2, 0).contiguous() for p in pictures]
     return eight_bit[0], eight_bit[1]

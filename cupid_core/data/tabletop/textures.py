@@ -106,8 +106,8 @@ class Surfaces:
         row = torch.where(wraps, torch.zeros_like(v), v.new_tensor(TILE_ROW)[face])
         row = (row + v.clamp(0.005, 0.995)) / 2
         ink = _bilinear(self.sheets, sheet, row, column)
-        shown = torch.where(wraps, (v > 0) & (v < 1), inside)
-        return torch.cat([ink[:3], ink[3:] * shown])
+        covered = torch.where(wraps, (v > 0) & (v < 1), inside)
+        return torch.cat([ink[:3], ink[3:] * covered])
 
 
 def smooth_noise() -> Tensor:
