@@ -120,12 +120,8 @@ def evaluate(
         records += run_scenes(cupid, scenes, **effort, on_record=bar.show, journal=journal)  # type: ignore[arg-type]
     for table in tables(records, families=families):
         console.print(table)
-    facts: dict[str, Any] = {
-        "benchmark": what,
-        "checkpoint": checkpoint,
-        "without_checkpoint": without_checkpoint,
-        "options": asdict(options) | {"scenes": scenes, "refine": refine},
-    }
+    facts: dict[str, Any] = {"benchmark": what, "checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
+    facts["options"] = asdict(options) | {"scenes": scenes, "refine": refine}
     _write(console, records, facts | _machine(place), json, sheet)
     if journal is not None:
         journal.remove()

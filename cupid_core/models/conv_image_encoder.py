@@ -153,16 +153,16 @@ def checked_image(image: Tensor, encoder: ImageEncoder) -> Tensor:
     return image
 
 
-def with_hidden(image: Tensor, hidden: Tensor) -> Tensor:
+def mark_occlusion(image: Tensor, occlusion_mask: Tensor) -> Tensor:
     """Mark occluded pixels in the mask channel.
 
     Args:
         image: (B, 4, S, S) RGB on black and mask in [0, 1].
-        hidden: (B, 1, S, S) in [0, 1], 1 where the object may continue out of sight (behind another object, beyond
-            the border of the photograph).
+        occlusion_mask: (B, 1, S, S) in [0, 1], 1 where the object may continue out of sight (behind another
+            object, beyond the border of the photograph).
 
     Returns:
         (B, 4, S, S): the mask channel is 1 on the object, 1/2 where occluded, 0 elsewhere.
     """
     mask = image[:, 3:]
-    return torch.cat([image[:, :3], torch.maximum(mask, 0.5 * hidden * (1 - mask))], dim=1)
+    return torch.cat([image[:, :3], torch.maximum(mask, 0.5 * occlusion_mask * (1 - mask))], dim=1)

@@ -18,7 +18,7 @@ from cupid_core.image.crop import Crop, crop_to_content, network_input
 from cupid_core.image.foreground import with_mask
 from cupid_core.image.masks import labels_from_masks
 from cupid_core.image.rectify import rectify
-from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.models.encoder_planes import select_planes
 from cupid_core.types import CameraSource, DepthMap
 
@@ -243,7 +243,7 @@ def encoder_images(crops: Sequence[ObjectCrop], size: int, planes: Sequence[str]
         return rgb
     masks = torch.stack([_resized(crop.crop.rgba[..., 3] > 0, size) for crop in crops])
     occluded = torch.stack([_occluded(crop, size) for crop in crops])
-    return select_planes(with_hidden(torch.cat([rgb, masks], dim=1), occluded), planes)
+    return select_planes(mark_occlusion(torch.cat([rgb, masks], dim=1), occluded), planes)
 
 
 def visible_fraction(crops: Sequence[ObjectCrop], size: int) -> Tensor | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.data.tabletop import sample_tabletop
-from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.training.appearance_batch import AppearanceBatch, AppearanceView
 from cupid_core.training.appearance_codec import FrozenCodec, encode
 from cupid_core.training.appearance_latents import LatentRecipe
@@ -141,7 +141,7 @@ class TabletopAppearanceSource:
                 )
                 latent = encode(self._codec.encoder, voxels.truth, voxels.topology).mean
             batch = AppearanceBatch(
-                image=with_hidden(views.image, views.occluder),
+                image=mark_occlusion(views.image, views.occluder),
                 unoccluded=1 - views.occluder,
                 T_camera_object=views.T_camera_object,
                 intrinsics=views.intrinsics,
@@ -191,7 +191,7 @@ class TabletopAppearanceSource:
         known = draw_occlusion_known(count, settings, generator).to(self._device)
         occlusion_mask = occlusion_mask * known.view(-1, 1, 1, 1)
         T_camera_object, intrinsics = change_camera(stored["T_camera_object"], stored["intrinsics"], change)
-        image, unoccluded = with_hidden(image, occlusion_mask), 1 - occlusion_mask
+        image, unoccluded = mark_occlusion(image, occlusion_mask), 1 - occlusion_mask
         sizes = [len(coords) for coords, _, _ in latents]
         coords = torch.split(torch.cat([part[0] for part in latents]).to(self._device).long(), sizes)
         latent = torch.split(torch.cat([part[1] for part in latents]).to(self._device).float(), sizes)

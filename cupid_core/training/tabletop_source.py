@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cupid_core.config import Settings, setting
 from cupid_core.data.tabletop import TabletopSettings
-from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.models.encoder_planes import central_frame, gravity_planes, point_planes
 from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import (
@@ -179,7 +179,7 @@ class TabletopSource:
         image, hidden = change_image(stored["image"].float() / 255, occluder, change)
         if settings is not None:
             image = change_color(image, settings, generator)
-        image = with_hidden(image, hidden * known.view(-1, 1, 1, 1))
+        image = mark_occlusion(image, hidden * known.view(-1, 1, 1, 1))
         depth_known = draw_depth_known(count, settings, generator).to(self._device)
         measured = _measured_planes(stored, change, depth_known, ~upright.isnan().to(self._device))
         return SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface_points(stored, change)), change

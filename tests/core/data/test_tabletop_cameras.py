@@ -106,12 +106,12 @@ def test_occluders_hide_no_more_than_their_share():
     valid = torch.ones(uv.shape[:2], dtype=torch.bool)
     drawn = [draw_occluder(Draws(8, i), 1.0, 0.5) for i in range(200)]
     placed = place_occluders(drawn, uv, valid)
-    hidden = placed.hides(uv[..., 0], uv[..., 1]).float().mean(dim=1)
+    hidden = placed.covers(uv[..., 0], uv[..., 1]).float().mean(dim=1)
     share = torch.tensor([d.share for d in drawn])
     assert (hidden <= share + 1e-6).all()
     assert (hidden > 0.03).float().mean() > 0.4, "most of them hide something"
     none = place_occluders([draw_occluder(Draws(8, i), 0.0, 0.5) for i in range(200)], uv, valid)
-    assert not none.hides(uv[..., 0], uv[..., 1]).any()
+    assert not none.covers(uv[..., 0], uv[..., 1]).any()
 
 
 def test_occluder_masks_follow_the_crop():

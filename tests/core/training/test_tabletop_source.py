@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from cupid_core.data.tabletop import TabletopSettings, mirrored, sample_tabletop
 from cupid_core.geometry.similarity import align_robust
-from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import project_normalized, voxel_centers
 from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings, row_numbers
@@ -137,7 +137,7 @@ def test_occluded_parts_are_a_half_in_the_mask_channel_and_never_on_the_object()
     image = torch.zeros(1, 4, 2, 2)
     image[0, 3, 0, 0] = 1.0
     hidden = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
-    assert with_hidden(image, hidden)[0, 3].tolist() == [[1.0, 0.5], [0.0, 0.0]]
+    assert mark_occlusion(image, hidden)[0, 3].tolist() == [[1.0, 0.5], [0.0, 0.0]]
 
 
 def test_bits_are_packed_and_unpacked():
