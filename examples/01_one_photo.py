@@ -5,7 +5,7 @@ from pathlib import Path
 from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.files import read_image, read_labels
-from cupid_core.mesh.write_glb import write_glb
+from cupid_core.mesh.glb import write_glb
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()

@@ -9,7 +9,7 @@ from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.camera_files import read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels
-from cupid_core.mesh.write_glb import SceneItem, write_scene_glb
+from cupid_core.mesh.glb import SceneItem, write_scene_glb
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()

@@ -6,7 +6,7 @@ from generated_frame import checkpoint, generated_frame, settings
 
 from cupid_core.image.camera_files import read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels
-from cupid_core.mesh.write_urdf import write_urdf
+from cupid_core.mesh.export import write_urdf
 from cupid_core.reconstruct.cupid import Cupid
 
 files = generated_frame()
@@ -21,7 +21,8 @@ scene = cupid.reconstruct_scene(
 
 for item in scene.objects:
     # `convex_parts` (pip install 'cupid_ros[convex]') gives better collision geometry than the mesh itself.
-    model = write_urdf(Path("build/examples/urdf"), item.label, item.mesh, density_kg_m3=400.0)
+    path = Path(f"build/examples/urdf/{item.label}.urdf")
+    model = write_urdf(path, item.mesh, density_kg_m3=400.0)
     print(model, "at", item.T_camera_object.translation.tolist(), "m in the camera frame")
 for id_, error in scene.failures.items():
     print(id_, error.code, error)

@@ -15,8 +15,8 @@ from typing import Any
 
 from rich.table import Table
 
-from cupid_core.errors import InputError
 from cupid_core.evaluation.records import CaseRecord
+from cupid_core.files import write_text
 
 SPLIT_TITLES = {
     "train": "unseen objects, trained families",
@@ -207,19 +207,12 @@ def to_json(records: Sequence[CaseRecord], facts: Mapping[str, Any]) -> str:
 
 
 def write_json(records: Sequence[CaseRecord], facts: Mapping[str, Any], path: Path) -> None:
-    """`to_json` into a file that is whole or not there.
+    """`to_json` into a file, atomically.
 
     Raises:
-        InputError: it cannot be written.
+        OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(to_json(records, facts), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}.", hint="Choose a writable folder."
-        ) from error
+    write_text(path, to_json(records, facts))
 
 
 def _plain(summary: Summary) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from cupid_core.config import CropConfig
 from cupid_core.errors import EmptyMaskError, InvalidImageError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import PixelBox, box_of
 from cupid_core.image.foreground import RgbaImage, check_rgba
 
 
@@ -93,9 +94,8 @@ def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
     """
     config = config or CropConfig()
     x0, y0, x1, y1 = _content_box(rgba, config.alpha_threshold)
-    # Boxes here exclude their far edge: x1 and y1 are inclusive indices.
-    side = max(1, round(config.margin * max(x1 + 1 - x0, y1 + 1 - y0)))
-    left, top = (x0 + x1 + 1 - side) // 2, (y0 + y1 + 1 - side) // 2
+    side = max(1, round(config.margin * max(x1 - x0, y1 - y0)))
+    left, top = (x0 + x1 - side) // 2, (y0 + y1 - side) // 2
     height, width = rgba.shape[:2]
     return Crop(
         rgba=cut(rgba, left, top, left + side, top + side),
@@ -103,7 +103,7 @@ def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
         top=top,
         image_width=width,
         image_height=height,
-        truncated=x0 == 0 or y0 == 0 or x1 == width - 1 or y1 == height - 1,
+        truncated=x0 == 0 or y0 == 0 or x1 == width or y1 == height,
     )
 
 
@@ -150,6 +150,7 @@ def reference_crop_to_content(rgba: RgbaImage, config: CropConfig | None = None)
     """
     config = config or CropConfig()
     x0, y0, x1, y1 = _content_box(rgba, config.alpha_threshold)
+    x1, y1 = x1 - 1, y1 - 1  # the published method takes the last column and row
     side = int(max(x1 - x0, y1 - y0) * config.margin)
     left, top = (x0 + x1) / 2 - side // 2, (y0 + y1) / 2 - side // 2
     right, bottom = left + 2 * (side // 2), top + 2 * (side // 2)
@@ -205,15 +206,14 @@ def network_input(rgba: RgbaImage, size: int) -> Tensor:
     return (values[:3] * values[3:]).contiguous()
 
 
-def _content_box(rgba: RgbaImage, alpha_threshold: float) -> tuple[int, int, int, int]:
-    """First and last column and row of the object, inclusive: x0, y0, x1, y1."""
+def _content_box(rgba: RgbaImage, alpha_threshold: float) -> PixelBox:
+    """Box x0, y0, x1, y1 of the object, far edges excluded."""
     check_rgba(rgba)
-    inside = rgba[..., 3] > alpha_threshold * 255
-    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-    if len(columns) == 0:
+    box = box_of(rgba[..., 3] > alpha_threshold * 255)
+    if box is None:
         raise EmptyMaskError(
             f"No pixel is more than {100 * alpha_threshold:g} % opaque (highest alpha {int(rgba[..., 3].max())} "
             f"of 255).",
             hint="Give an image whose alpha is the mask of the object.",
         )
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    return box

@@ -109,18 +109,6 @@ def clip_box(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def box_of(mask: Mask) -> tuple[int, int, int, int]:
-    """Smallest box x0, y0, x1, y1 (far edges excluded) around a mask (H, W).
-
-    Raises:
-        EmptyMaskError: the mask selects no pixel.
-    """
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if len(columns) == 0:
-        raise EmptyMaskError("The mask selects no pixel.", hint="Check which detection it belongs to.")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def masks_from_labels(labels: NDArray[Any], height: int, width: int) -> dict[int, Mask]:
     """Take a label image apart.
 

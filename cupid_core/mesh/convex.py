@@ -14,7 +14,7 @@ from cupid_core.config import MeshConfig
 from cupid_core.errors import ConvexPartsError, EmptyMeshError
 from cupid_core.mesh.cleaning import Surface, closed
 from cupid_core.mesh.decimation import decimated
-from cupid_core.mesh.optional_package import optional_package
+from cupid_core.packages import optional_package
 from cupid_core.types import TriangleMesh
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cupid_core.config import CupidConfig
 from cupid_core.errors import CupidError, InvalidDepthError, PlacementError
-from cupid_core.image.masks import box_of
+from cupid_core.geometry.grid import box_of
 from cupid_core.mesh.voxel_boxes import voxel_boxes
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.reconstruct.frame import Frame
@@ -110,7 +110,9 @@ def _window(
     """The same around the mask alone: nothing else is compared, and fewer pixels are drawn."""
     if depth.camera is not None:  # that of a depth model has its own pixels
         return pose, depth, mask
-    left, top, right, bottom = box_of(mask)
+    box = box_of(mask)
+    assert box is not None, "a mask without pixels was refused on reading"
+    left, top, right, bottom = box
     rows, columns = slice(top, bottom), slice(left, right)
     camera = pose.camera.crop(left, top, right - left, bottom - top)
     measured = replace(depth, depth_m=depth.depth_m[rows, columns])

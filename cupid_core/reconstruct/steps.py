@@ -15,6 +15,7 @@ from torch import Tensor
 from cupid_core.config import CupidConfig, SamplerConfig
 from cupid_core.errors import BehindCameraError, CupidError, StructureEmptyError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.weights import SamplerEntry
 from cupid_core.pose.estimate import PoseEstimate
@@ -58,7 +59,7 @@ class Draw:
 
     def centers(self) -> Tensor:
         """(N, 3) float64 canonical positions of the voxels."""
-        return (self.coords.double() + 0.5) / self.resolution - 0.5
+        return voxel_centers(self.coords.double(), self.resolution)
 
 
 Item = Draw | CupidError

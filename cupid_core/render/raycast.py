@@ -17,9 +17,10 @@ import torch
 
 from cupid_core.errors import EmptyMeshError, InputError, InvalidTensorError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import box_of
 from cupid_core.geometry.se3 import SE3
 from cupid_core.geometry.sim3 import Sim3
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 from cupid_core.types import TriangleMesh
 
 Floats = npt.NDArray[np.float32]
@@ -229,11 +230,10 @@ def _box_and_rays(
         return box, _rays(camera.crop(box[0], box[1], box[2] - box[0], box[3] - box[1]))
     rays = _rays(camera)
     inside = ((rays[..., :2] >= low) & (rays[..., :2] <= high)).all(axis=-1)
-    rows, columns = np.unique(np.nonzero(inside)[0]), np.unique(np.nonzero(inside)[1])
-    if not len(rows):
+    found = box_of(np.asarray(inside))
+    if found is None:
         return (0, 0, 0, 0), np.empty((0, 0, 3))
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    return box, rays[box[1] : box[3], box[0] : box[2]]
+    return found, rays[found[1] : found[3], found[0] : found[2]]
 
 
 def _rays(camera: Camera) -> npt.NDArray[np.float64]:

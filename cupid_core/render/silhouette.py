@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-Box = tuple[int, int, int, int]
 
 
 def outline(mask: Mask) -> Mask:
@@ -49,14 +48,6 @@ def nearest_of(mask: Mask) -> npt.NDArray[np.int64]:
     table = np.zeros(int(labels.max()) + 1, np.int64)
     table[labels[mask]] = np.flatnonzero(mask)
     return np.asarray(table[labels])
-
-
-def box_of(mask: Mask) -> Box | None:
-    """(x0, y0, x1, y1) around a mask, end exclusive; None where it is empty."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _distance(mask: Mask) -> npt.NDArray[np.float32]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import box_of
 from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.render.raycast import Rendering, SceneRendering, render_mesh, render_scene
 
@@ -122,11 +123,11 @@ def difference(image: Picture, rendering: Rendering, mask: Mask) -> Picture:
 
 def square_around(mask: Mask, margin: float = 1.15) -> tuple[int, int, int] | None:
     """Left, top and edge of the square that holds a mask with a margin; None where the mask is empty."""
-    rows, columns = np.nonzero(mask)
-    if len(rows) == 0:
+    box = box_of(mask)
+    if box is None:
         return None
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-    edge = max(8, round(float(max(bottom - top, right - left)) * margin))
+    left, top, right, bottom = box
+    edge = max(8, round(max(bottom - top, right - left) * margin))
     return round((left + right - edge) / 2), round((top + bottom - edge) / 2), edge
 
 

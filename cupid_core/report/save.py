@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from cupid_core.config import CupidConfig
-from cupid_core.mesh.write_glb import SceneItem, write_glb, write_scene_glb
-from cupid_core.mesh.write_ply import write_ply
+from cupid_core.mesh.export import write_ply
+from cupid_core.mesh.glb import SceneItem, write_glb, write_scene_glb
 from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.report.html import report_html
 from cupid_core.report.objects_json import RunRecord, scene_record, to_json

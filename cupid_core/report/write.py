@@ -10,18 +10,15 @@ one and the same run. Files that no run of ours wrote are left alone.
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cupid_core.errors import OutputError
+from cupid_core.files import output_error, staging_folder
 
 INDEX = "objects.json"
-_HIDDEN = ".cupid-"
 
 
 def check_output(folder: Path) -> None:
@@ -35,7 +32,7 @@ def check_output(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder.", hint="Choose another name for --out.")
-    with _staging(folder):
+    with staging_folder(folder):
         pass
 
 
@@ -49,7 +46,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    with _staging(folder) as staging:
+    with staging_folder(folder) as staging:
         try:
             yield staging
             if folder.exists():
@@ -58,25 +55,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 staging.rename(folder)
         except OSError as error:
-            raise _not_writable(folder, error) from error
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder on the disk of `folder`; gone afterwards unless it was renamed."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    try:
-        # No tempfile.mkdtemp: it is for secrets, and results are for whoever the umask lets read them.
-        staging = place / f"{_HIDDEN}{secrets.token_hex(6)}"
-        staging.mkdir()
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            raise output_error(folder, error) from error
 
 
 def _replace_files(staging: Path, folder: Path) -> None:
@@ -115,10 +94,3 @@ def _inside(name: str) -> bool:
     """Whether a name of a file that was read somewhere stays inside its folder."""
     path = Path(name)
     return not path.is_absolute() and ".." not in path.parts and name not in ("", ".")
-
-
-def _not_writable(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"Results cannot be written to {folder}: {error.strerror or os.strerror(error.errno or 0)}.",
-        hint="Give a folder in --out that this user may write to, on a disk with space.",
-    )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
+from cupid_core.files import atomic_write
 from cupid_core.training.changed_settings import changed_settings
 from cupid_core.training.ema import WeightAverage
 from cupid_core.training.export import EXPORT, write_networks
@@ -226,9 +227,8 @@ class _Run:
             with self.averaged():
                 picture = self.stage.sheet()
             if picture is not None:
-                folder = self.options.folder / "sheets"
-                folder.mkdir(parents=True, exist_ok=True)
-                picture.save(folder / f"{self.step:07d}.png")
+                with atomic_write(self.options.folder / "sheets" / f"{self.step:07d}.png") as temporary:
+                    picture.save(temporary, format="PNG")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
+from cupid_core.files import atomic_write
 
 STATE = "state.pt"
 _FORMAT = 1
@@ -49,24 +49,12 @@ def save_state(state: TrainingState, path: Path) -> None:
     """Write a state; whatever happens, the file is the old one or the new one.
 
     Raises:
-        TrainingError: it cannot be written.
+        OutputError: it cannot be written.
     """
     values = {"format": _FORMAT, **{name: getattr(state, name) for name in state.__dataclass_fields__}}
     values.update(masters=dict(state.masters), average=dict(state.average), optimizer=dict(state.optimizer))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            torch.save(values, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise TrainingError(
-            f"{path} cannot be written: {error}.", hint="Free space or choose another --out."
-        ) from error
+    with atomic_write(path, also=(RuntimeError,)) as temporary, temporary.open("wb") as stream:
+        torch.save(values, stream)
 
 
 def load_state(path: Path, stage: str) -> TrainingState:

@@ -9,8 +9,9 @@ from cupid_core.config import PoseConfig
 from cupid_core.errors import PoseError
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.pose import solve_pose
-from cupid_core.training.structure_batch import StructureTruth, voxel_centers
+from cupid_core.training.structure_batch import StructureTruth
 
 
 def pose_errors_deg(occupied: Tensor, uv: Tensor, truth: StructureTruth, size: int) -> Tensor:
@@ -22,7 +23,7 @@ def pose_errors_deg(occupied: Tensor, uv: Tensor, truth: StructureTruth, size: i
         truth: cameras and symmetries.
         size: edge of the image in pixels.
     """
-    centers = voxel_centers(occupied.shape[-1])
+    centers = all_voxel_centers(occupied.shape[-1])
     errors = []
     for item in range(len(occupied)):
         camera = Camera.from_normalized(truth.intrinsics[item].double(), size, size)

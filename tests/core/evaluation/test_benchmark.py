@@ -23,7 +23,7 @@ from cupid_core.evaluation.surface_truth import surface_look
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, exact
 from cupid_core.geometry import SE3
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 from cupid_core.reconstruct.results import Hypothesis, PlacedObject, Reconstruction
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.types import Quality, ScaleSource, TriangleMesh

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cupid_core.errors import EmptyMaskError, InvalidImageError
+from cupid_core.geometry.grid import box_of
 from cupid_core.image.masks import (
-    box_of,
     labels_from_masks,
     mask_from_alpha,
     mask_from_array,

@@ -14,8 +14,8 @@ from cupid_core.errors import EmptyMeshError, MissingPackageError, OpenMeshError
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.mesh.convex import convex_parts
 from cupid_core.mesh.finish import finish_mesh
-from cupid_core.mesh.optional_package import optional_package
 from cupid_core.mesh.physical import physical_properties
+from cupid_core.packages import optional_package
 from cupid_core.types import TriangleMesh
 
 needs_coacd = pytest.mark.skipif(importlib.util.find_spec("coacd") is None, reason="needs coacd (extra 'convex')")

@@ -7,8 +7,9 @@ import pytest
 
 from cupid_core.config import SegmenterConfig
 from cupid_core.errors import EmptyMaskError, InvalidImageError, InvalidPromptError
+from cupid_core.geometry.grid import box_of
 from cupid_core.image.files import read_image, read_labels
-from cupid_core.image.masks import box_of, masks_from_labels
+from cupid_core.image.masks import masks_from_labels
 from cupid_core.perception.grabcut import GrabCutSegmenter
 from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cupid_core.render.silhouette import box_of, dilated, eroded, nearest_of, outline, signed_distance
+from cupid_core.geometry.grid import box_of
+from cupid_core.render.silhouette import dilated, eroded, nearest_of, outline, signed_distance
 
 
 @pytest.fixture(params=[0, 1])

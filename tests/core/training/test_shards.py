@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from cupid_core.errors import DatasetError, TrainingError
+from cupid_core.errors import DatasetError, OutputError, TrainingError
 from cupid_core.training.shards import ShardStore, read_shard, write_shard
 
 
@@ -94,5 +94,5 @@ def test_a_worker_that_ends_is_an_error_not_a_wait(tmp_path, capfd):
 def test_an_unwritable_folder_is_an_error(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(TrainingError):
+    with pytest.raises(OutputError):
         write_shard(blocked / "000000.safetensors", {"value": torch.zeros(1)})
