@@ -22,7 +22,7 @@ def weights(
     Args:
         action: list shows what is here; pull fetches a hub id into the local cache; verify checks hashes, names,
             shapes and values.
-        source: embedded name, folder, or hub id (organization/name@commit pins the content).
+        source: embedded name, folder, or hub id (organization/name@<commit>).
 
     Returns:
         0, or 1 when verify finds a network that cannot be loaded.
@@ -37,7 +37,6 @@ def weights(
     if action == "pull":
         folder = pull(source)
         console.print(f"{folder}", highlight=False, soft_wrap=True)
-        console.print(f"Pin it as {source.split('@')[0]}@{folder.name}", highlight=False, soft_wrap=True)
         return 0
     return _verify(source, console)
 

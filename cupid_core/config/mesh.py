@@ -18,7 +18,7 @@ class MeshConfig(Settings):
         0.3, "1", "Holes are closed up to this perimeter, as a share of the mesh's diagonal.", ge=0.0, le=10.0
     )
     smoothing_rounds: int = setting(0, "count", "Rounds of Taubin smoothing; 0 smooths nothing.", ge=0, le=100)
-    decimation_haste: float = setting(
+    decimation_aggressiveness: float = setting(
         5.0, "1", "How fast the error allowed to decimation grows; lower is finer and slower.", ge=0.0, le=10.0
     )
     texture_size_px: int = setting(1024, "px", "Edge of a baked base-color texture.", ge=64, le=8192)

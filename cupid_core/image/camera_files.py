@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from cupid_core.errors import CupidError, InvalidCameraError, UnreadableFileError
 from cupid_core.geometry import Camera, Distortion
+from cupid_core.image.files import open_image
 
 # Diagonal of the film that equivalent focal lengths refer to: 36 x 24 mm.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
@@ -53,11 +54,8 @@ def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
         UnreadableFileError: no picture.
         InvalidCameraError: the file does not state the focal length.
     """
-    try:
-        with Image.open(path) as photo:
-            stated = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
+    with open_image(Path(path)) as photo:
+        stated = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
     if not isinstance(stated, int | float) or not 0 < stated < math.inf:
         raise InvalidCameraError(
             f"{path} does not state the focal length equivalent to 35 mm film.",

@@ -41,7 +41,7 @@ def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[
         raise EmptyMeshError("The mesh has no face.", hint="Try another seed, or a tighter mask.")
     surface = Surface(mesh.vertices.detach().double().cpu().numpy(), mesh.faces.cpu().numpy(), None)
     if len(surface.faces) > config.convex_faces:
-        surface = decimated(surface, config.convex_faces, config.decimation_haste) or surface
+        surface = decimated(surface, config.convex_faces, config.decimation_aggressiveness) or surface
     answer = _searched(surface, config)
     parts = [
         TriangleMesh(

@@ -69,7 +69,7 @@ def finish_mesh(mesh: TriangleMesh, config: MeshConfig | None = None) -> Finishe
     detailed = smoothed(surface, config.smoothing_rounds) if config.smoothing_rounds else surface
     final, within = detailed, True
     if config.triangle_budget and len(detailed.faces) > config.triangle_budget:
-        smaller = decimated(detailed, config.triangle_budget, config.decimation_haste)
+        smaller = decimated(detailed, config.triangle_budget, config.decimation_aggressiveness)
         within, final = smaller is not None, detailed if smaller is None else smaller
         if not within:
             notes.append(f"No sound decimation reached the budget; all {len(final.faces)} triangles are kept.")

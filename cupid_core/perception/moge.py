@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from cupid_core.config.perception import DepthConfig
 from cupid_core.errors import CheckpointError, InvalidCameraError, InvalidDepthError, MissingPackageError
 from cupid_core.geometry import Camera
+from cupid_core.hub import HubId
 from cupid_core.types import DepthMap, ScaleSource
 
 _INSTALL = "pip install 'cupid_ros[moge]'"
@@ -39,7 +41,7 @@ class MogeDepth:
         if not hasattr(model, "scale_head") or not hasattr(model, "points_head"):
             raise CheckpointError(
                 "This MoGe model gives no metric depth.",
-                hint="Use a MoGe-2 model, e.g. Ruicheng/moge-2-vits-normal or Ruicheng/moge-2-vitl.",
+                hint="Use a MoGe-2 model, e.g. Ruicheng/moge-2-vits-normal@<commit>.",
             )
         self._config = config or DepthConfig()
         self._model: Any = model.eval()
@@ -57,12 +59,12 @@ class MogeDepth:
         config = config or DepthConfig()
         model_class = _model_class()
         try:
-            model = model_class.from_pretrained(config.moge_weights)
+            model = model_class.from_pretrained(_weights_file(config.moge_weights))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(
                 f"MoGe weights '{config.moge_weights}' cannot be loaded: {first_line}.",
-                hint="Give a MoGe-2 model.pt or hub id (perception.depth.moge_weights), or check the connection.",
+                hint="Give the path of a MoGe-2 model.pt or name@<commit> (perception.depth.moge_weights).",
             ) from error
         return cls(model.to(device), config)
 
@@ -132,6 +134,12 @@ def _through_lens(depth_m: torch.Tensor, camera: Camera) -> torch.Tensor:
         depth_m.numpy(), columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(math.nan,)
     )
     return torch.from_numpy(np.asarray(bent, dtype=np.float32))
+
+
+def _weights_file(weights: str) -> str:
+    """Path of a model.pt that is given, or of that of a hub repository."""
+    hub_id = None if Path(weights).exists() else HubId.parse(weights)
+    return weights if hub_id is None else str(hub_id.file("model.pt"))
 
 
 def _model_class() -> Any:

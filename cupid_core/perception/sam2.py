@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cupid_core.config.perception import SegmenterConfig
 from cupid_core.errors import CheckpointError, ConfigError, CupidError, MissingPackageError
+from cupid_core.hub import HubId
 from cupid_core.image.masks import Mask, clip_box
 from cupid_core.perception.segment import Prompt, Segmentation, check_fill, check_prompt, check_segmenter_image
 
@@ -145,17 +146,8 @@ def _build(config: SegmenterConfig, device: torch.device) -> torch.nn.Module:
         "hydra_overrides_extra": [f"++model.image_size={config.sam2_side_px}"],
     }
     try:
-        if Path(config.sam2_weights).exists():
-            name = _config_name(build_sam, config)
-            model = build_sam.build_sam2(name, config.sam2_weights, **arguments)
-        elif config.sam2_weights in build_sam.HF_MODEL_ID_TO_FILENAMES:
-            model = build_sam.build_sam2_hf(config.sam2_weights, **arguments)
-        else:
-            known = ", ".join(build_sam.HF_MODEL_ID_TO_FILENAMES)
-            raise CheckpointError(
-                f"'{config.sam2_weights}' is neither a file nor a hub id of SAM 2.",
-                hint=f"Give a .pt or: {known}.",
-            )
+        name, file = _config_and_weights(build_sam, config)
+        model = build_sam.build_sam2(name, file, **arguments)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -164,6 +156,20 @@ def _build(config: SegmenterConfig, device: torch.device) -> torch.nn.Module:
         ) from error
     built: torch.nn.Module = model
     return built
+
+
+def _config_and_weights(build_sam: Any, config: SegmenterConfig) -> tuple[str, str]:
+    """Name of the network's configuration inside the package sam2, and path of its .pt file."""
+    if Path(config.sam2_weights).exists():
+        return _config_name(build_sam, config), config.sam2_weights
+    hub_id = HubId.parse(config.sam2_weights)
+    if hub_id is None or hub_id.repository not in build_sam.HF_MODEL_ID_TO_FILENAMES:
+        known = ", ".join(f"{name}@<commit>" for name in build_sam.HF_MODEL_ID_TO_FILENAMES)
+        raise CheckpointError(
+            f"'{config.sam2_weights}' is neither a file nor a hub id of SAM 2.", hint=f"Give a .pt or: {known}."
+        )
+    name, checkpoint = build_sam.HF_MODEL_ID_TO_FILENAMES[hub_id.repository]
+    return str(name), str(hub_id.file(checkpoint))
 
 
 def _config_name(build_sam: Any, config: SegmenterConfig) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cupid_core.image.files import MAX_PIXELS
 from cupid_ros.convert.header import Stamped, make_header
 from cupid_ros.errors import ImageSizeError, InvalidMessageError, UnsupportedEncodingError
 from cupid_ros.messages import MessageTypes
@@ -24,8 +25,6 @@ _ENCODINGS: dict[str, tuple[int, str]] = {
 }  # fmt: skip
 _COLORS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "8UC4", "mono8", "8UC1")
 _BLUE_FIRST = ("bgr8", "bgra8", "8UC3", "8UC4")  # OpenCV's order, which the nameless encodings mean by custom
-# Far above any sensor, far below what exhausts memory when a message lies about its size.
-MOST_PIXELS = 2**27
 # compressedDepth: an enum and two floats before the PNG (compressed_depth_image_transport).
 _DEPTH_HEADER = np.dtype([("format", "<i4"), ("a", "<f4"), ("b", "<f4")])
 # Modes of Pillow -> encoding and type.
@@ -193,9 +192,9 @@ def _bytes_of(data: Any) -> NDArray[np.uint8]:
 
 
 def _check_size(height: int, width: int, step: int, row: int, count: int) -> None:
-    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise ImageSizeError(
-            f"The image has {width} x {height} pixels.", hint=f"Send between 1 and {MOST_PIXELS} pixels."
+            f"The image has {width} x {height} pixels.", hint=f"Send between 1 and {MAX_PIXELS} pixels."
         )
     if step < row:
         raise ImageSizeError(
@@ -234,10 +233,10 @@ def _decoded(data: NDArray[np.uint8]) -> Pixels:
     """Pixels of a JPEG or PNG; refuses what is cut off rather than filling it with gray."""
     try:
         with Image.open(io.BytesIO(data.tobytes()), formats=("JPEG", "PNG")) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+            if picture.width * picture.height > MAX_PIXELS:
                 raise ImageSizeError(
                     f"The picture has {picture.width} x {picture.height} pixels.",
-                    hint=f"Send at most {MOST_PIXELS} pixels.",
+                    hint=f"Send at most {MAX_PIXELS} pixels.",
                 )
             known: Image.Image = picture if picture.mode in _MODES else picture.convert("RGB")  # palettes and such
             values = np.asarray(known)

@@ -1,5 +1,8 @@
 """Files: what was written is what is read; whatever is wrong with a file is said with its name."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -131,3 +134,52 @@ def test_missing_files_folders_and_pickles_are_refused(tmp_path):
     for path in (tmp_path / "absent.png", tmp_path, tmp_path / "objects.npy"):
         with pytest.raises(UnreadableFileError, match=path.name):
             read_image(path)
+
+
+def _png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _write_header_of(path, side):
+    """A file whose header states side x side pixels of 16 bits, with next to nothing behind it."""
+    if path.suffix == ".png":
+        header = struct.pack(">IIBBBBB", side, side, 16, 0, 0, 0, 0)
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b""))
+        )
+    elif path.suffix == ".tiff":
+        assert cv2.imwrite(str(path), RNG.integers(0, 65536, (5, 7, 3)).astype(np.uint16))
+        content = bytearray(path.read_bytes())
+        directory = struct.unpack_from("<I", content, 4)[0]
+        for number in range(struct.unpack_from("<H", content, directory)[0]):
+            entry = directory + 2 + 12 * number
+            if struct.unpack_from("<H", content, entry)[0] in (256, 257):
+                struct.pack_into("<HII", content, entry + 2, 4, 1, side)
+        path.write_bytes(content)
+    else:
+        with path.open("wb") as stream:
+            layout = {"descr": "<u2", "fortran_order": False, "shape": (side, side)}
+            np.lib.format.write_array_header_1_0(stream, layout)
+            stream.truncate(stream.tell() + 2 * side * side)  # a sparse file
+
+
+@pytest.mark.parametrize("side", [8_001, 60_000])
+@pytest.mark.parametrize("suffix", ["png", "tiff", "npy"])
+def test_a_stated_size_above_the_limit_is_refused_before_decoding(tmp_path, suffix, side):
+    path = tmp_path / f"huge.{suffix}"
+    _write_header_of(path, side)
+    for reader in (read_image, read_labels, read_depth):
+        with pytest.raises(UnreadableFileError, match=r"huge.*the limit is 64000000"):
+            reader(path)
+
+
+def test_a_size_within_the_limit_is_not_what_refuses_a_file(tmp_path):
+    _write_header_of(tmp_path / "cut.png", 100)
+    with pytest.raises(UnreadableFileError, match="cannot be read"):
+        read_depth(tmp_path / "cut.png")
+
+
+def test_formats_that_run_other_programs_are_not_opened(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(UnreadableFileError, match="cannot be read"):
+        read_image(tmp_path / "a.png")

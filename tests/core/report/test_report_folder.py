@@ -102,7 +102,7 @@ def test_a_killed_process_leaves_no_file_under_a_final_name(tmp_path: Path, exis
 def test_what_cannot_be_written_is_said_before_the_work_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for bad in (tmp_path / "file", tmp_path / "file" / "out", Path("/proc/self/out")):
-        with pytest.raises(OutputError, match="is a file|cannot be written"):
+        with pytest.raises(OutputError, match=r"is a file|cannot be written"):
             check_output(bad)
     for good in (tmp_path / "new", tmp_path / "new" / "deep", tmp_path):
         check_output(good)
