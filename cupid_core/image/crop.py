@@ -1,8 +1,7 @@
-"""A square around the object, and how cameras follow into it and out again.
+"""Square crops around an object, and the camera of the crop from that of the image and back.
 
-Knows pixels and cameras, never networks. Two ways stand side by side: `crop_to_content`, whose box is whole pixels
-so that every camera follows exactly, and `reference_crop_to_content`, the published method with its inaccuracies,
-kept for parity.
+There are two: `crop_to_content`, whose box is whole pixels so that the camera is exact, and
+`reference_crop_to_content`, the published method with its inaccuracies, kept for parity.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Crop:
         top: row of the image that is row 0 of the square; may be negative.
         image_width: width of the whole image in pixels.
         image_height: height of the whole image in pixels.
-        truncated: the object touches the border of the image, so part of it may be missing.
+        truncated: the object touches the border of the image, so part of it may be cut off.
     """
 
     rgba: RgbaImage
@@ -81,8 +80,8 @@ class Crop:
 def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
     """Cut a square of whole pixels around the object, beyond the border if need be.
 
-    The center of the square is that of the object's box to half a pixel; a centerd camera thus stays nearly
-    centerd.
+    The center of the square is that of the object's box to half a pixel; a centered camera thus stays nearly
+    centered.
 
     Args:
         rgba: (H, W, 4) uint8; alpha is the mask of the object.

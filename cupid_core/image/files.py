@@ -45,7 +45,7 @@ def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
 
     Raises:
         UnreadableFileError: missing, damaged, too large, or not an image.
-        InvalidImageError: `to_rgb8` refuses what is in it.
+        InvalidImageError: `to_rgb8` cannot convert its content.
     """
     path = Path(path)
     pixels = _load(path, keep_palette=False)
@@ -56,7 +56,7 @@ def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
 
 
 def read_mask(path: Path | str, height: int, width: int) -> Mask:
-    """Read the mask of one object: the opacity of the picture where it has one, else its gray values.
+    """Read the mask of one object: the opacity of the image where it has one, else its gray values.
 
     Args:
         path: as `read_image`.
@@ -82,10 +82,10 @@ def read_mask(path: Path | str, height: int, width: int) -> Mask:
 
 
 def read_labels(path: Path | str) -> NDArray[np.int32]:
-    """Read a label image; of a palette picture the numbers count, not the colors.
+    """Read a label image; of a palette image the indices count, not the colors.
 
     Returns:
-        (H, W) int32 object ids, 0 is background. `masks_from_labels` takes them apart.
+        (H, W) int32 object ids, 0 is background. `masks_from_labels` gives one mask per object.
 
     Raises:
         UnreadableFileError: missing, damaged, not one channel of whole numbers.

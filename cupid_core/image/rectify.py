@@ -1,4 +1,4 @@
-"""Takes the lens out of an image and of all that belongs to its pixels; knows pixels and cameras, not files."""
+"""Removes lens distortion from an image and from the labels and depth that belong to its pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIXEL_ASPECT_RANGE = (0.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class RectifiedFrame:
-    """An image as a pinhole camera takes it, and what belongs to its pixels.
+    """An image as a pinhole camera would have taken it, and what belongs to its pixels.
 
     Attributes:
         image: (H, W, 3) uint8; black where the lens saw nothing.

@@ -1,6 +1,6 @@
 """Runs coacd in a process of its own: `python -m cupid_core.mesh.convex_search`, arrays in and out as `.npz`.
 
-The library can end the process that calls it, and cannot be stopped; here that does no harm. Knows arrays only.
+The library can crash the process that calls it, and cannot be interrupted; here neither matters.
 """
 
 from __future__ import annotations

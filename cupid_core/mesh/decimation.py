@@ -1,4 +1,4 @@
-"""Fewer triangles for the same surface, with its colors. Knows surfaces as arrays, not settings or files.
+"""Mesh decimation: fewer triangles for the same surface, with its colors.
 
 Quadric decimation through `fast_simplification`, an order of magnitude faster than that of open3d. It may pinch
 the surface together at edges; the cut afterwards takes it apart again.
@@ -12,7 +12,14 @@ import threading
 import fast_simplification
 import numpy as np
 
-from cupid_core.mesh.cleaning import Surface, closed, cut, with_holes_filled, without_degenerate, without_small
+from cupid_core.mesh.cleaning import (
+    Surface,
+    closed,
+    cut,
+    fill_holes,
+    remove_degenerate_faces,
+    remove_small_components,
+)
 from cupid_core.mesh.edges import Floats, Ints
 
 # The library keeps its mesh in one global place.
@@ -22,8 +29,8 @@ _TRIES = 6
 _MIN_COMPONENT_SHARE = 1e-6
 
 
-def decimated(surface: Surface, budget: int, aggressiveness: float) -> Surface | None:
-    """At most `budget` faces; closed if `surface` is.
+def decimate(surface: Surface, budget: int, aggressiveness: float) -> Surface | None:
+    """Reduce a surface to at most `budget` faces; closed if `surface` is.
 
     Args:
         surface: a manifold.
@@ -35,14 +42,14 @@ def decimated(surface: Surface, budget: int, aggressiveness: float) -> Surface |
     """
     was_closed, target, pace = closed(surface), budget, aggressiveness
     for _ in range(_TRIES):
-        made = without_degenerate(_simplified(surface, target, pace))
+        made = remove_degenerate_faces(_simplified(surface, target, pace))
         if len(made.faces) == 0:
             target = min(2 * target, len(surface.faces))
             continue
-        made, _ = without_small(cut(made), _MIN_COMPONENT_SHARE)
+        made, _ = remove_small_components(cut(made), _MIN_COMPONENT_SHARE)
         if was_closed and not closed(made):
             # Sheets that fell onto each other were removed; what they leave open is smaller than a triangle.
-            made = with_holes_filled(made, math.inf)[0]
+            made = fill_holes(made, math.inf)[0]
         if was_closed and not closed(made):
             pace *= 0.7
         elif len(made.faces) <= budget:

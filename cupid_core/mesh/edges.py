@@ -1,8 +1,7 @@
 """Which triangles meet at which edge, and the cut that leaves at most two at each.
 
 A surface that only touches itself at an edge or in a point is closed but not a manifold; it is cut there so that
-every edge has two faces and every vertex one fan of them. Knows faces and vertices as arrays, nothing of fields,
-colors or files.
+every edge has two faces and every vertex one fan of them.
 
 Source: Gueziec et al. 2001, "Cutting and stitching" (the cut); pairs at an edge are chosen by angle so that two
 solids that touch come apart.

@@ -1,7 +1,7 @@
 """From fields to triangle meshes: the mesh decoder's channels, or a plain sdf at voxel corners.
 
-Knows tensors, not networks. The dense reference visits every cube of the grid; here only crossed edges and the
-cubes around them exist, so memory follows the surface, and the result is the same.
+The dense reference visits every cube of the grid; here only crossed edges and the cubes around them exist, so
+memory follows the surface, and the result is the same.
 """
 
 from __future__ import annotations

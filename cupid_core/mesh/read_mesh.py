@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cupid_core.color_space import linear_to_srgb
 from cupid_core.errors import InputError
-from cupid_core.mesh.cleaning import Surface, cut, welded, without_degenerate
+from cupid_core.mesh.cleaning import Surface, cut, remove_degenerate_faces, weld_vertices
 from cupid_core.mesh.glb import mesh_from_y_up
 from cupid_core.mesh.normals import vertex_normals
 from cupid_core.types import TriangleMesh
@@ -51,7 +51,7 @@ def read_mesh(path: Path) -> TriangleMesh:
     suffix = path.suffix.lower()
     surface = _joined(read_parts(path, merge=False), linear=suffix in GLTF_SUFFIXES)
     if suffix == ".stl":
-        surface = cut(without_degenerate(welded(surface)))
+        surface = cut(remove_degenerate_faces(weld_vertices(surface)))
     vertices = torch.from_numpy(np.ascontiguousarray(surface.vertices)).float()
     faces = torch.from_numpy(np.ascontiguousarray(surface.faces))
     colors = None if surface.colors is None else torch.from_numpy(surface.colors).float()

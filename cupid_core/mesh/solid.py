@@ -2,8 +2,8 @@
 
 The published extraction takes every cube that was not decoded as outside, so the inside of an object becomes a
 cavity with a wall of its own; one wrong corner joins that wall to the surface, and the mesh has no volume. Here
-the empty voxels are divided into inside and outside by what the decoded corners around them say, and a missing
-voxel of the shell is closed. Knows fields, not networks.
+the empty voxels are divided into inside and outside by the decoded corners around them, and a missing voxel of the
+shell is closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Vertex colors baked into a base-color texture. Knows meshes and pixels, not files or lights."""
+"""Bakes vertex colors into a base-color texture."""
 
 from __future__ import annotations
 

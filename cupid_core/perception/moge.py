@@ -1,4 +1,4 @@
-"""MoGe-2: metric depth and a camera from one image. Knows the package `moge`, imported when a source is built.
+"""MoGe-2: metric depth and a camera from one image, through the package `moge`.
 
 Only models with a metric scale are used (MoGe-2); the first MoGe has none. Source: Wang et al. 2025
 (arXiv 2507.02546), package moge, MIT, weights as well.
@@ -72,12 +72,12 @@ class MogeDepth:
         """As `DepthSource.depth`.
 
         MoGe assumes square pixels and a principal point in the middle. With a camera its horizontal field of view
-        is given to the model; without, the model estimates one, which comes back in `DepthMap.camera`. A lens is
-        taken out for the model, and its depth is brought back to the pixels of the image.
+        is given to the model; without, the model estimates one, which comes back in `DepthMap.camera`. Lens
+        distortion is removed for the model, and its depth is mapped back to the pixels of the image.
 
         Raises:
             InvalidCameraError: another size than the image.
-            InvalidDepthError: the model believes no pixel (sky, say), or no camera fits its points.
+            InvalidDepthError: no pixel has a valid depth (sky, for example), or no camera fits the points.
         """
         height, width = image.shape[:2]
         fov_x_deg = None if camera is None else _horizontal_field_of_view_deg(camera, height, width)
@@ -119,7 +119,7 @@ def _estimated_camera(K_normalized: torch.Tensor, height: int, width: int) -> Ca
         return Camera.from_normalized(K_normalized, width, height)
     except InvalidCameraError as error:
         raise InvalidDepthError(
-            f"MoGe cannot tell how this image was taken: {error.problem}", hint="Give the camera of the image."
+            f"MoGe found no valid camera for this image: {error.problem}", hint="Give the camera of the image."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""SAM 2: masks from boxes or points, one pass over the image for all its objects. Knows the package `sam2`.
+"""SAM 2: masks from boxes or points, with one pass over the image for all its objects.
 
 The package is imported when a segmenter is built. Source: Ravi et al. 2024 (arXiv 2408.00714), package sam2,
 Apache-2.0, weights as well.
@@ -58,7 +58,7 @@ class Sam2Segmenter:
         Raises:
             MissingPackageError: the package sam2 is not installed.
             CheckpointError: weights that are not there, damaged, or of another network.
-            ConfigError: no configuration can be told from the name of the file.
+            ConfigError: no configuration follows from the name of the file.
         """
         config = config or SegmenterConfig()
         return cls(_build(config, torch.device(device)), config)
@@ -178,7 +178,7 @@ def _config_name(build_sam: Any, config: SegmenterConfig) -> str:
     name = config.sam2_config or by_file.get(Path(config.sam2_weights).name)
     if name is None:
         raise ConfigError(
-            f"The name of {config.sam2_weights} does not tell the size of the network.",
+            f"The name of {config.sam2_weights} does not determine the size of the network.",
             hint="Set perception.segmenter.sam2_config, e.g. configs/sam2.1/sam2.1_hiera_t.yaml.",
         )
     package = Path(build_sam.sam2.__path__[0])

@@ -1,8 +1,7 @@
-"""What a camera sees of triangle meshes: depth, silhouette, colors, normals, by casting rays on the CPU (open3d).
+"""Renders triangle meshes by ray casting on the CPU (open3d): depth, silhouette, colors, normals.
 
 For measuring and for pictures, not for training: nothing here is differentiable. One ray goes through the center
-of every pixel of the box that the mesh covers. Knows meshes, poses and cameras; must not know images of the
-world, masks or networks.
+of every pixel of the box that the mesh covers.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ _CHUNK_RAYS = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """One mesh as a camera sees it.
+    """One mesh rendered by a camera.
 
     Attributes:
-        depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where nothing is seen.
+        depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where no mesh is.
         mask: (H, W) bool, the silhouette.
         colors: (H, W, 3) float32 vertex colors weighted by barycentric coordinates, unlit; NaN where nothing is
             seen. None for a mesh without colors.
         normals: (H, W, 3) float32 unit normals in the camera frame, of the mesh's vertices where it has normals,
             else of its triangles; they face the camera unless a surface is seen from behind. NaN where nothing is
             seen.
-        box: (x0, y0, x1, y1) pixels, end exclusive, outside of which nothing can be seen; zeros where it is empty.
+        box: (x0, y0, x1, y1) pixels, end exclusive, outside of which no mesh can be; zeros where it is empty.
     """
 
     depth: Floats
@@ -55,13 +54,13 @@ class Rendering:
 
 @dataclass(frozen=True, eq=False)
 class SceneRendering:
-    """Several meshes as a camera sees them together, the nearest in front.
+    """Several meshes rendered together, the nearest in front.
 
     Attributes:
-        labels: (H, W) int32, 0 where nothing is seen, else 1 + the index of the mesh.
-        depth: (H, W) float32 camera z, NaN where nothing is seen.
+        labels: (H, W) int32, 0 where no mesh is, else 1 + the index of the mesh.
+        depth: (H, W) float32 camera z, NaN where no mesh is.
         mask: (H, W) bool, labels > 0.
-        colors: (H, W, 3) float32; NaN where nothing is seen or the mesh has no colors; None where none has.
+        colors: (H, W, 3) float32; NaN where no mesh is or the mesh has no colors; None where none has.
         normals: (H, W, 3) float32, as in `Rendering`.
     """
 
@@ -73,7 +72,7 @@ class SceneRendering:
 
 
 class MeshCaster:
-    """A mesh that is ready to be seen from many poses: its search tree is built once.
+    """A mesh that is rendered at many poses: its search tree is built once.
 
     Args:
         mesh: any frame and unit.

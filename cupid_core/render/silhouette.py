@@ -1,4 +1,4 @@
-"""Borders of silhouettes: outline, shrinking, growing, distance. Knows masks, not what they show."""
+"""Morphology of masks: outline, erosion, dilation, distance to the border."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""`objects.json`: everything a program wants to know of a reconstruction, as plain numbers.
+"""`objects.json`: the numbers of a reconstruction for other programs.
 
-docs/objects_json.md explains every field, `assets/objects.schema.json` says the same as a JSON schema. Knows
-results, neither networks nor where the files go.
+docs/objects_json.md explains every field, and `assets/objects.schema.json` is the same as a JSON schema.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from cupid_core.types import Quality, ScaleSource
 
 SCHEMA = "cupid.objects"
 # Raised when a field changes its meaning or goes; new fields alone do not raise it.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a reconstruction was made from and with.
+    """Inputs and settings of a reconstruction.
 
     Attributes:
         image: name of the image file.
@@ -36,7 +35,7 @@ class RunRecord:
         checkpoint: what the caller named.
         checkpoint_sha256: content hash of its files.
         seed: of the noise.
-        samples: hypotheses drawn per object.
+        samples: hypotheses sampled per object.
         settings: every setting, nested, as in the settings file.
         inputs: other inputs by name (mask, depth, camera, ...), as the caller named them.
         device: where the networks ran.
@@ -65,7 +64,7 @@ def scene_record(
 
     Args:
         scene: what was reconstructed.
-        run: what from and with.
+        run: inputs and settings.
         names: labels by id; objects that failed are in it as well.
         object_files: file names of each object by kind ("ply", "glb"), by id.
         files: file names of the scene by kind ("scene", "overlay", "report").
@@ -124,8 +123,8 @@ def _object(item: PlacedObject, files: dict[str, str]) -> dict[str, Any]:
             "watertight": item.watertight,
         },
         "physical": _physical(item),
-        "hypotheses": [_hypothesis(draw) for draw in item.reconstruction.hypotheses],
-        "lost_hypotheses": [
+        "hypotheses": [_hypothesis(hypothesis) for hypothesis in item.reconstruction.hypotheses],
+        "failed_hypotheses": [
             _failure(number, "", error) for number, error in sorted(item.reconstruction.lost.items())
         ],
         "files": files,
@@ -175,13 +174,13 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
     }
 
 
-def _hypothesis(draw: Hypothesis) -> dict[str, Any]:
+def _hypothesis(hypothesis: Hypothesis) -> dict[str, Any]:
     return {
-        "number": draw.number,
-        "score": _number(draw.score),
-        "T_camera_canonical": _rows(draw.pose.T_camera_object.matrix()),
-        "degeneracy": draw.pose.degeneracy,
-        "quality": _quality(draw.quality),
+        "number": hypothesis.number,
+        "score": _number(hypothesis.score),
+        "T_camera_canonical": _rows(hypothesis.pose.T_camera_object.matrix()),
+        "degeneracy": hypothesis.pose.degeneracy,
+        "quality": _quality(hypothesis.quality),
     }
 
 

@@ -1,4 +1,4 @@
-"""The photo with what was found drawn on it: outlines of the meshes, axes, names. Knows pixels, not files."""
+"""The overlay: the photo with the outlines of the meshes, their axes and names drawn on it."""
 
 from __future__ import annotations
 

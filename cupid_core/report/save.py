@@ -1,4 +1,4 @@
-"""Everything a reconstruction leaves behind, into one folder, all or nothing; knows results, not where from.
+"""Writes all results of a reconstruction into one folder, all or nothing.
 
 `objects.json` has all numbers (docs/objects_json.md), `object_<id>.ply` a mesh in its own frame with z up,
 `object_<id>.glb` the same for viewers, `scene.glb` all objects in their places, `overlay.png` the photo with
@@ -40,7 +40,7 @@ def save_results(
 
     Args:
         scene: what was reconstructed; without objects there is no scene.glb.
-        run: what from and with.
+        run: inputs and settings.
         out: the folder; made where it is missing, earlier results in it are replaced.
         config: sizes of the pictures.
         names: labels by id, for objects that failed.

@@ -1,4 +1,4 @@
-"""What is up in a scene, from its objects; knows poses, not pictures."""
+"""Estimates the upward direction of a scene from the z axes of its objects."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The folder of results: checked before the work, filled in one go, never half-written. Knows files, not contents.
+"""The output folder: checked before the work, filled in one go, never half-written.
 
 Everything is first written into a hidden folder on the same disk. Where the output folder does not exist yet, that
 folder is then renamed to it. Where it exists, `objects.json` of the earlier run goes first, the new files replace
 the old ones one by one, each by a rename, files of the earlier run that have no successor go, and `objects.json`
 comes last. So a file under its final name is always complete, and an `objects.json` that is there names files of
-one and the same run. Files that no run of ours wrote are left alone.
+one and the same run. Other files in the folder are left alone.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_uncrop_undoes_crop_through_any_network_size(box, size):
 
 
 @pytest.mark.parametrize("side", [20, 21, 22, 23])
-def test_square_is_centerd_to_half_a_pixel(side):
+def test_square_is_centered_to_half_a_pixel(side):
     crop = crop_to_content(picture(101, 90, (30, 31, 30 + side, 31 + side)))
     middle = np.array([crop.left + crop.side / 2, crop.top + crop.side / 2])
     assert np.abs(middle - (np.array([30, 31]) + side / 2)).max() <= 0.5

@@ -88,7 +88,7 @@ def test_what_is_hidden_inside_is_dropped():
     for inner in (cavity, moved(meshed(sphere, 16), 0.5)):
         finished = finish_mesh(together(inner, solid), ALL_FACES)
         assert judged(finished.mesh).volume == pytest.approx(judged(solid).volume, rel=1e-9)
-        assert finished.notes == ("1 piece hidden inside another dropped.",)
+        assert finished.notes == ("1 piece enclosed in another dropped.",)
     apart = together(meshed(torus, 32), moved(meshed(sphere, 16), 0.3))
     assert len(finish_mesh(apart, ALL_FACES).mesh.faces) == len(apart.faces)
 

@@ -11,9 +11,9 @@ from cupid_core.reconstruct.results import SceneReconstruction
 from cupid_core.render.silhouette import eroded, outline
 from cupid_core.report.overlay import AXIS_COLORS, axes_length, draw_overlay
 from cupid_core.report.pictures import (
-    MISSED,
-    PAPER,
-    TOO_MUCH,
+    BACKGROUND,
+    MASK_ONLY,
+    MESH_ONLY,
     SceneViews,
     cut,
     difference,
@@ -85,12 +85,12 @@ def test_the_difference_is_nothing_for_a_perfect_reconstruction(
 ) -> None:
     rendering, mask = views.single[2], views.labels == 2
     perfect = difference(views.image, rendering, mask)
-    assert (perfect[mask & rendering.mask] >= 250).all() and (perfect[~mask & ~rendering.mask] == PAPER).all()
+    assert (perfect[mask & rendering.mask] >= 250).all() and (perfect[~mask & ~rendering.mask] == BACKGROUND).all()
     smaller = eroded(mask, 3)
     wrong = difference(views.image, rendering, smaller)
-    assert (wrong[rendering.mask & ~smaller] == TOO_MUCH).all()
+    assert (wrong[rendering.mask & ~smaller] == MESH_ONLY).all()
     larger = np.ones_like(mask)
-    assert (difference(views.image, rendering, larger)[~rendering.mask] == MISSED).all()
+    assert (difference(views.image, rendering, larger)[~rendering.mask] == MASK_ONLY).all()
 
 
 def test_cuts_keep_the_middle_and_reach_beyond_the_border() -> None:
@@ -101,7 +101,7 @@ def test_cuts_keep_the_middle_and_reach_beyond_the_border() -> None:
     square = square_around(mask, margin=2.0)
     assert square == (-2, -2, 8)
     shown = cut(picture, square, 8)
-    assert (shown[2:, 2:] == 7).all() and (shown[:2] == PAPER).all() and (shown[:, :2] == PAPER).all()
+    assert (shown[2:, 2:] == 7).all() and (shown[:2] == BACKGROUND).all() and (shown[:, :2] == BACKGROUND).all()
 
 
 def test_a_turntable_knows_no_unit_and_no_place(scene: SceneReconstruction) -> None:
@@ -111,7 +111,7 @@ def test_a_turntable_knows_no_unit_and_no_place(scene: SceneReconstruction) -> N
     moved = replace(mesh, vertices=mesh.vertices * 1000 + torch.tensor([5.0, -3.0, 900.0]))
     for frame, other in zip(frames, turntable(moved, 4, 40), strict=True):
         assert np.abs(frame.astype(int) - other.astype(int)).mean() < 1.0
-        inside = (frame != PAPER).any(axis=2)
+        inside = (frame != BACKGROUND).any(axis=2)
         assert 0.1 < inside.mean() < 0.8
         assert not inside[0].any() and not inside[:, 0].any() and not inside[-1].any() and not inside[:, -1].any()
     # A box looks the same after half a turn, and not after a quarter.
@@ -132,5 +132,5 @@ def test_meshes_without_colors_are_shown_as_well(scene: SceneReconstruction) -> 
     mesh = scene.objects[0].mesh
     gray = TriangleMesh(mesh.vertices, mesh.faces)
     (frame,) = turntable(gray, 1, 32)
-    inside = frame[(frame != PAPER).any(axis=2)]
+    inside = frame[(frame != BACKGROUND).any(axis=2)]
     assert len(inside) and (inside == inside[:, :1]).all()
