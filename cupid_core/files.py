@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cupid_core.errors import OutputError
 
@@ -95,6 +95,12 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise output_error(folder, error) from error
     return folder
+
+
+def stays_inside(relative: str) -> bool:
+    """Whether a path that was read from a file stays inside the folder it is relative to."""
+    path = PurePosixPath(relative)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in relative
 
 
 def output_error(path: Path, error: Exception) -> OutputError:

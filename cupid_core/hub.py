@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cupid_core.errors import CheckpointError
 
@@ -102,12 +102,6 @@ class HubId:
                 f"'{self}' could not be fetched: {first_line}",
                 hint="Check the name, the commit and the network connection.",
             ) from error
-
-
-def stays_inside(relative: str) -> bool:
-    """Whether a path that was read from a file stays inside the folder it is relative to."""
-    path = PurePosixPath(relative)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in relative
 
 
 def _commit_hint(repository: str) -> str:

@@ -54,7 +54,7 @@ def rectify(
 
     Raises:
         InvalidCameraError: `check_camera` refuses.
-        InvalidImageError: the labels have another size or are no integers.
+        InvalidImageError: the labels have another size or are not integers.
         InvalidDepthError: the depth has another size, or no pixel of it is left.
     """
     check_camera(camera, image.shape[0], image.shape[1])

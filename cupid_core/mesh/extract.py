@@ -90,7 +90,7 @@ def extract_training_surface(coords: Tensor, features: Tensor, resolution: int) 
 
     Raises:
         InvalidTensorError: as in `extract_mesh`.
-        EmptyMeshError: no voxel. A field without surface is no error here: early in training it happens.
+        EmptyMeshError: no voxel. A field without surface is not an error here: it happens early in training.
     """
     channels = CubeChannels.checked(coords, features, resolution)
     topology = _topology(channels)

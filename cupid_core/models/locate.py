@@ -11,7 +11,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from cupid_core.errors import CheckpointError
-from cupid_core.hub import HubId, stays_inside
+from cupid_core.files import stays_inside
+from cupid_core.hub import HubId
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "checkpoints"
 PUBLISHED = "hbb1/Cupid"

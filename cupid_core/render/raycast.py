@@ -163,7 +163,7 @@ class MeshCaster:
 
 
 def render_mesh(mesh: TriangleMesh, pose: Pose, camera: Camera) -> Rendering:
-    """One mesh as a camera sees it; see `MeshCaster`, which is quicker for several poses of one mesh.
+    """Render one mesh; see `MeshCaster`, which is quicker for several poses of one mesh.
 
     Raises:
         EmptyMeshError: it has no triangle.
@@ -174,10 +174,10 @@ def render_mesh(mesh: TriangleMesh, pose: Pose, camera: Camera) -> Rendering:
 
 
 def render_scene(placed: Sequence[tuple[TriangleMesh, Pose]], camera: Camera) -> SceneRendering:
-    """Several meshes as a camera sees them together.
+    """Render several meshes together, the nearest in front.
 
     Args:
-        placed: each mesh and its pose, all in one unit of length.
+        placed: meshes with their poses, all in one unit of length.
         camera: pinhole or with a lens.
 
     Raises:

@@ -10,12 +10,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 def outline(mask: Mask) -> Mask:
-    """The pixels (H, W) of a mask that touch, by an edge, a pixel outside it; the image's border is no outside."""
+    """The pixels (H, W) of a mask that touch, by an edge, a pixel outside it; the image border is not outside."""
     return mask & ~eroded(mask, 1)
 
 
 def eroded(mask: Mask, pixels: int) -> Mask:
-    """A mask (H, W) without the pixels within `pixels` of one outside it; the image's border is no outside."""
+    """A mask (H, W) without the pixels within `pixels` of one outside it; the image border is not outside."""
     if pixels <= 0 or mask.all():
         return mask.copy()
     return np.asarray(_distance(~mask) > pixels) & mask

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cupid_core.errors import OutputError
-from cupid_core.files import output_error, staging_folder
+from cupid_core.files import output_error, staging_folder, stays_inside
 
 INDEX = "objects.json"
 
@@ -59,7 +59,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
 
 
 def _replace_files(staging: Path, folder: Path) -> None:
-    """Move every file of `staging` into `folder`, whose earlier results vanish; the index is last."""
+    """Move every file of `staging` into `folder`, whose earlier results are removed; the index is last."""
     outdated = _named_files(folder / INDEX)
     made = {path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()}
     (folder / INDEX).unlink(missing_ok=True)
@@ -83,14 +83,8 @@ def _named_files(index: Path) -> set[str]:
     holders: list[Any] = [record, *_list(record.get("objects"))]
     files = [holder.get("files") for holder in holders if isinstance(holder, dict)]
     names = [name for entry in files if isinstance(entry, Mapping) for name in entry.values()]
-    return {name for name in names if isinstance(name, str) and _inside(name)}
+    return {name for name in names if isinstance(name, str) and stays_inside(name)}
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _inside(name: str) -> bool:
-    """Whether a name of a file that was read somewhere stays inside its folder."""
-    path = Path(name)
-    return not path.is_absolute() and ".." not in path.parts and name not in ("", ".")

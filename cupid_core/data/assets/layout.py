@@ -1,6 +1,6 @@
 """The published layout of an asset data set: which file holds what, read into typed values.
 
-Knows files and their formats; knows no sample, crop or network. Layout (TRELLIS, Xiang et al. 2024, with the UV
+Layout (TRELLIS, Xiang et al. 2024, with the UV
 latents of CUPID, arXiv 2510.20776):
 
     metadata.csv                                 one row per object

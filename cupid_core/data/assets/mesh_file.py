@@ -1,7 +1,6 @@
-"""Reads mesh files into asset surfaces: the only place that knows their formats, through trimesh.
+"""Reads mesh files into asset surfaces, through trimesh.
 
-Must not know what becomes of a surface. What is read: triangles, vertex and face colors, base color and its
-texture. What is not: normal maps, gloss, transparency.
+Read are triangles, vertex and face colors, the base color and its texture; not normal maps, gloss, transparency.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from cupid_core.data.assets.surface import AssetSurface, Bytes
 from cupid_core.errors import DatasetError, InputError
 from cupid_core.mesh.read_mesh import GLTF_SUFFIXES, MESH_SUFFIXES, read_parts
 
-# Color of what says none, sRGB.
+# Color of a mesh without colors, sRGB.
 _GRAY = 178
 
 
@@ -38,7 +37,7 @@ class MeshFileError(DatasetError):
 
 @dataclass(frozen=True)
 class MeshSource:
-    """A mesh file and the name its content gives it.
+    """A mesh file and the hash of its content, which names it.
 
     Attributes:
         path: of the file, absolute.
@@ -53,7 +52,7 @@ def find_meshes(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Mesh files, given or in given folders and the folders in those; absolute, in order, each once.
 
     Raises:
-        DatasetError: a path is not there, is no mesh file, or nothing is found at all.
+        DatasetError: a path does not exist, is not a mesh file, or no mesh is found at all.
     """
     found: set[Path] = set()
     for path in paths:
@@ -82,7 +81,7 @@ def identify(path: Path) -> MeshSource:
     try:
         digest = hashlib.sha256(path.read_bytes())
         for other in _referred(path):
-            # A file that is not there is told from one that is: it may come later.
+            # A missing file changes the hash as well: it may be added later.
             digest.update(other.read_bytes() if other.is_file() else b"\0absent")
     except OSError as error:
         raise MeshFileError(f"{path}: {error.strerror}.", hint="Check the file.") from error
@@ -225,7 +224,7 @@ def _referred(path: Path) -> list[Path]:
             entries = [*description.get("buffers", []), *description.get("images", [])]
             names = [entry["uri"] for entry in entries if not entry.get("uri", "data:").startswith("data:")]
         except (ValueError, AttributeError, TypeError):
-            return []  # reading it will say what is wrong
+            return []  # reading the mesh reports the error
         return [path.parent / name for name in names]
     if ending != ".obj":
         return []

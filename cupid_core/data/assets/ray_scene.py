@@ -1,7 +1,7 @@
-"""Rays and nearest points against the surface of an asset, through open3d (Embree); knows triangles, no colors.
+"""Ray casting and nearest points on the surface of an asset, through open3d (Embree).
 
-Every question takes and returns numpy arrays in the canonical frame and runs on one thread, because objects are
-worked on in several processes.
+Queries take and return numpy arrays in the canonical frame and run on one thread, because assets are processed in
+several processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SurfacePlaces:
 
 
 class RayScene:
-    """A surface, ready to be asked.
+    """A surface with its search tree.
 
     Args:
         surface: in any frame.

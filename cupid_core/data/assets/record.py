@@ -1,6 +1,6 @@
-"""What was prepared of an asset, and from what: the notes by which finished work is known again.
+"""Records of the finished parts of an asset, with digests of their inputs and checksums of their files.
 
-One json file per asset in `prepared/`. Knows files and digests, not how a part is made.
+One json file per asset in `prepared/`. A later run skips the parts whose digest is the same.
 """
 
 from __future__ import annotations

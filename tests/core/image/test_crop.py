@@ -68,7 +68,7 @@ def test_square_is_centered_to_half_a_pixel(side):
     assert crop.side == round(1.2 * side)
 
 
-def test_beyond_the_border_is_transparent_black_and_called_truncated():
+def test_beyond_the_border_is_transparent_black_and_marked_truncated():
     rgba = picture(50, 40, (0, 5, 20, 35))
     crop = crop_to_content(rgba)
     assert crop.truncated and crop.left < 0
@@ -78,7 +78,7 @@ def test_beyond_the_border_is_transparent_black_and_called_truncated():
         assert crop_to_content(picture(50, 40, box)).truncated
 
 
-def test_reference_crop_is_off_by_what_its_docstring_says():
+def test_reference_crop_has_the_documented_inaccuracies():
     """An object whose scaled side is odd: the published square is a pixel short of its own intrinsics."""
     rgba = picture(120, 120, (30, 30, 76, 76))
     reference = reference_crop_to_content(rgba)

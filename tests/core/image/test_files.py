@@ -18,7 +18,7 @@ RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
-def test_lossless_colors_come_back(tmp_path, suffix):
+def test_lossless_colors_are_read_unchanged(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(RGB).save(path, **({"lossless": True} if suffix == "webp" else {}))
     found = read_image(path)
@@ -28,7 +28,7 @@ def test_lossless_colors_come_back(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_sixteen_bits_come_back(tmp_path, suffix, channels):
+def test_sixteen_bits_are_read_rounded_to_eight(tmp_path, suffix, channels):
     deep = RNG.integers(0, 65536, (5, 7, channels)).astype(np.uint16)
     deep[0, 0] = 65535
     path = tmp_path / f"a.{suffix}"
@@ -54,7 +54,7 @@ def test_gray_opacity_palette_and_orientation(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png").rgb, np.rot90(RGB, -1))
 
 
-def test_labels_are_numbers_also_in_palette_pictures(tmp_path):
+def test_labels_are_indices_also_in_palette_images(tmp_path):
     labels = RNG.integers(0, 5, (5, 7)).astype(np.uint8)
     palette = Image.fromarray(labels, mode=None).convert("P")
     palette.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
@@ -104,7 +104,7 @@ def test_depth_is_metres_whatever_the_file(tmp_path):
     torch.testing.assert_close(tenth.depth_m.nan_to_num(0.0), torch.from_numpy(metres) / 10)
 
 
-def test_no_depth_in_it_is_refused_by_name(tmp_path):
+def test_images_without_depth_are_refused_by_name(tmp_path):
     Image.fromarray(np.zeros((5, 7), dtype=np.uint16)).save(tmp_path / "zero.png")
     Image.fromarray(np.full((5, 7), np.nan, dtype=np.float32)).save(tmp_path / "nan.tiff")
     Image.fromarray(RGB).save(tmp_path / "colors.png")

@@ -58,7 +58,7 @@ def accessor(content, binary, number):
 
 
 @pytest.mark.parametrize("suffix", ["ply", "obj", "glb"])
-def test_meshes_come_back(mesh, tmp_path, suffix):
+def test_written_meshes_are_read_back_unchanged(mesh, tmp_path, suffix):
     path = tmp_path / f"object.{suffix}"
     {"ply": write_ply, "obj": write_obj, "glb": write_glb}[suffix](path, mesh)
     back = read_mesh(path)
@@ -110,7 +110,7 @@ def pose(seed):
     return SE3.exp(twist + torch.tensor([0, 0, 3.0, 0, 0, 0]).double())
 
 
-def test_a_scene_stands_as_the_camera_saw_it(mesh, tmp_path):
+def test_objects_of_a_scene_file_keep_their_poses(mesh, tmp_path):
     path = tmp_path / "scene.glb"
     items = [SceneItem("cup", mesh, pose(0)), SceneItem("cup", meshed(box, 8), pose(1))]
     write_scene_glb(path, items)
@@ -137,7 +137,7 @@ def test_a_scene_can_be_turned_upright(mesh, tmp_path, up):
     assert judged(read_mesh(path)).volume == pytest.approx(judged(mesh).volume, rel=1e-4)
 
 
-def test_a_scene_of_nothing_and_no_up_are_refused(mesh, tmp_path):
+def test_an_empty_scene_and_a_zero_up_direction_are_refused(mesh, tmp_path):
     with pytest.raises(InputError):
         write_scene_glb(tmp_path / "scene.glb", [])
     with pytest.raises(InputError):
@@ -145,7 +145,7 @@ def test_a_scene_of_nothing_and_no_up_are_refused(mesh, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
+def test_urdf_has_the_mass_and_inertia_of_the_mesh(mesh, tmp_path):
     parts = (meshed(box, 8), meshed(box, 10))
     path = tmp_path / "model" / "cup.urdf"
     write_urdf(path, mesh, density_kg_m3=700.0, parts=parts, mesh_prefix="package://p/")
@@ -244,7 +244,7 @@ def test_a_mesh_that_cannot_be_written_is_a_typed_error(mesh, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["none.ply", "text.txt", "damaged.glb", "damaged.ply", "empty.stl"])
-def test_what_is_no_mesh_is_refused(tmp_path, name):
+def test_files_without_a_mesh_are_refused(tmp_path, name):
     if not name.startswith("none"):
         (tmp_path / name).write_bytes(b"" if "empty" in name else b"ply\nthis is not a mesh")
     with pytest.raises(InputError):

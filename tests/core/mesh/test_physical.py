@@ -71,7 +71,7 @@ def test_a_sphere_and_a_torus_are_near_their_formulas():
     assert float(ring.inertia[2, 2]) == pytest.approx(about_axis, rel=0.02)
 
 
-def test_no_volume_is_an_error_and_no_hull_takes_its_place():
+def test_an_open_mesh_is_an_error_and_not_replaced_by_its_hull():
     mesh = cuboid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     with pytest.raises(OpenMeshError, match="not watertight"):
         physical_properties(TriangleMesh(mesh.vertices, mesh.faces[1:]))

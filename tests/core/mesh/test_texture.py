@@ -63,7 +63,7 @@ def test_fine_colors_come_from_the_detailed_mesh(finished):
     assert np.array_equal(textured.uv, coarse.uv)
 
 
-def test_textured_files_come_back(finished, tmp_path):
+def test_written_textures_are_read_back(finished, tmp_path):
     textured = bake_texture(finished.mesh, SMALL)
     write_glb(tmp_path / "object.glb", textured)
     write_obj(tmp_path / "object.obj", textured)
@@ -74,13 +74,13 @@ def test_textured_files_come_back(finished, tmp_path):
         assert (back.colors - colors_at(back.vertices)).abs().mean() < 0.03
 
 
-def test_a_textured_model_weighs_what_the_solid_weighs(finished, tmp_path):
+def test_a_textured_model_has_the_mass_of_the_solid(finished, tmp_path):
     textured = bake_texture(finished.mesh, SMALL)
     path = write_urdf(tmp_path / "thing.urdf", textured, density_kg_m3=100.0, solid=finished.mesh)
     expected = f"{100 * physical_properties(finished.mesh).volume_m3:.9g}"
     assert f'<mass value="{expected}"' in path.read_text()
 
 
-def test_no_colors_nothing_to_bake(finished):
+def test_a_mesh_without_colors_cannot_be_baked(finished):
     with pytest.raises(InvalidTensorError):
         bake_texture(TriangleMesh(finished.mesh.vertices, finished.mesh.faces), SMALL)

@@ -145,12 +145,14 @@ def test_any_float_type_in(tiny_checkpoint: Path, stored_as: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("source", ["nonsense", "a/b/c/d", "pipeline"])
-def test_a_path_that_is_no_checkpoint_says_what_one_looks_like(source: str) -> None:
+def test_a_path_without_a_checkpoint_is_refused_with_the_layout(source: str) -> None:
     with pytest.raises(CheckpointError, match=r"folder with pipeline\.json"):
         locate(source, download=False)
 
 
-def test_a_hub_id_that_is_not_here_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_that_is_not_cached_says_how_to_download_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match="cupid weights pull somebody/no-such-thing"):
         locate("somebody/no-such-thing", download=False)
     with pytest.raises(CheckpointError, match="not a hub id"):

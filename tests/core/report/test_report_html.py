@@ -57,7 +57,7 @@ def test_labels_cannot_break_the_page(page: str) -> None:
     assert page.count("<script") == page.count("</script>") == 2
 
 
-def test_the_viewer_gets_the_meshes_and_poses_as_they_are(page: str, scene: SceneReconstruction) -> None:
+def test_the_viewer_gets_the_meshes_and_poses_unchanged(page: str, scene: SceneReconstruction) -> None:
     data = viewer_data(page)
     for item, shown in zip(scene.objects, data["objects"], strict=True):
         vertices = np.frombuffer(base64.b64decode(shown["vertices"]), "<f4").reshape(-1, 3)

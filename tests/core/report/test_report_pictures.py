@@ -52,7 +52,7 @@ def test_outlines_run_along_silhouettes_and_nothing_else_changes(
     assert far.any() and not touched[far].any()
 
 
-def test_axes_end_where_the_camera_sees_their_tips(scene: SceneReconstruction, views: SceneViews) -> None:
+def test_axes_end_where_their_tips_project(scene: SceneReconstruction, views: SceneViews) -> None:
     item = scene.objects[1]
     drawn = draw_overlay(views, [item])
     length = axes_length(item)
@@ -64,14 +64,14 @@ def test_axes_end_where_the_camera_sees_their_tips(scene: SceneReconstruction, v
         assert np.abs(around - np.array(color)).max(axis=1).min() < 60, f"axis {axis} is not at ({x}, {y})"
 
 
-def test_an_object_that_reaches_behind_the_camera_is_no_crash(scene: SceneReconstruction) -> None:
+def test_an_object_that_reaches_behind_the_camera_is_drawn_without_axes(scene: SceneReconstruction) -> None:
     behind = SE3.from_rotation_translation(torch.eye(3).double(), torch.tensor([0.0, 0.0, -0.5]).double())
     lost = replace(scene, objects=(replace(scene.objects[0], T_camera_object=behind),))
     views = view_scene(lost, 1280)
     assert np.array_equal(draw_overlay(views, lost.objects), views.image)
 
 
-def test_a_smaller_view_shows_the_same(scene: SceneReconstruction, views: SceneViews) -> None:
+def test_a_smaller_view_has_the_same_content(scene: SceneReconstruction, views: SceneViews) -> None:
     small = view_scene(scene, 80)
     assert small.image.shape == (60, 80, 3) and small.camera.width == 80
     for id_, rendering in views.single.items():
@@ -104,7 +104,7 @@ def test_cuts_keep_the_middle_and_reach_beyond_the_border() -> None:
     assert (shown[2:, 2:] == 7).all() and (shown[:2] == BACKGROUND).all() and (shown[:, :2] == BACKGROUND).all()
 
 
-def test_a_turntable_knows_no_unit_and_no_place(scene: SceneReconstruction) -> None:
+def test_a_turntable_does_not_depend_on_scale_or_position(scene: SceneReconstruction) -> None:
     mesh = scene.objects[0].mesh
     frames = turntable(mesh, 4, 40)
     assert len(frames) == 4 and all(frame.shape == (40, 40, 3) for frame in frames)
@@ -128,7 +128,7 @@ def test_up_is_where_the_objects_agree_and_else_unknown(scene: SceneReconstructi
     assert upward([]) is None
 
 
-def test_meshes_without_colors_are_shown_as_well(scene: SceneReconstruction) -> None:
+def test_meshes_without_colors_are_rendered(scene: SceneReconstruction) -> None:
     mesh = scene.objects[0].mesh
     gray = TriangleMesh(mesh.vertices, mesh.faces)
     (frame,) = turntable(gray, 1, 32)

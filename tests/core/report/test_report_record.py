@@ -45,7 +45,7 @@ def names_in(part: Any) -> Iterator[str]:
             yield from names_in(value)
 
 
-def test_the_record_keeps_to_its_schema(
+def test_the_record_is_valid_against_its_schema(
     scene: SceneReconstruction, nothing: SceneReconstruction, run: RunRecord
 ) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
