@@ -53,7 +53,8 @@ def main() -> None:
             for name, seconds in {**scene.timings_s, "together": total}.items():
                 steps.setdefault(name, []).append(seconds)
     print(
-        f"{given.objects} objects, {given.samples} hypotheses, {torch.get_num_threads()} threads, {failures} failed"
+        f"{given.objects} objects, {given.samples} hypotheses, {torch.get_num_threads()} threads, "
+        f"{failures} failed"
     )
     print(f"imports {imported - start:.1f} s, loading {loaded - imported:.1f} s")
     for name, taken in steps.items():
