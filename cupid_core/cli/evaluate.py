@@ -30,6 +30,7 @@ from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
 from cupid_core.evaluation.sheet import contact_sheet
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
+from cupid_core.files import atomic_write
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.stages import samplers_of
 from cupid_core.runtime.device import choose_device, inference_dtype
@@ -173,10 +174,8 @@ def _write(
         console.print(f"figures: {json}", highlight=False, soft_wrap=True)
     picture = contact_sheet(records) if sheet is not None else None
     if sheet is not None and picture is not None:
-        try:
-            picture.save(sheet, format="PNG")
-        except OSError as error:
-            raise InputError(f"{sheet} cannot be written: {error}.", hint="Choose a writable folder.") from error
+        with atomic_write(sheet) as temporary:
+            picture.save(temporary, format="PNG")
         console.print(f"pictures: {sheet}", highlight=False, soft_wrap=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,13 +17,13 @@ from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_w
 from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
 from cupid_core.cli.progress import StageBars
 from cupid_core.config import CupidConfig, PresetName
-from cupid_core.models.locate import locate, sha256
+from cupid_core.models.locate import locate
 from cupid_core.reconstruct.inputs import Frame
 from cupid_core.reconstruct.pipeline import Cupid, Request
 from cupid_core.reconstruct.progress import Progress, Run
 from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.objects_json import RunRecord
-from cupid_core.report.save import save_results
+from cupid_core.report.save import checkpoint_hash, save_results
 from cupid_core.report.write import check_output
 from cupid_core.runtime.device import choose_device, inference_dtype
 from cupid_core.types import CameraSource, ScaleSource
@@ -209,12 +208,3 @@ def _record(
         inputs=given,
         device=options.device,
     )
-
-
-def checkpoint_hash(folder: Path) -> str:
-    """One content hash for all json and safetensors files of a checkpoint, by their names in it."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors") and path.is_file():
-            digest.update(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
-    return digest.hexdigest()

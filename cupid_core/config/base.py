@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from cupid_core.errors import ConfigError
+from cupid_core.files import write_text
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -154,15 +155,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def save(settings: Settings, path: Path) -> None:
-    """Write `to_yaml` to a file.
+    """Write `to_yaml` to a file, atomically.
 
     Raises:
-        ConfigError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    try:
-        path.write_text(to_yaml(settings), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}.", hint="Give a path in a writable folder.") from error
+    write_text(path, to_yaml(settings))
 
 
 def to_yaml(settings: Settings) -> str:

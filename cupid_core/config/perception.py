@@ -31,7 +31,9 @@ class SegmenterConfig(Settings):
         0.05, "1", "Masks that fill a smaller fraction of their box count as nothing found.", ge=0.0, lt=1.0
     )
     sam2_weights: str = setting(
-        "facebook/sam2.1-hiera-tiny", "name", "Hub id, or path of a .pt file of SAM 2 or 2.1."
+        "facebook/sam2.1-hiera-tiny",
+        "name",
+        "Hub id with its commit (name@<commit>), or path of a .pt file, of SAM 2 or 2.1.",
     )
     sam2_config: str = setting(
         "", "name", "Configuration of a .pt file inside the package sam2; empty takes it from the file's name."
@@ -58,7 +60,9 @@ class DepthConfig(Settings):
         0.1, "1", "Relative standard deviation of all depths of a depth model together; assumed.", ge=0.0, le=1.0
     )
     moge_weights: str = setting(
-        "Ruicheng/moge-2-vits-normal", "name", "Hub id, or path of a model.pt, of a metric MoGe-2 model."
+        "Ruicheng/moge-2-vits-normal",
+        "name",
+        "Hub id with its commit (name@<commit>), or path of a model.pt, of MoGe-2.",
     )
     moge_resolution_level: int = setting(
         9, "1", "Detail of MoGe's depth; lower is faster and coarser.", ge=0, le=9

@@ -270,7 +270,9 @@ def _conditioning(
     if without is not None and best is not None:
         structure = best.structure
         given = GivenStructure(structure.coords, structure.resolution, best.pose.T_camera_object)
-        (mesh,) = sample_appearance_on(without.networks, [crop], [given], without.config, options.seed)
+        # The seed of this very hypothesis, so that both checkpoints start from the same noise.
+        seed = Request(seed=options.seed, samples=options.samples).seeds()[best.number]
+        (mesh,) = sample_appearance_on(without.networks, [crop], [given], without.config, seed)
         if not isinstance(mesh, CupidError):
             rendering = render_in_view(case, MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
             figures |= picture_figures(case, rendering, "_without")

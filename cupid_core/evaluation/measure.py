@@ -28,6 +28,7 @@ from cupid_core.evaluation.shape_metrics import (
 from cupid_core.evaluation.surface_truth import SURFACE_POINTS
 from cupid_core.evaluation.tabletop_cases import TabletopCase
 from cupid_core.geometry import SE3, Camera, Sim3, unproject_depth
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.reconstruct.results import Hypothesis, SceneObject
 from cupid_core.render.raycast import MeshCaster, Rendering, render_mesh
 from cupid_core.types import ScaleSource, TriangleMesh
@@ -78,7 +79,7 @@ def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
     pose = hypothesis.structure.pose
     assert pose is not None
     camera = pose.camera.to(dtype=torch.float64)
-    centers = (hypothesis.structure.coords.double() + 0.5) / hypothesis.structure.resolution - 0.5
+    centers = voxel_centers(hypothesis.structure.coords.double(), hypothesis.structure.resolution)
     true = camera.px_to_uv(camera.project(SE3.from_matrix(T_camera_object).apply(centers)))
     inside = ((true >= 0) & (true <= 1)).all(dim=-1)
     distance = (hypothesis.structure.uv.double() - true)[inside].norm(dim=-1) * CROP_PX

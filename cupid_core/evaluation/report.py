@@ -15,8 +15,8 @@ from typing import Any
 
 from rich.table import Table
 
-from cupid_core.errors import InputError
 from cupid_core.evaluation.records import CaseRecord
+from cupid_core.files import write_text
 
 SPLIT_TITLES = {
     "train": "unseen objects, trained families",
@@ -199,16 +199,9 @@ def write_json(records: Sequence[CaseRecord], facts: Mapping[str, Any], path: Pa
     """Write `to_json` to a file atomically.
 
     Raises:
-        InputError: it cannot be written.
+        OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(to_json(records, facts), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror}.", hint="Choose a writable folder."
-        ) from error
+    write_text(path, to_json(records, facts))
 
 
 def _plain(summary: Summary) -> dict[str, Any]:

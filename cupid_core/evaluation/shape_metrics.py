@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cupid_core.errors import InputError
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 from cupid_core.types import TriangleMesh
 
 # Points per block of the distance matrix.

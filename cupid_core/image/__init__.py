@@ -1,1 +1,1 @@
-"""Images of objects: foreground and crop; knows pixels and cameras, never networks."""
+"""Images of objects: reading files, masks, lens distortion, crops."""

@@ -191,17 +191,19 @@ def _pixels(values: Any, what: str, error: type[InputError]) -> NDArray[Any]:
         values = values.detach().cpu()
         return np.asarray((values.float() if values.dtype in (torch.bfloat16, torch.float16) else values).numpy())
     if isinstance(values, np.ndarray) and values.dtype.kind in "buif":
-        return values
+        numbers: NDArray[Any] = values
+        return numbers
     kind = f"array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
     raise error(f"{what} was given as {kind}.", hint=f"Give {_FORMS}.")
 
 
 def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
+    single = pixels
     if pixels.ndim == 3 and pixels.shape[0] == 1:
-        return pixels[0]
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        return pixels[..., 0]
-    return pixels
+        single = pixels[0]
+    elif pixels.ndim == 3 and pixels.shape[2] == 1:
+        single = pixels[..., 0]
+    return single
 
 
 def _mask(mask: Any, height: int, width: int) -> Mask:

@@ -1,4 +1,4 @@
-"""Reads cameras from files, from text and from what a photograph says of its lens; knows no pixels."""
+"""Reads cameras from calibration files, from text, and from the EXIF data of a photograph."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from cupid_core.errors import CupidError, InvalidCameraError, UnreadableFileError
 from cupid_core.geometry import Camera, Distortion
+from cupid_core.image.files import open_image
 
 # Diagonal of the film that equivalent focal lengths refer to: 36 x 24 mm.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
@@ -25,7 +26,7 @@ def parse_camera(text: str, width: int, height: int) -> Camera:
     """Read "fx,fy,cx,cy", pixels with pixel centers at integers, of a pinhole camera.
 
     Raises:
-        InvalidCameraError: not four numbers, or no camera.
+        InvalidCameraError: not four numbers, or not a valid camera.
     """
     parts = [part.strip() for part in text.split(",")]
     try:
@@ -38,11 +39,11 @@ def parse_camera(text: str, width: int, height: int) -> Camera:
 
 
 def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
-    """The camera that the EXIF data of a photograph tell of, as telephones and cameras write them.
+    """The camera from the EXIF data of a photograph, as phones and cameras write them.
 
     From the focal length equivalent to 35 mm film, by the diagonal (CIPA DCG-001), in whole millimetres: right to
     a few percent. Square pixels, principal point in the middle, no distortion. A photograph that was cropped
-    afterwards has another camera than its EXIF data say, which cannot be seen from them.
+    afterwards has another camera than its EXIF data state, and they do not show it.
 
     Args:
         path: the photograph.
@@ -50,14 +51,11 @@ def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
         height: of the image.
 
     Raises:
-        UnreadableFileError: no picture.
+        UnreadableFileError: not an image.
         InvalidCameraError: the file does not state the focal length.
     """
-    try:
-        with Image.open(path) as photo:
-            stated = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
+    with open_image(Path(path)) as photo:
+        stated = photo.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm)
     if not isinstance(stated, int | float) or not 0 < stated < math.inf:
         raise InvalidCameraError(
             f"{path} does not state the focal length equivalent to 35 mm film.",
@@ -78,8 +76,8 @@ def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
         rectified: the image is the rectified one of this camera: use P instead of K, and no distortion.
 
     Raises:
-        UnreadableFileError: missing, not YAML or JSON, no mapping.
-        InvalidCameraError: numbers missing or no camera; binning or a region of interest, whose K is another.
+        UnreadableFileError: missing, not YAML or JSON, or not a mapping.
+        InvalidCameraError: numbers missing or not a valid camera; binning or a region of interest.
     """
     path = Path(path)
     values = _mapping(path)
@@ -99,7 +97,7 @@ def _mapping(path: Path) -> Mapping[str, Any]:
     # `ros2 topic echo` ends every message with a line of dashes, so an empty document follows.
     first = documents[0] if documents else None
     if not isinstance(first, dict):
-        raise UnreadableFileError(f"{path} holds no mapping.", hint=_LAYOUT)
+        raise UnreadableFileError(f"{path} does not contain a mapping.", hint=_LAYOUT)
     return cast("Mapping[str, Any]", first)
 
 
@@ -113,7 +111,7 @@ def _camera(values: Mapping[str, Any], rectified: bool) -> Camera:
     k = _numbers(values, 9, "k", "K", "camera_matrix")
     if k[1] != 0.0 or k[3:4] + k[6:] != [0.0, 0.0, 0.0, 1.0]:
         raise InvalidCameraError(
-            f"K = {k} is no K without skew.", hint="Give fx 0 cx, 0 fy cy, 0 0 1, row by row."
+            f"K = {k} is not a K without skew.", hint="Give fx 0 cx, 0 fy cy, 0 0 1, row by row."
         )
     return Camera.from_parameters(
         fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_distortion(values)

@@ -1,8 +1,7 @@
-"""A square around the object, and how cameras follow into it and out again.
+"""Square crops around an object, and the camera of the crop from that of the image and back.
 
-Knows pixels and cameras, never networks. Two ways stand side by side: `crop_to_content`, whose box is whole pixels
-so that every camera follows exactly, and `reference_crop_to_content`, the published method with its inaccuracies,
-kept for parity.
+There are two: `crop_to_content`, whose box is whole pixels so that the camera is exact, and
+`reference_crop_to_content`, the published method with its inaccuracies, kept for parity.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from torch import Tensor
 from cupid_core.config import CropConfig
 from cupid_core.errors import EmptyMaskError, InvalidImageError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import PixelBox, box_of
 from cupid_core.image.foreground import RgbaImage, check_rgba
 
 
@@ -30,7 +30,7 @@ class Crop:
         top: row of the image that is row 0 of the square; may be negative.
         image_width: width of the whole image in pixels.
         image_height: height of the whole image in pixels.
-        truncated: the object touches the border of the image, so part of it may be missing.
+        truncated: the object touches the border of the image, so part of it may be cut off.
     """
 
     rgba: RgbaImage
@@ -80,8 +80,8 @@ class Crop:
 def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
     """Cut a square of whole pixels around the object, beyond the border if need be.
 
-    The center of the square is that of the object's box to half a pixel; a centerd camera thus stays nearly
-    centerd.
+    The center of the square is that of the object's box to half a pixel; a centered camera thus stays nearly
+    centered.
 
     Args:
         rgba: (H, W, 4) uint8; alpha is the mask of the object.
@@ -93,9 +93,8 @@ def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
     """
     config = config or CropConfig()
     x0, y0, x1, y1 = _content_box(rgba, config.alpha_threshold)
-    # Boxes here exclude their far edge: x1 and y1 are inclusive indices.
-    side = max(1, round(config.margin * max(x1 + 1 - x0, y1 + 1 - y0)))
-    left, top = (x0 + x1 + 1 - side) // 2, (y0 + y1 + 1 - side) // 2
+    side = max(1, round(config.margin * max(x1 - x0, y1 - y0)))
+    left, top = (x0 + x1 - side) // 2, (y0 + y1 - side) // 2
     height, width = rgba.shape[:2]
     return Crop(
         rgba=cut(rgba, left, top, left + side, top + side),
@@ -103,7 +102,7 @@ def crop_to_content(rgba: RgbaImage, config: CropConfig | None = None) -> Crop:
         top=top,
         image_width=width,
         image_height=height,
-        truncated=x0 == 0 or y0 == 0 or x1 == width - 1 or y1 == height - 1,
+        truncated=x0 == 0 or y0 == 0 or x1 == width or y1 == height,
     )
 
 
@@ -150,6 +149,7 @@ def reference_crop_to_content(rgba: RgbaImage, config: CropConfig | None = None)
     """
     config = config or CropConfig()
     x0, y0, x1, y1 = _content_box(rgba, config.alpha_threshold)
+    x1, y1 = x1 - 1, y1 - 1  # the published method takes the last column and row
     side = int(max(x1 - x0, y1 - y0) * config.margin)
     left, top = (x0 + x1) / 2 - side // 2, (y0 + y1) / 2 - side // 2
     right, bottom = left + 2 * (side // 2), top + 2 * (side // 2)
@@ -205,15 +205,14 @@ def network_input(rgba: RgbaImage, size: int) -> Tensor:
     return (values[:3] * values[3:]).contiguous()
 
 
-def _content_box(rgba: RgbaImage, alpha_threshold: float) -> tuple[int, int, int, int]:
-    """First and last column and row of the object, inclusive: x0, y0, x1, y1."""
+def _content_box(rgba: RgbaImage, alpha_threshold: float) -> PixelBox:
+    """Box x0, y0, x1, y1 of the object, far edges excluded."""
     check_rgba(rgba)
-    inside = rgba[..., 3] > alpha_threshold * 255
-    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-    if len(columns) == 0:
+    box = box_of(rgba[..., 3] > alpha_threshold * 255)
+    if box is None:
         raise EmptyMaskError(
             f"No pixel is more than {100 * alpha_threshold:g} % opaque (highest alpha {int(rgba[..., 3].max())} "
             f"of 255).",
             hint="Give an image whose alpha is the mask of the object.",
         )
-    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    return box

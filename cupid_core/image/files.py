@@ -1,11 +1,16 @@
-"""Reads pictures, masks, labels and depth from files; knows file formats, not what is done with the pixels.
+"""Reads photographs, masks, label images and depth images from files.
 
-Everything a file can do wrong becomes an `UnreadableFileError` that names it. Nothing is unpickled.
+Everything that can be wrong with a file becomes an `UnreadableFileError` that names it. Nothing is unpickled, and
+the size that the header states is checked before any pixel is decoded.
 """
 
 from __future__ import annotations
 
+import math
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cupid_core.errors import CupidError, InvalidDepthError, UnreadableFileError
 from cupid_core.geometry import depth_to_metres
@@ -22,8 +27,13 @@ from cupid_core.image.rgb import RgbImage, to_rgb8
 from cupid_core.types import DepthMap, ScaleSource
 
 _FORMATS = "PNG, JPEG, TIFF, WebP, BMP or .npy"
+# Formats that are tried: Pillow knows more, and some of those run other programs (EPS).
+_PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "PPM")
 _ORIENTATION_TAG = 0x0112
-_BITS_PER_SAMPLE_TAG = 258
+_WIDTH_TAG, _HEIGHT_TAG, _BITS_PER_SAMPLE_TAG = 256, 257, 258
+# Largest image that is decoded. A PNG of a few kilobytes can state any size, and would fill the memory.
+MAX_PIXELS = 64_000_000
+_MAX_CHANNELS = 4
 
 
 def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
@@ -34,8 +44,8 @@ def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
         bits: significant bits of 16-bit files, see `to_rgb8`.
 
     Raises:
-        UnreadableFileError: missing, damaged, or no picture.
-        InvalidImageError: `to_rgb8` refuses what is in it.
+        UnreadableFileError: missing, damaged, too large, or not an image.
+        InvalidImageError: `to_rgb8` cannot convert its content.
     """
     path = Path(path)
     pixels = _load(path, keep_palette=False)
@@ -46,7 +56,7 @@ def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
 
 
 def read_mask(path: Path | str, height: int, width: int) -> Mask:
-    """Read the mask of one object: the opacity of the picture where it has one, else its gray values.
+    """Read the mask of one object: the opacity of the image where it has one, else its gray values.
 
     Args:
         path: as `read_image`.
@@ -57,7 +67,7 @@ def read_mask(path: Path | str, height: int, width: int) -> Mask:
         (height, width) bool.
 
     Raises:
-        UnreadableFileError: missing, damaged, or no picture.
+        UnreadableFileError: missing, damaged, too large, or not an image.
         InvalidImageError: another size, or colors without opacity.
         EmptyMaskError: it selects no pixel.
     """
@@ -72,10 +82,10 @@ def read_mask(path: Path | str, height: int, width: int) -> Mask:
 
 
 def read_labels(path: Path | str) -> NDArray[np.int32]:
-    """Read a label image; of a palette picture the numbers count, not the colors.
+    """Read a label image; of a palette image the indices count, not the colors.
 
     Returns:
-        (H, W) int32 object ids, 0 is background. `masks_from_labels` takes them apart.
+        (H, W) int32 object ids, 0 is background. `masks_from_labels` gives one mask per object.
 
     Raises:
         UnreadableFileError: missing, damaged, not one channel of whole numbers.
@@ -104,7 +114,7 @@ def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: 
         Metres with NaN in holes (zero, negative, not finite); source SENSOR.
 
     Raises:
-        UnreadableFileError: missing, damaged, or no picture.
+        UnreadableFileError: missing, damaged, too large, or not an image.
         InvalidDepthError: 8 bits, colors, or not one valid pixel.
     """
     path = Path(path)
@@ -122,6 +132,42 @@ def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: 
     return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
 
 
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """An image file whose header has been read and whose size is accepted, before its pixels are decoded.
+
+    Raises:
+        UnreadableFileError: missing, damaged, not an image, or of more than `MAX_PIXELS` pixels; also what goes
+            wrong while the caller decodes it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Our own limit is lower than the one that Pillow warns of.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_PILLOW_FORMATS) as opened:
+                check_pixel_count(opened.width, opened.height, str(path))
+                yield opened
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(path), f"more than {MAX_PIXELS * 2}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
+        raise _damaged(path, error) from error
+
+
+def check_pixel_count(width: int, height: int, origin: str) -> None:
+    """Refuse an image that is too large to decode.
+
+    Args:
+        width: columns, as a header states them.
+        height: rows.
+        origin: what the image is called in the error.
+
+    Raises:
+        UnreadableFileError: more than `MAX_PIXELS` pixels.
+    """
+    if width * height > MAX_PIXELS:
+        raise _too_large(origin, f"{width} x {height}")
+
+
 def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
     if not path.is_file():
         raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.")
@@ -129,32 +175,28 @@ def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
         return _load_array(path)
     if path.suffix.lower() == ".exr":
         raise UnreadableFileError(
-            f"{path}: OpenEXR is not read.", hint="Convert it to a floating TIFF or to .npy, in metres."
+            f"{path}: OpenEXR is not supported.", hint="Convert it to a floating TIFF or to .npy, in metres."
         )
-    try:
-        with warnings.catch_warnings():
-            # A picture that Pillow warns of for its size is still read; one it refuses is not.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                opened.load()
-                orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
-                if _has_deep_colors(path, opened):
-                    return _load_deep(path, orientation)
-                return _pillow_array(ImageOps.exif_transpose(opened), keep_palette)
-    except UnidentifiedImageError:
-        return _load_deep(path, 1)  # 16-bit colors in a TIFF are not in Pillow
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise _damaged(path, error) from error
+    if _is_deep_tiff(path):
+        return _load_deep(path, 1)
+    with open_image(path) as opened:
+        opened.load()
+        if _has_deep_colors(path, opened):
+            return _load_deep(path, int(opened.getexif().get(_ORIENTATION_TAG, 1)))
+        return _pillow_array(ImageOps.exif_transpose(opened), keep_palette)
 
 
 def _load_array(path: Path) -> NDArray[Any]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        # Mapped, not read: a header may state any shape.
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "buif":
-        raise UnreadableFileError(f"{path} is no array of numbers.", hint="Write it with numpy.save.")
-    return loaded
+        raise UnreadableFileError(f"{path} is not an array of numbers.", hint="Write it with numpy.save.")
+    if math.prod(loaded.shape[:2]) > MAX_PIXELS or loaded.size > MAX_PIXELS * _MAX_CHANNELS:
+        raise _too_large(str(path), " x ".join(map(str, loaded.shape)))
+    return np.array(loaded)
 
 
 def _pillow_array(image: Image.Image, keep_palette: bool) -> NDArray[Any]:
@@ -168,6 +210,33 @@ def _pillow_array(image: Image.Image, keep_palette: bool) -> NDArray[Any]:
     if image.mode == "I" and int(pixels.min()) >= 0 and int(pixels.max()) < 2**16:
         return pixels.astype(np.uint16)
     return pixels
+
+
+def _is_deep_tiff(path: Path) -> bool:
+    """Whether this is a TIFF of 16-bit colors, which Pillow does not open; its stated size is checked here."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(8)
+            if header[:4] not in (b"II*\0", b"MM\0*") or _opens_in_pillow(path):
+                return False
+            directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+            stream.seek(directory.next)
+            directory.load(stream)
+        width, height = int(directory[_WIDTH_TAG]), int(directory[_HEIGHT_TAG])
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
+        raise _damaged(path, error) from error
+    check_pixel_count(width, height, str(path))
+    return True
+
+
+def _opens_in_pillow(path: Path) -> bool:
+    try:
+        with open_image(path):
+            return True
+    except UnreadableFileError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            return False
+        raise
 
 
 def _has_deep_colors(path: Path, image: Image.Image) -> bool:
@@ -191,7 +260,7 @@ def _load_deep(path: Path, orientation: int) -> NDArray[Any]:
     except cv2.error as error:
         raise _damaged(path, error) from error
     if pixels is None:
-        raise UnreadableFileError(f"{path} is damaged or no picture.", hint=f"Give {_FORMATS}.")
+        raise UnreadableFileError(f"{path} is damaged or not an image.", hint=f"Give {_FORMATS}.")
     if orientation != 1:
         raise UnreadableFileError(
             f"{path} has 16 bits per channel and is stored turned (EXIF orientation {orientation}).",
@@ -206,6 +275,13 @@ def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
         return pixels[..., 0]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] <= 2 else pixels
+
+
+def _too_large(origin: str, size: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{origin} has {size} pixels, the limit is {MAX_PIXELS}.",
+        hint="Scale the image down, and its camera with it.",
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UnreadableFileError:

@@ -1,4 +1,4 @@
-"""An image and a mask become one RGBA image; knows pixels, not where the mask came from."""
+"""Combines an image and a mask into one RGBA image."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def with_mask(image: npt.NDArray[np.uint8], mask: npt.NDArray[Any]) -> RgbaImage
 
 
 def check_rgba(rgba: RgbaImage) -> None:
-    """Make sure of an (H, W, 4) uint8 image with pixels.
+    """Check that this is an (H, W, 4) uint8 image with pixels.
 
     Raises:
-        InvalidImageError: it is something else.
+        InvalidImageError: it is not.
     """
     _check_image(rgba, channels=(4,))
 

@@ -1,4 +1,4 @@
-"""Masks, one a detected object, from arrays, opacity, boxes and label images; knows pixels, not who found them."""
+"""Masks of detected objects from arrays, opacity, boxes and label images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 def mask_from_array(mask: NDArray[Any], height: int, width: int) -> Mask:
     """Read a mask: every non-zero pixel belongs to the object, as in label images.
 
-    Integer masks that reach the white of their type (255, 65535) are pictures of a mask, with soft or noisy
+    Integer masks that reach the white of their type (255, 65535) are images of a mask, with soft or noisy
     borders: they are cut at half of it.
 
     Args:
@@ -109,20 +109,8 @@ def clip_box(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def box_of(mask: Mask) -> tuple[int, int, int, int]:
-    """Smallest box x0, y0, x1, y1 (far edges excluded) around a mask (H, W).
-
-    Raises:
-        EmptyMaskError: the mask selects no pixel.
-    """
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if len(columns) == 0:
-        raise EmptyMaskError("The mask selects no pixel.", hint="Check which detection it belongs to.")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def masks_from_labels(labels: NDArray[Any], height: int, width: int) -> dict[int, Mask]:
-    """Take a label image apart.
+    """One mask per object of a label image.
 
     Args:
         labels: (H, W) integer or bool; the value is the id of the object, zero is background.
@@ -149,7 +137,7 @@ def masks_from_labels(labels: NDArray[Any], height: int, width: int) -> dict[int
 
 
 def labels_from_masks(masks: Mapping[int, NDArray[Any]], height: int, width: int) -> NDArray[np.int32]:
-    """Put masks into one label image; undoes `masks_from_labels`. Where masks overlap the smaller one is on top.
+    """Combine masks into one label image; undoes `masks_from_labels`. Where masks overlap the smaller one wins.
 
     Args:
         masks: id (1 or higher) -> mask as `mask_from_array` reads it.
@@ -174,10 +162,10 @@ def labels_from_masks(masks: Mapping[int, NDArray[Any]], height: int, width: int
     # Ties are broken by id, so that the order of the mapping does not matter.
     for number in sorted(read, key=lambda key: (-int(read[key].sum()), key)):
         labels[read[number]] = number
-    hidden = sorted(set(read) - {int(value) for value in np.unique(labels)})
-    if hidden:
+    covered = sorted(set(read) - {int(value) for value in np.unique(labels)})
+    if covered:
         raise EmptyMaskError(
-            f"The masks of objects {hidden} lie wholly under smaller ones.",
+            f"The masks of objects {covered} lie wholly under smaller ones.",
             hint="Give every object pixels of its own.",
         )
     return labels

@@ -1,4 +1,4 @@
-"""Takes the lens out of an image and of all that belongs to its pixels; knows pixels and cameras, not files."""
+"""Removes lens distortion from an image and from the labels and depth that belong to its pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIXEL_ASPECT_RANGE = (0.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class RectifiedFrame:
-    """An image as a pinhole camera takes it, and what belongs to its pixels.
+    """An image as a pinhole camera would have taken it, and what belongs to its pixels.
 
     Attributes:
         image: (H, W, 3) uint8; black where the lens saw nothing.
@@ -54,7 +54,7 @@ def rectify(
 
     Raises:
         InvalidCameraError: `check_camera` refuses.
-        InvalidImageError: the labels have another size or are no integers.
+        InvalidImageError: the labels have another size or are not integers.
         InvalidDepthError: the depth has another size, or no pixel of it is left.
     """
     check_camera(camera, image.shape[0], image.shape[1])

@@ -1,4 +1,4 @@
-"""Any image becomes 8-bit RGB, and an opacity where it has one; knows arrays, not files, masks or cameras."""
+"""Converts arrays of any image type to 8-bit RGB and, where there is one, an opacity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TWELVE_BITS = 4096
 
 @dataclass(frozen=True, eq=False)
 class RgbImage:
-    """An image as the method wants it.
+    """An image in the form that the method takes.
 
     Attributes:
         rgb: (H, W, 3) uint8.
@@ -29,7 +29,7 @@ class RgbImage:
 
 
 def to_rgb8(image: NDArray[Any], *, bits: int | None = None) -> RgbImage:
-    """Bring an image to 8-bit RGB.
+    """Convert an image to 8-bit RGB.
 
     Gray is repeated over the three channels, opacity is kept apart. Sixteen bits become eight by v / 257 (65535 is
     white), rounded. Cameras with 10 or 12 bits leave the upper bits of 16 empty, which looks like a nearly black

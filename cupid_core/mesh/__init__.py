@@ -1,1 +1,1 @@
-"""Surfaces as triangles: extraction from fields; knows tensors and meshes, never the networks that made them."""
+"""Triangle meshes: extraction from fields, cleaning, decimation, texture, physical properties, files."""

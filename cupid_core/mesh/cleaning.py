@@ -1,7 +1,6 @@
 """Steps that turn any triangles into closed, outward, connected pieces: weld, orient, cut, drop, fill.
 
-Each step takes and gives a `Surface` of arrays. Knows geometry and per-vertex colors, not settings, tensors or
-files.
+Each step takes and returns a `Surface` of arrays.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 
 from cupid_core.mesh.edges import Floats, Ints, connected_labels, cut_to_manifold, is_closed, pair_half_edges
 
-# Vertices that are asked whether they lie inside another piece.
+# Vertices of a piece that are tested for lying inside another one.
 _PROBES = 7
 # Share of the way to its neighbors by which a vertex at a cut moves.
-_DRAWN_BACK = 0.02
+_RETREAT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +44,8 @@ def area_vectors(surface: Surface) -> Floats:
     return np.cross(second - first, third - first)
 
 
-def welded(surface: Surface) -> Surface:
-    """Vertices at exactly the same place become one."""
+def weld_vertices(surface: Surface) -> Surface:
+    """Merge vertices at exactly the same position."""
     _, first, inverse = np.unique(surface.vertices, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty_like(order)
@@ -54,8 +53,8 @@ def welded(surface: Surface) -> Surface:
     return surface.rows(first[order][:, None], rank[inverse.reshape(-1)][surface.faces])
 
 
-def without_degenerate(surface: Surface) -> Surface:
-    """No face that names a vertex twice, none twice, and no two that are each other's back."""
+def remove_degenerate_faces(surface: Surface) -> Surface:
+    """Remove faces that name a vertex twice, repeated faces, and pairs that are each other's back."""
     faces = surface.faces
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
     turned = np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
@@ -75,8 +74,8 @@ def without_degenerate(surface: Surface) -> Surface:
     return Surface(surface.vertices, faces[keep], surface.colors)
 
 
-def consistently_turned(surface: Surface) -> Surface:
-    """Neighbors agree about the outside, where the surface has one."""
+def orient_consistently(surface: Surface) -> Surface:
+    """Turn faces so that neighbors agree about the outside, where the surface has one."""
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False, validate=False)
     trimesh.repair.fix_winding(mesh)  # type: ignore[no-untyped-call]
     return Surface(surface.vertices, np.asarray(mesh.faces, dtype=np.int64), surface.colors)
@@ -89,12 +88,12 @@ def cut(surface: Surface) -> Surface:
     _, group, count = np.unique(result.source, axis=0, return_inverse=True, return_counts=True)
     twins = np.flatnonzero(count[group.reshape(-1)] > 1)
     if len(twins):
-        # Programs that weld what lies at one place would undo the cut, so both sides draw back a little.
-        made.vertices[twins] += _DRAWN_BACK * (_neighbor_means(made.vertices, made.faces) - made.vertices)[twins]
+        # Programs that weld what lies at one place would undo the cut, so both sides retreat a little.
+        made.vertices[twins] += _RETREAT * (_neighbor_means(made.vertices, made.faces) - made.vertices)[twins]
     return made
 
 
-def face_pieces(surface: Surface) -> Ints:
+def face_components(surface: Surface) -> Ints:
     """Number of the connected piece of every face."""
     count = len(surface.vertices)
     faces = surface.faces
@@ -104,38 +103,38 @@ def face_pieces(surface: Surface) -> Ints:
     return np.unique(label[faces[:, 0]], return_inverse=True)[1].reshape(-1)
 
 
-def without_small(surface: Surface, share: float) -> tuple[Surface, int]:
-    """Without the pieces that have less area than this share of the largest, and their number."""
-    piece = face_pieces(surface)
+def remove_small_components(surface: Surface, share: float) -> tuple[Surface, int]:
+    """Remove the pieces that have less area than this share of the largest; also returns their number."""
+    piece = face_components(surface)
     area = np.bincount(piece, weights=np.linalg.norm(area_vectors(surface), axis=1))
     keep = (area >= share * area.max()) & (area > 0)
     return (surface, 0) if keep.all() else (surface.of_faces(keep[piece]), int((~keep).sum()))
 
 
-def outward(surface: Surface) -> tuple[Surface, int]:
-    """Every closed piece with its normals outward, and without the pieces hidden inside a larger one.
+def orient_outward(surface: Surface) -> tuple[Surface, int]:
+    """Every closed piece with its normals outward, and without the pieces enclosed in a larger one.
 
     Returns:
-        The surface, and the number of hidden pieces: walls of cavities nobody sees, solids inside solids.
+        The surface, and the number of enclosed pieces: walls of invisible cavities, solids inside solids.
     """
-    piece = face_pieces(surface)
+    piece = face_components(surface)
     corners = surface.vertices[surface.faces]
     volume = np.bincount(piece, weights=np.linalg.det(corners) / 6)
     # The volume of an open piece depends on the origin, and is only a guess at its orientation.
     faces = np.where((volume < 0)[piece][:, None], surface.faces[:, ::-1], surface.faces)
     turned = Surface(surface.vertices, faces, surface.colors)
     order = np.argsort(-np.abs(volume), kind="stable")
-    hidden = np.zeros(len(volume), dtype=bool)
+    enclosed = np.zeros(len(volume), dtype=bool)
     low, high = np.full((len(volume), 3), np.inf), np.full((len(volume), 3), -np.inf)
     np.minimum.at(low, piece, corners.min(axis=1))
     np.maximum.at(high, piece, corners.max(axis=1))
     for place, small in enumerate(order):
         used = np.unique(surface.faces[piece == small])
         probes = surface.vertices[used[np.linspace(0, len(used) - 1, min(_PROBES, len(used))).astype(np.int64)]]
-        larger = order[:place][~hidden[order[:place]]]
+        larger = order[:place][~enclosed[order[:place]]]
         boxed = ((probes[:, None] > low[larger]) & (probes[:, None] < high[larger])).all(axis=2).mean(axis=0) > 0.5
-        hidden[small] = any(_mostly_inside(probes, corners[piece == large]) for large in larger[boxed])
-    return (turned.of_faces(~hidden[piece]) if hidden.any() else turned), int(hidden.sum())
+        enclosed[small] = any(_mostly_inside(probes, corners[piece == large]) for large in larger[boxed])
+    return (turned.of_faces(~enclosed[piece]) if enclosed.any() else turned), int(enclosed.sum())
 
 
 def _mostly_inside(points: Floats, triangles: Floats) -> bool:
@@ -150,7 +149,7 @@ def _mostly_inside(points: Floats, triangles: Floats) -> bool:
     return inside > len(points) / 2
 
 
-def with_holes_filled(surface: Surface, longest: float) -> tuple[Surface, int, int]:
+def fill_holes(surface: Surface, longest: float) -> tuple[Surface, int, int]:
     """Close holes by a fan around the middle of their border.
 
     Args:
@@ -187,7 +186,7 @@ def with_holes_filled(surface: Surface, longest: float) -> tuple[Surface, int, i
     return Surface(np.concatenate(vertices), np.concatenate(faces), joined), filled, left
 
 
-def smoothed(surface: Surface, rounds: int) -> Surface:
+def smooth(surface: Surface, rounds: int) -> Surface:
     """Taubin smoothing: a shrinking and a swelling step each round, so that the volume stays.
 
     Source: Taubin 1995, "A signal processing approach to fair surface design"; lambda 0.5, mu -0.53.

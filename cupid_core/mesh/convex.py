@@ -1,4 +1,4 @@
-"""A mesh as a few convex parts, which is what physics engines collide fast. Knows meshes, not engines or files."""
+"""Convex decomposition of a mesh, for collision checks in physics engines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from cupid_core.config import MeshConfig
 from cupid_core.errors import ConvexPartsError, EmptyMeshError
 from cupid_core.mesh.cleaning import Surface, closed
-from cupid_core.mesh.decimation import decimated
-from cupid_core.mesh.optional_package import optional_package
+from cupid_core.mesh.decimation import decimate
+from cupid_core.packages import optional_package
 from cupid_core.types import TriangleMesh
 
 
 def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[TriangleMesh, ...]:
-    """Convex meshes whose union covers the mesh about, largest first; the same input gives the same parts.
+    """Convex meshes whose union approximates the mesh, largest first; the same input gives the same parts.
 
     Args:
         mesh: any frame and unit.
@@ -41,21 +41,21 @@ def convex_parts(mesh: TriangleMesh, config: MeshConfig | None = None) -> tuple[
         raise EmptyMeshError("The mesh has no face.", hint="Try another seed, or a tighter mask.")
     surface = Surface(mesh.vertices.detach().double().cpu().numpy(), mesh.faces.cpu().numpy(), None)
     if len(surface.faces) > config.convex_faces:
-        surface = decimated(surface, config.convex_faces, config.decimation_aggressiveness) or surface
-    answer = _searched(surface, config)
+        surface = decimate(surface, config.convex_faces, config.decimation_aggressiveness) or surface
+    found = _decompose(surface, config)
     parts = [
         TriangleMesh(
-            torch.from_numpy(answer[f"vertices_{number}"].astype(np.float64)).to(mesh.vertices),
-            torch.from_numpy(answer[f"faces_{number}"].astype(np.int64)).to(mesh.faces.device),
+            torch.from_numpy(found[f"vertices_{number}"].astype(np.float64)).to(mesh.vertices),
+            torch.from_numpy(found[f"faces_{number}"].astype(np.int64)).to(mesh.faces.device),
         )
-        for number in range(len(answer) // 2)
+        for number in range(len(found) // 2)
     ]
     if not parts:
         raise ConvexPartsError("No convex part was found.", hint="Pass the mesh through `finish_mesh` first.")
     return tuple(sorted(parts, key=_volume, reverse=True))
 
 
-def _searched(surface: Surface, config: MeshConfig) -> dict[str, NDArray[np.float64]]:
+def _decompose(surface: Surface, config: MeshConfig) -> dict[str, NDArray[np.float64]]:
     stream = io.BytesIO()
     np.savez(
         stream,
@@ -81,8 +81,8 @@ def _searched(surface: Surface, config: MeshConfig) -> dict[str, NDArray[np.floa
             f"The search for convex parts ended with status {error.returncode} {last[0][:200]}.",
             hint="Use the mesh itself for collision, or another mesh.convex_threshold.",
         ) from error
-    with np.load(io.BytesIO(done.stdout)) as answer:
-        return {name: answer[name] for name in answer.files}
+    with np.load(io.BytesIO(done.stdout)) as found:
+        return {name: found[name] for name in found.files}
 
 
 def _volume(mesh: TriangleMesh) -> float:

@@ -1,6 +1,6 @@
 """Runs coacd in a process of its own: `python -m cupid_core.mesh.convex_search`, arrays in and out as `.npz`.
 
-The library can end the process that calls it, and cannot be stopped; here that does no harm. Knows arrays only.
+The library can crash the process that calls it, and cannot be interrupted; here neither matters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cupid_core.mesh.optional_package import optional_package
+from cupid_core.packages import optional_package
 
 # A fifth of the library's effort: seconds instead of minutes, and for household objects the same number of parts.
 _EFFORT = {"mcts_iterations": 40, "mcts_nodes": 10, "mcts_max_depth": 2, "resolution": 500}

@@ -1,7 +1,5 @@
 """The mesh decoder's output, 53 or 101 channels per fine voxel, read as values at grid vertices and cubes.
 
-Knows the channel layout of the published mesh decoder; knows no network and no triangle.
-
 Layout per cube (corner k has offset (k & 1, (k >> 1) & 1, (k >> 2) & 1)): sdf of the 8 corners [0:8], deformation
 of the 8 corners [8:32], FlexiCubes weights [32:53], and with color 6 attributes of the 8 corners [53:101] (RGB
 and the normal map, before their sigmoid). Source: TRELLIS (Xiang et al. 2024), mesh decoder.

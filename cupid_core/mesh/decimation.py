@@ -1,4 +1,4 @@
-"""Fewer triangles for the same surface, with its colors. Knows surfaces as arrays, not settings or files.
+"""Mesh decimation: fewer triangles for the same surface, with its colors.
 
 Quadric decimation through `fast_simplification`, an order of magnitude faster than that of open3d. It may pinch
 the surface together at edges; the cut afterwards takes it apart again.
@@ -12,54 +12,65 @@ import threading
 import fast_simplification
 import numpy as np
 
-from cupid_core.mesh.cleaning import Surface, closed, cut, with_holes_filled, without_degenerate, without_small
+from cupid_core.mesh.cleaning import (
+    Surface,
+    closed,
+    cut,
+    fill_holes,
+    remove_degenerate_faces,
+    remove_small_components,
+)
 from cupid_core.mesh.edges import Floats, Ints
 
 # The library keeps its mesh in one global place.
 _LOCK = threading.Lock()
 _TRIES = 6
-# Pieces that decimation leaves without any extent worth the name.
-_DUST = 1e-6
+# Separate pieces with less area than this share of the largest are numerical residue of decimation.
+_MIN_COMPONENT_SHARE = 1e-6
 
 
-def decimated(surface: Surface, budget: int, haste: float) -> Surface | None:
-    """At most `budget` faces; closed if `surface` is.
+def decimate(surface: Surface, budget: int, aggressiveness: float) -> Surface | None:
+    """Reduce a surface to at most `budget` faces; closed if `surface` is.
 
     Args:
         surface: a manifold.
         budget: largest number of faces.
-        haste: growth of the allowed error from pass to pass, 0 to 10; what does not succeed is tried with less.
+        aggressiveness: growth of the allowed error from pass to pass, 0 to 10; what fails is tried with less.
 
     Returns:
         The smaller surface; None where none was found that is closed and within the budget.
     """
-    was_closed, target, pace = closed(surface), budget, haste
+    was_closed, target, pace = closed(surface), budget, aggressiveness
     for _ in range(_TRIES):
-        made = without_degenerate(_simplified(surface, target, pace))
+        made = remove_degenerate_faces(_simplified(surface, target, pace))
         if len(made.faces) == 0:
             target = min(2 * target, len(surface.faces))
             continue
-        made, _ = without_small(cut(made), _DUST)
+        made, _ = remove_small_components(cut(made), _MIN_COMPONENT_SHARE)
         if was_closed and not closed(made):
             # Sheets that fell onto each other were removed; what they leave open is smaller than a triangle.
-            made = with_holes_filled(made, math.inf)[0]
+            made = fill_holes(made, math.inf)[0]
         if was_closed and not closed(made):
             pace *= 0.7
         elif len(made.faces) <= budget:
             return made
         elif len(made.faces) > 1.5 * budget:
             # At this pace the library gives up before the budget is reached; it goes on from there.
-            surface, pace = made, haste
+            surface, pace = made, aggressiveness
         else:
             # The cut adds faces where it has to divide an edge.
             target = max(4, target - 3 * (len(made.faces) - budget))
     return None
 
 
-def _simplified(surface: Surface, target: int, haste: float) -> Surface:
+def _simplified(surface: Surface, target: int, aggressiveness: float) -> Surface:
     with _LOCK:
         points, faces, collapses = fast_simplification.simplify(
-            surface.vertices, surface.faces.astype(np.int32), target_count=target, agg=haste, return_collapses=True
+            surface.vertices,
+            surface.faces.astype(np.int32),
+            target_count=target,
+            agg=aggressiveness,
+            return_collapses=True,
         )
         if surface.colors is None:
             return _surface(points, faces, None)

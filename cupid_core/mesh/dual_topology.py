@@ -1,4 +1,4 @@
-"""Which grid edges a surface crosses and how their dual vertices connect; knows signs, no positions or weights.
+"""Topology of the dual mesh: which grid edges a surface crosses and how their dual vertices connect.
 
 Everything follows from the set of inside vertices (sdf < 0). Only edges with one inside end, and the cubes around
 them, are ever listed.

@@ -1,8 +1,7 @@
-"""Which triangles meet at which edge, and the cut that leaves at most two at each.
+"""Edges of triangle meshes, and the cut that leaves at most two faces at every edge.
 
 A surface that only touches itself at an edge or in a point is closed but not a manifold; it is cut there so that
-every edge has two faces and every vertex one fan of them. Knows faces and vertices as arrays, nothing of fields,
-colors or files.
+every edge has two faces and every vertex one fan of them.
 
 Source: Gueziec et al. 2001, "Cutting and stitching" (the cut); pairs at an edge are chosen by angle so that two
 solids that touch come apart.
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_MOST_ROUNDS = 20
+_MAX_ROUNDS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +141,7 @@ def cut_to_manifold(vertices: Floats, faces: Ints) -> CutSurface:
     partner = pair_half_edges(vertices, faces)
     faces, corner_vertex = _separated(faces, partner)
     source = np.stack([corner_vertex, corner_vertex], axis=1)
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         double = _doubled_edges(faces, partner)
         if not len(double):
             break

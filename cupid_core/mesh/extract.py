@@ -1,7 +1,7 @@
 """From fields to triangle meshes: the mesh decoder's channels, or a plain sdf at voxel corners.
 
-Knows tensors, not networks. The dense reference visits every cube of the grid; here only crossed edges and the
-cubes around them exist, so memory follows the surface, and the result is the same.
+The dense reference visits every cube of the grid; here only crossed edges and the cubes around them exist, so
+memory follows the surface, and the result is the same.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def extract_training_surface(coords: Tensor, features: Tensor, resolution: int) 
 
     Raises:
         InvalidTensorError: as in `extract_mesh`.
-        EmptyMeshError: no voxel. A field without surface is no error here: early in training it happens.
+        EmptyMeshError: no voxel. A field without surface is not an error here: it happens early in training.
     """
     channels = CubeChannels.checked(coords, features, resolution)
     topology = _topology(channels)

@@ -1,6 +1,6 @@
-"""From a decoded mesh to one that a robot can use: closed, outward, without specks, within a triangle budget.
+"""Post-processing of a decoded mesh: closed, oriented outward, without specks, within a triangle budget.
 
-Says what it did and what it could not do; knows meshes and settings, not networks, poses or files.
+The result lists what was changed and what could not be repaired.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from cupid_core.errors import EmptyMeshError, InvalidTensorError
 from cupid_core.mesh.cleaning import (
     Surface,
     closed,
-    consistently_turned,
     cut,
-    outward,
-    smoothed,
-    welded,
-    with_holes_filled,
-    without_degenerate,
-    without_small,
+    fill_holes,
+    orient_consistently,
+    orient_outward,
+    remove_degenerate_faces,
+    remove_small_components,
+    smooth,
+    weld_vertices,
 )
-from cupid_core.mesh.decimation import decimated
+from cupid_core.mesh.decimation import decimate
 from cupid_core.mesh.edges import pair_half_edges
 from cupid_core.mesh.normals import vertex_normals
 from cupid_core.types import TriangleMesh
@@ -32,14 +32,14 @@ from cupid_core.types import TriangleMesh
 
 @dataclass(frozen=True, eq=False)
 class FinishedMesh:
-    """A mesh ready to be used, and what is known of it.
+    """A finished mesh and its state.
 
     Attributes:
         mesh: within the triangle budget if `within_budget`, with normals, in the frame and unit of the input.
         detailed: the same before decimation; what a texture is baked from.
         watertight: every edge of `mesh` has exactly two faces, which agree about the outside; checked at the end.
         within_budget: the triangle budget is kept.
-        notes: what was dropped, closed, left open or not reached, a sentence each.
+        notes: what was dropped, closed, left open or not reached; one sentence per entry.
     """
 
     mesh: TriangleMesh
@@ -61,15 +61,15 @@ def finish_mesh(mesh: TriangleMesh, config: MeshConfig | None = None) -> Finishe
 
     Raises:
         EmptyMeshError: no face with an area.
-        InvalidTensorError: a vertex or color is NaN or infinite, or a face names a vertex that is not there.
+        InvalidTensorError: a vertex or color is NaN or infinite, or a face names a vertex that does not exist.
     """
     config = config or MeshConfig()
     notes: list[str] = []
     surface = _cleaned(_arrays(mesh), config, notes)
-    detailed = smoothed(surface, config.smoothing_rounds) if config.smoothing_rounds else surface
+    detailed = smooth(surface, config.smoothing_rounds) if config.smoothing_rounds else surface
     final, within = detailed, True
     if config.triangle_budget and len(detailed.faces) > config.triangle_budget:
-        smaller = decimated(detailed, config.triangle_budget, config.decimation_aggressiveness)
+        smaller = decimate(detailed, config.triangle_budget, config.decimation_aggressiveness)
         within, final = smaller is not None, detailed if smaller is None else smaller
         if not within:
             notes.append(f"No sound decimation reached the budget; all {len(final.faces)} triangles are kept.")
@@ -81,18 +81,18 @@ def finish_mesh(mesh: TriangleMesh, config: MeshConfig | None = None) -> Finishe
 
 def _cleaned(surface: Surface, config: MeshConfig, notes: list[str]) -> Surface:
     if not closed(surface):
-        # Welding a closed surface can only spoil it: equal places are two sides of a pinch.
-        surface = without_degenerate(welded(without_degenerate(surface)))
-        if _disagrees(surface):
-            surface = consistently_turned(surface)
-    surface, small = without_small(cut(_checked(surface)), config.smallest_component)
+        # Welding a closed surface can only damage it: equal places are two sides of a pinch.
+        surface = remove_degenerate_faces(weld_vertices(remove_degenerate_faces(surface)))
+        if _is_inconsistent(surface):
+            surface = orient_consistently(surface)
+    surface, small = remove_small_components(cut(_checked(surface)), config.smallest_component)
     _note(notes, small, "separate piece{s} under {share:.3g} of the largest dropped", config.smallest_component)
     longest = config.largest_hole * float(np.linalg.norm(np.ptp(surface.vertices, axis=0)))
-    surface, filled, left = with_holes_filled(surface, longest)
+    surface, filled, left = fill_holes(surface, longest)
     _note(notes, filled, "hole{s} closed")
     _note(notes, left, "hole{s} left open, larger than {share:.3g} of the diagonal", config.largest_hole)
-    surface, hidden = outward(surface)
-    _note(notes, hidden, "piece{s} hidden inside another dropped")
+    surface, enclosed = orient_outward(surface)
+    _note(notes, enclosed, "piece{s} enclosed in another dropped")
     return surface
 
 
@@ -101,8 +101,8 @@ def _note(notes: list[str], count: int, sentence: str, share: float = 0.0) -> No
         notes.append(f"{count} " + sentence.format(s="" if count == 1 else "s", share=share) + ".")
 
 
-def _disagrees(surface: Surface) -> bool:
-    """Two faces run along an edge in the same direction, and nothing runs against them."""
+def _is_inconsistent(surface: Surface) -> bool:
+    """Whether two faces run along an edge in the same direction, with no face opposite."""
     partner = pair_half_edges(surface.vertices, surface.faces)
     loose = partner < 0
     start = surface.faces.ravel()[loose]
@@ -124,7 +124,7 @@ def _arrays(mesh: TriangleMesh) -> Surface:
     for name, value in (("vertices", mesh.vertices), ("colors", mesh.colors)):
         if value is not None and not bool(torch.isfinite(value).all()):
             raise InvalidTensorError(
-                f"TriangleMesh.{name} hold NaN or infinity.", hint="Repair what made the mesh."
+                f"TriangleMesh.{name} hold NaN or infinity.", hint="Check the code that made the mesh."
             )
     faces = mesh.faces.cpu().numpy()
     if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(mesh.vertices)):

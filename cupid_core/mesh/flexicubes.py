@@ -1,4 +1,4 @@
-"""FlexiCubes: places the dual vertices of a topology and joins them to triangles; knows no network channels.
+"""FlexiCubes: places the dual vertices of a topology and joins them to triangles.
 
 Source: Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization" (2023), section 4 and
 equation 8. With neutral weights and undeformed vertices this is plain dual marching cubes with the mean of the

@@ -1,4 +1,4 @@
-"""Dual-marching-cubes tables, generated from the rule; knows one cube of the grid, no field and no mesh.
+"""Dual-marching-cubes tables, generated from the rule.
 
 Corner k of a cube has offset (k & 1, (k >> 1) & 1, (k >> 2) & 1). Bit k of a case is set when corner k is inside
 (sdf < 0). The rule: on every face of the cube, the surface joins the crossings of its edges in pairs; on a face

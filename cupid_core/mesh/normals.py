@@ -1,4 +1,4 @@
-"""Normals of triangles and of their vertices; knows vertices and faces, nothing of where they came from."""
+"""Normals of triangles and of their vertices."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a simulator and a gripper want to know of a mesh: volume, center of mass, inertia, size.
-
-Knows a closed mesh of uniform density; must not know what the object weighs.
-"""
+"""Volume, center of mass, inertia and size of the solid that a closed mesh encloses, at uniform density."""
 
 from __future__ import annotations
 
@@ -19,7 +16,9 @@ from cupid_core.types import TriangleMesh
 
 @dataclass(frozen=True, eq=False)
 class PhysicalProperties:
-    """Of a solid of density 1 kg/m^3, in the object frame; float64. In units of the cube where that is the mesh's.
+    """Properties of a solid of density 1 kg/m^3 in the object frame, float64.
+
+    A mesh without metric scale has its own unit in place of metres.
 
     Attributes:
         volume_m3: enclosed volume.
@@ -51,7 +50,7 @@ def physical_properties(mesh: TriangleMesh) -> PhysicalProperties:
 
     Raises:
         EmptyMeshError: no face.
-        OpenMeshError: not watertight, or no volume inside. Nothing is put in its place, no hull either.
+        OpenMeshError: not watertight, or no volume inside. It is not replaced by its hull.
 
     Source: Eberly, "Polyhedral Mass Properties (Revisited)", as in trimesh.
     """
@@ -64,7 +63,7 @@ def physical_properties(mesh: TriangleMesh) -> PhysicalProperties:
         )
     triangles = mesh.vertices.detach().double().cpu().numpy()[faces]
     lower, upper = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
-    # About the middle and at unit size: far from the origin, or for a thing of millimetres, digits would be lost.
+    # Centered and at unit size: far from the origin, or for an object of millimetres, digits would be lost.
     middle, size = (lower + upper) / 2, float((upper - lower).max()) or 1.0
     found = trimesh.triangles.mass_properties((triangles - middle) / size, density=1.0)
     volume = float(found.volume) * size**3

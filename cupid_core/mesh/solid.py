@@ -2,8 +2,8 @@
 
 The published extraction takes every cube that was not decoded as outside, so the inside of an object becomes a
 cavity with a wall of its own; one wrong corner joins that wall to the surface, and the mesh has no volume. Here
-the empty voxels are divided into inside and outside by what the decoded corners around them say, and a missing
-voxel of the shell is closed. Knows fields, not networks.
+the empty voxels are divided into inside and outside by the decoded corners around them, and a missing voxel of the
+shell is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cupid_core.types import TriangleMesh
 
 # A mesh decoder turns each voxel into this many cubes along an edge.
 CUBES_PER_VOXEL = 4
-# So many corners count as much as an empty neighbor; a face has 25.
+# This many corners weigh as much as one empty neighbor; a face has 25.
 _CORNERS_OF_A_NEIGHBOR = 16
 
 
@@ -71,7 +71,7 @@ def extract_solid_mesh(
 def inside_voxels(shell: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     """Which empty voxels are inside the object.
 
-    Every empty voxel takes the mean of what its decoded corners say and of its empty neighbors, again and again:
+    Every empty voxel is repeatedly set to the mean of its decoded corners and its empty neighbors:
     a few wrong corners are outvoted, and where a hole in the shell joins inside and outside, they meet in it.
 
     Args:
@@ -80,7 +80,7 @@ def inside_voxels(shell: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         outside: (r, r, r) those that are outside.
 
     Returns:
-        (r, r, r) bool; in doubt a voxel is outside, and the border of the cube leans to it.
+        (r, r, r) bool; in doubt a voxel is outside; the border of the cube votes for outside.
     """
     empty = (~shell).float()
     border = F.pad(torch.zeros_like(empty)[1:-1, 1:-1, 1:-1], (1,) * 6, value=1.0)

@@ -1,4 +1,4 @@
-"""Vertex colors baked into a base-color texture. Knows meshes and pixels, not files or lights."""
+"""Bakes vertex colors into a base-color texture."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from cupid_core.config import MeshConfig
 from cupid_core.errors import EmptyMeshError, InvalidTensorError
 from cupid_core.mesh.edges import Floats, Ints
-from cupid_core.mesh.optional_package import optional_package
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d, optional_package
 from cupid_core.types import TriangleMesh
 
 # Texels around every chart that repeat its border, so that filtering does not reach into nothing.

@@ -1,4 +1,4 @@
-"""A regular grid whose vertices are named by integer keys; knows sorted sets of keys, no field and no mesh.
+"""A regular grid whose vertices are named by integer keys.
 
 Sets of vertices (and of cubes, each named by its lowest corner) are sorted int64 tensors, so memory follows the
 number of members, never the volume of the grid, and every result is independent of the order of the input.

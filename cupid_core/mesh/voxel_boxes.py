@@ -1,4 +1,4 @@
-"""Voxels as little boxes, for looking at a structure that has no surface yet; knows grids only."""
+"""Voxels as boxes: a mesh for a structure that has no surface yet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def voxel_boxes(coords: Tensor, resolution: int) -> TriangleMesh:
         EmptyMeshError: there is no voxel.
     """
     if not len(coords):
-        raise EmptyMeshError("There is no voxel to draw.", hint="Check that the structure is not empty.")
+        raise EmptyMeshError("There is no voxel to convert.", hint="Check that the structure is not empty.")
     bits = torch.arange(8, device=coords.device)
     corners = torch.stack([bits // 4, bits // 2 % 2, bits % 2], dim=1)
     vertices = (coords[:, None] + corners).float() / resolution - 0.5

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cupid_core.errors import ConfigError
 from cupid_core.geometry import so3
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.models.appearance_vae import SparseTransformerBase
 from cupid_core.models.topology import VoxelTopology
 
@@ -185,7 +186,7 @@ class SLatGaussianDecoder(SparseTransformerBase):
             for name, values in zip(PARTS, torch.split(raw, widths, dim=1), strict=True)
         }
         offset = part["_xyz"] + self.offset_perturbation if rule.perturb_offset else part["_xyz"]
-        center = (topology.coords[:, None, 1:] + 0.5) / topology.resolution - 0.5
+        center = voxel_centers(topology.coords[:, None, 1:], topology.resolution)
         position = center + torch.tanh(offset) * (0.5 * rule.voxel_size / topology.resolution)
         quat_wxyz = part["_rotation"] + torch.tensor([1.0, 0.0, 0.0, 0.0], device=raw.device)
         return Gaussians(

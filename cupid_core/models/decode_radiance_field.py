@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import ConfigError
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.models.appearance_vae import SparseTransformerBase
 from cupid_core.models.topology import VoxelTopology
 
@@ -70,7 +71,7 @@ class SLatRadianceFieldDecoder(SparseTransformerBase):
         """Name the numbers of `forward`'s result; the factors are stored as differences from 1."""
         trivec, density, colors = torch.split(raw, [3 * self.rank * self.dim, self.rank, 3 * self.rank], dim=1)
         return RadianceField(
-            positions=(topology.coords[:, 1:] + 0.5) / topology.resolution - 0.5,
+            positions=voxel_centers(topology.coords[:, 1:], topology.resolution),
             trivec=trivec.reshape(-1, self.rank, 3, self.dim) + 1,
             density=density,
             colors_dc=colors.reshape(-1, self.rank, 3),

@@ -1,106 +1,118 @@
-"""Finds checkpoint files: inside the package, in a folder, or in the Hugging Face hub's cache. Opens none of them.
+"""Finds the files of a checkpoint: inside the package, in a folder, or in the local cache of the Hugging Face hub.
 
-The internet is used only by `pull`, or where the caller allows it and the files are not on this machine.
+No file is opened here except to hash it. The network is used only by `pull`, or where the caller allows it, the id
+names a commit, and the files are not on this machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
-
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pathlib import Path, PurePosixPath
 
 from cupid_core.errors import CheckpointError
+from cupid_core.files import stays_inside
+from cupid_core.hub import HubId
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "checkpoints"
 PUBLISHED = "hbb1/Cupid"
 LAYOUT = (
     "A checkpoint is a folder with pipeline.json and, for every network it names, NAME.json beside "
-    "NAME.safetensors; or give the name of one inside the package, or a hub id such as 'hbb1/Cupid' or "
-    "'hbb1/Cupid@<commit>'. docs/training.md says how to train one."
+    "NAME.safetensors; or give the name of one inside the package, or a hub id such as 'hbb1/Cupid@<commit>'. "
+    "docs/training.md says how to train one."
 )
-_HUB_ID = re.compile(r"^(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
+_PIPELINE = "pipeline.json"
 _PATTERNS = ["*.json", "*.safetensors", "README.md", "LICENSE*"]
 
 
 def embedded() -> dict[str, Path]:
     """Checkpoints that ship inside the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(EMBEDDED.glob("*/pipeline.json"))}
+    return {path.parent.name: path.parent for path in sorted(EMBEDDED.glob(f"*/{_PIPELINE}"))}
 
 
 def locate(source: str | Path, *, download: bool = True) -> Path:
     """Folder of a checkpoint.
 
     Args:
-        source: name of an embedded checkpoint, a folder, or a hub id with an optional "@revision" (a commit pins
-            the content).
-        download: allow a download from the hub when the files are not on this machine.
+        source: name of an embedded checkpoint, a folder, or a hub id, "organization/name@<commit>"; without a
+            commit only what is in the local cache is found.
+        download: allow downloading what is not on this machine; files that are there are used without asking.
 
     Raises:
-        CheckpointError: nothing of that name, or the hub cannot be reached.
+        CheckpointError: nothing of that name, no commit to download, or the hub cannot be reached.
     """
     name = str(source)
     if name in embedded():
         return embedded()[name]
     if Path(source).is_dir():
         return Path(source)
-    match = _HUB_ID.match(name)
-    if match is None or Path(source).exists():
+    hub_id = None if Path(source).exists() else HubId.parse(name)
+    if hub_id is None or hub_id.path:
         inside = ", ".join(embedded()) or "none"
-        raise CheckpointError(f"'{name}' is no checkpoint (inside this package: {inside}).", hint=LAYOUT)
-    try:
-        return Path(_snapshot(match, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
-        if download:
-            return pull(name)
-        hint = f"`cupid checkpoint pull {name}` on a machine with network access. {LAYOUT}"
-        raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", hint=hint) from error
+        raise CheckpointError(f"'{name}' is not a checkpoint (inside this package: {inside}).", hint=LAYOUT)
+    cached = hub_id.cached(_PIPELINE)
+    if cached is not None:
+        return cached.parent
+    if download:
+        return pull(name)
+    pinned = hub_id.commit or "<commit>"
+    hint = f"`cupid checkpoint pull {hub_id.repository}@{pinned}` on a machine with network access. {LAYOUT}"
+    raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", hint=hint)
 
 
 def pull(hub_id: str) -> Path:
-    """Fetch a checkpoint from the hub into its local cache; files that are there already are not fetched again.
+    """Download a checkpoint, or one network of it, from the hub into its local cache.
 
     Args:
-        hub_id: "organization/name" or "organization/name@revision".
+        hub_id: "organization/name@<commit>", or "organization/name@<commit>/path" of one network without suffix.
+
+    Returns:
+        The folder of this commit in the cache.
 
     Raises:
-        CheckpointError: not a hub id, unknown repository or revision, or the hub cannot be reached.
+        CheckpointError: not a hub id, no commit, unknown repository or commit, or the hub cannot be reached.
     """
-    match = _HUB_ID.match(hub_id)
-    if match is None:
-        raise CheckpointError(f"'{hub_id}' is not a hub id.", hint="Write it as organization/name@commit.")
-    try:
-        return Path(_snapshot(match, local_files_only=False))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"'{hub_id}' could not be fetched: {first_line}",
-            hint=f"Check the name, the revision and the network connection. {LAYOUT}",
-        ) from error
+    parsed = HubId.parse(hub_id)
+    if parsed is None:
+        raise CheckpointError(f"'{hub_id}' is not a hub id.", hint="Write it as organization/name@<commit>.")
+    patterns = [f"{parsed.path}.json", f"{parsed.path}.safetensors"] if parsed.path else _PATTERNS
+    return parsed.fetch(patterns)
 
 
 def find_beside(folder: Path, relative: str, *, download: bool = False) -> Path:
-    """A file of a checkpoint: relative to its folder, or "organization/name/path" in another hub repository.
+    """A file that a checkpoint's json names.
+
+    Args:
+        folder: of the checkpoint.
+        relative: path in that folder, or "organization/name@<commit>/path" in another hub repository; without a
+            commit only the local cache is searched.
+        download: allow downloading it from the other repository, at its commit.
 
     Raises:
-        CheckpointError: it is in neither place.
+        CheckpointError: it is in neither place, cannot be downloaded, or the path leaves the folder.
     """
+    if not stays_inside(relative):
+        raise CheckpointError(
+            f"{folder} names the file '{relative}', which is outside of it.",
+            hint="Paths in a checkpoint are relative to its folder and do not contain '..'.",
+        )
     path = folder / relative
     if path.is_file():
         return path
-    parts = relative.split("/", 2)
-    if len(parts) == 3:
-        try:
-            return Path(hf_hub_download("/".join(parts[:2]), parts[2], local_files_only=not download))
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            where = "/".join(parts[:2])
-            raise CheckpointError(
-                f"{relative} is neither in {folder} nor in the local cache.",
-                hint=f"`cupid checkpoint pull {where}` fetches it, or copy it to {path}.",
-            ) from error
-    raise CheckpointError(f"{path} is missing.", hint=LAYOUT)
+    hub_id = HubId.parse(relative)
+    if hub_id is None or not hub_id.path:
+        raise CheckpointError(f"{path} is missing.", hint=LAYOUT)
+    cached = hub_id.cached(hub_id.path)
+    if cached is not None:
+        return cached
+    if download and hub_id.commit:
+        return hub_id.file(hub_id.path)
+    network = str(PurePosixPath(hub_id.path).with_suffix(""))
+    wanted = HubId(hub_id.repository, hub_id.commit or "<commit>", network)
+    raise CheckpointError(
+        f"{relative} is neither in {folder} nor in the local cache.",
+        hint=f"`cupid checkpoint pull {wanted}` fetches it, or copy it to {path}.",
+    )
 
 
 def sha256(path: Path) -> str:
@@ -113,9 +125,9 @@ def sha256(path: Path) -> str:
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """The content hash that was promised for a file, if any.
+    """The content hash that was recorded for a file, if any.
 
-    Promised by a `SHA256SUMS` file in its folder or the one above, or by the hub's cache, which names the blob of
+    Recorded by a `SHA256SUMS` file in its folder or the one above, or by the hub's cache, which names the blob of
     a large file after its content hash.
     """
     for folder in (path.parent, path.parent.parent):
@@ -127,14 +139,3 @@ def recorded_sha256(path: Path) -> str | None:
                     return digest
     blob = path.resolve().name
     return blob if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob) else None
-
-
-def _snapshot(match: re.Match[str], *, local_files_only: bool) -> str:
-    return str(
-        snapshot_download(
-            match["repository"],
-            revision=match["revision"],
-            allow_patterns=_PATTERNS,
-            local_files_only=local_files_only,
-        )
-    )

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cupid_core.geometry.grid import voxel_centers
+
 _PER_TOKEN = 2
 # Bins beside the fullest one whose mean is the point.
 _MODE_WIDTH = 2
@@ -103,5 +105,5 @@ def bin_points(logits: Tensor) -> tuple[Tensor, Tensor]:
     number = torch.arange(bins, device=logits.device).view(1, 1, -1, 1, 1)
     near = share * ((number - smooth.argmax(dim=2, keepdim=True)).abs() <= _MODE_WIDTH)
     mass = near.sum(dim=2)
-    points = ((near * number).sum(dim=2) / mass.clamp(min=1e-6) + 0.5) / bins - 0.5
+    points = voxel_centers((near * number).sum(dim=2) / mass.clamp(min=1e-6), bins)
     return points, mass.prod(dim=1, keepdim=True)

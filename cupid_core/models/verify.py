@@ -13,7 +13,7 @@ from cupid_core.models.weights import Checkpoint, build_network, check_fit, read
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """What was found of one network.
+    """The result for one network.
 
     Attributes:
         key: name in pipeline.json.
@@ -41,10 +41,10 @@ def _report(checkpoint: Checkpoint, key: str) -> NetworkReport:
         files = checkpoint.files(key)
     except CheckpointError as error:
         return NetworkReport(key, "", 0, "", str(error))
-    promised = recorded_sha256(files.weights)
+    recorded = recorded_sha256(files.weights)
     hashed: Literal["equal", "unrecorded", "different"] = "unrecorded"
-    if promised is not None:
-        hashed = "equal" if sha256(files.weights) == promised else "different"
+    if recorded is not None:
+        hashed = "equal" if sha256(files.weights) == recorded else "different"
     if hashed == "different":
         return NetworkReport(
             key, files.class_name, 0, hashed, f"{files.weights} is not the file that was recorded"

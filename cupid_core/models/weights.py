@@ -1,4 +1,4 @@
-"""Reads checkpoints; the only module that does.
+"""Reads checkpoints and builds their networks.
 
 The published layout is the only layout: a folder with `pipeline.json`, and for every network named there a
 `<path>.json` (class name and constructor arguments) beside a `<path>.safetensors`. Loading is strict: what
@@ -37,7 +37,7 @@ class _Published(BaseModel):
 
 
 class SamplerParameters(_Published):
-    """How a published sampler was meant to be run; overrides the settings' defaults where present."""
+    """Parameters that a published sampler was tuned with; overrides the settings' defaults where present."""
 
     steps: int = Field(25, ge=1)
     cfg_strength: float = Field(7.5, ge=0.0)
@@ -61,7 +61,7 @@ class Normalization(_Published):
 
 
 class PipelineArguments(_Published):
-    """The section "args" of pipeline.json."""
+    """The entry "args" of pipeline.json."""
 
     models: dict[str, str]
     sparse_structure_sampler: SamplerEntry
@@ -143,7 +143,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     path = folder / PIPELINE
     if not path.is_file():
-        raise CheckpointError(f"{folder} is no checkpoint: it has no {PIPELINE}.", hint=LAYOUT)
+        raise CheckpointError(f"{folder} is not a checkpoint: it has no {PIPELINE}.", hint=LAYOUT)
     return Checkpoint(folder, _parse(_PipelineFile, path).args)
 
 

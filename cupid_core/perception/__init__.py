@@ -1,5 +1,5 @@
-"""Masks and metric depth from other people's models and from sensors; knows images, not reconstruction.
+"""Masks and metric depth from third-party models and from sensors.
 
-`segment.Segmenter` and `depth.DepthSource` are what the rest of the package sees. Models of optional packages are
-imported when one is built, never before.
+The rest of the package uses the interfaces `segment.Segmenter` and `depth.DepthSource`. Optional packages are
+imported when a model of theirs is built.
 """

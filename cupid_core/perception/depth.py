@@ -1,4 +1,4 @@
-"""Where metric depth of an image comes from: a sensor, a model, or nowhere. Knows nothing of its use."""
+"""Sources of metric depth for an image: a sensor, a model, or none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cupid_core.types import DepthMap, ScaleSource
 
 
 class DepthSource(Protocol):
-    """Gives the depth of every pixel of an image in metres, or says that it has none."""
+    """Gives the depth of every pixel of an image in metres, or None."""
 
     def depth(self, image: NDArray[np.uint8], camera: Camera | None = None) -> DepthMap | None:
         """Depth of one image.

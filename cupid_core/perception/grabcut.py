@@ -1,4 +1,4 @@
-"""GrabCut: the mask of an object from its box, without weights. Knows colors, not what objects look like.
+"""GrabCut: the mask of an object from its box by color alone, without a network.
 
 Works well where the object differs in color from what is around its box; shadows, and surroundings of the color
 of the object, end up on the wrong side. Source: Rother, Kolmogorov, Blake 2004, as implemented in OpenCV.
@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from cupid_core.config.perception import SegmenterConfig
 from cupid_core.errors import InvalidPromptError
 from cupid_core.image.masks import Mask, clip_box
-from cupid_core.perception.segment import Prompt, Segmentation, check_fill, check_segmenter_image, segment_each
+from cupid_core.perception.segment import (
+    Prompt,
+    Segmentation,
+    check_fill,
+    check_segmenter_image,
+    segment_separately,
+)
 
 # GrabCut fits five color clusters to each side and needs pixels for them.
 _MIN_SIDE_PX = 64
@@ -41,7 +47,9 @@ class GrabCutSegmenter:
         Seeds OpenCV's random numbers of this thread, which is what makes it deterministic.
         """
         check_segmenter_image(image)
-        return segment_each(prompts, image.shape[0], image.shape[1], lambda prompt: self._segment(image, prompt))
+        return segment_separately(
+            prompts, image.shape[0], image.shape[1], lambda prompt: self._segment(image, prompt)
+        )
 
     def _segment(self, image: NDArray[np.uint8], prompt: Prompt) -> Mask:
         if prompt.box is None:

@@ -1,4 +1,4 @@
-"""MoGe-2: metric depth and a camera from one image. Knows the package `moge`, imported when a source is built.
+"""MoGe-2: metric depth and a camera from one image, through the package `moge`.
 
 Only models with a metric scale are used (MoGe-2); the first MoGe has none. Source: Wang et al. 2025
 (arXiv 2507.02546), package moge, MIT, weights as well.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from cupid_core.config.perception import DepthConfig
 from cupid_core.errors import CheckpointError, InvalidCameraError, InvalidDepthError, MissingPackageError
 from cupid_core.geometry import Camera
+from cupid_core.hub import HubId
 from cupid_core.types import DepthMap, ScaleSource
 
 _INSTALL = "pip install 'cupid_ros[moge]'"
@@ -39,7 +41,7 @@ class MogeDepth:
         if not hasattr(model, "scale_head") or not hasattr(model, "points_head"):
             raise CheckpointError(
                 "This MoGe model gives no metric depth.",
-                hint="Use a MoGe-2 model, e.g. Ruicheng/moge-2-vits-normal or Ruicheng/moge-2-vitl.",
+                hint="Use a MoGe-2 model, e.g. Ruicheng/moge-2-vits-normal@<commit>.",
             )
         self._config = config or DepthConfig()
         self._model: Any = model.eval()
@@ -57,12 +59,12 @@ class MogeDepth:
         config = config or DepthConfig()
         model_class = _model_class()
         try:
-            model = model_class.from_pretrained(config.moge_weights)
+            model = model_class.from_pretrained(_weights_file(config.moge_weights))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(
                 f"MoGe weights '{config.moge_weights}' cannot be loaded: {first_line}.",
-                hint="Give a MoGe-2 model.pt or hub id (perception.depth.moge_weights), or check the connection.",
+                hint="Give the path of a MoGe-2 model.pt or name@<commit> (perception.depth.moge_weights).",
             ) from error
         return cls(model.to(device), config)
 
@@ -70,12 +72,12 @@ class MogeDepth:
         """As `DepthSource.depth`.
 
         MoGe assumes square pixels and a principal point in the middle. With a camera its horizontal field of view
-        is given to the model; without, the model estimates one, which comes back in `DepthMap.camera`. A lens is
-        taken out for the model, and its depth is brought back to the pixels of the image.
+        is given to the model; without, the model estimates one, which comes back in `DepthMap.camera`. Lens
+        distortion is removed for the model, and its depth is mapped back to the pixels of the image.
 
         Raises:
             InvalidCameraError: another size than the image.
-            InvalidDepthError: the model believes no pixel (sky, say), or no camera fits its points.
+            InvalidDepthError: no pixel has a valid depth (sky, for example), or no camera fits the points.
         """
         height, width = image.shape[:2]
         fov_x_deg = None if camera is None else _horizontal_field_of_view_deg(camera, height, width)
@@ -117,7 +119,7 @@ def _estimated_camera(K_normalized: torch.Tensor, height: int, width: int) -> Ca
         return Camera.from_normalized(K_normalized, width, height)
     except InvalidCameraError as error:
         raise InvalidDepthError(
-            f"MoGe cannot tell how this image was taken: {error.problem}", hint="Give the camera of the image."
+            f"MoGe found no valid camera for this image: {error.problem}", hint="Give the camera of the image."
         ) from error
 
 
@@ -132,6 +134,12 @@ def _through_lens(depth_m: torch.Tensor, camera: Camera) -> torch.Tensor:
         depth_m.numpy(), columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(math.nan,)
     )
     return torch.from_numpy(np.asarray(bent, dtype=np.float32))
+
+
+def _weights_file(weights: str) -> str:
+    """Path of a model.pt that is given, or of that of a hub repository."""
+    hub_id = None if Path(weights).exists() else HubId.parse(weights)
+    return weights if hub_id is None else str(hub_id.file("model.pt"))
 
 
 def _model_class() -> Any:

@@ -1,4 +1,4 @@
-"""SAM 2: masks from boxes or points, one pass over the image for all its objects. Knows the package `sam2`.
+"""SAM 2: masks from boxes or points, with one pass over the image for all its objects.
 
 The package is imported when a segmenter is built. Source: Ravi et al. 2024 (arXiv 2408.00714), package sam2,
 Apache-2.0, weights as well.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cupid_core.config.perception import SegmenterConfig
 from cupid_core.errors import CheckpointError, ConfigError, CupidError, MissingPackageError
+from cupid_core.hub import HubId
 from cupid_core.image.masks import Mask, clip_box
 from cupid_core.perception.segment import Prompt, Segmentation, check_fill, check_prompt, check_segmenter_image
 
@@ -57,7 +58,7 @@ class Sam2Segmenter:
         Raises:
             MissingPackageError: the package sam2 is not installed.
             CheckpointError: weights that are not there, damaged, or of another network.
-            ConfigError: no configuration can be told from the name of the file.
+            ConfigError: no configuration follows from the name of the file.
         """
         config = config or SegmenterConfig()
         return cls(_build(config, torch.device(device)), config)
@@ -145,17 +146,8 @@ def _build(config: SegmenterConfig, device: torch.device) -> torch.nn.Module:
         "hydra_overrides_extra": [f"++model.image_size={config.sam2_side_px}"],
     }
     try:
-        if Path(config.sam2_weights).exists():
-            name = _config_name(build_sam, config)
-            model = build_sam.build_sam2(name, config.sam2_weights, **arguments)
-        elif config.sam2_weights in build_sam.HF_MODEL_ID_TO_FILENAMES:
-            model = build_sam.build_sam2_hf(config.sam2_weights, **arguments)
-        else:
-            known = ", ".join(build_sam.HF_MODEL_ID_TO_FILENAMES)
-            raise CheckpointError(
-                f"'{config.sam2_weights}' is neither a file nor a hub id of SAM 2.",
-                hint=f"Give a .pt or: {known}.",
-            )
+        name, file = _config_and_weights(build_sam, config)
+        model = build_sam.build_sam2(name, file, **arguments)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -166,13 +158,27 @@ def _build(config: SegmenterConfig, device: torch.device) -> torch.nn.Module:
     return built
 
 
+def _config_and_weights(build_sam: Any, config: SegmenterConfig) -> tuple[str, str]:
+    """Name of the network's configuration inside the package sam2, and path of its .pt file."""
+    if Path(config.sam2_weights).exists():
+        return _config_name(build_sam, config), config.sam2_weights
+    hub_id = HubId.parse(config.sam2_weights)
+    if hub_id is None or hub_id.repository not in build_sam.HF_MODEL_ID_TO_FILENAMES:
+        known = ", ".join(f"{name}@<commit>" for name in build_sam.HF_MODEL_ID_TO_FILENAMES)
+        raise CheckpointError(
+            f"'{config.sam2_weights}' is neither a file nor a hub id of SAM 2.", hint=f"Give a .pt or: {known}."
+        )
+    name, checkpoint = build_sam.HF_MODEL_ID_TO_FILENAMES[hub_id.repository]
+    return str(name), str(hub_id.file(checkpoint))
+
+
 def _config_name(build_sam: Any, config: SegmenterConfig) -> str:
     """Configuration of a .pt file: the one that is set, or that of a file under its published name."""
     by_file = {checkpoint: name for name, checkpoint in build_sam.HF_MODEL_ID_TO_FILENAMES.values()}
     name = config.sam2_config or by_file.get(Path(config.sam2_weights).name)
     if name is None:
         raise ConfigError(
-            f"The name of {config.sam2_weights} does not tell the size of the network.",
+            f"The name of {config.sam2_weights} does not determine the size of the network.",
             hint="Set perception.segmenter.sam2_config, e.g. configs/sam2.1/sam2.1_hiera_t.yaml.",
         )
     package = Path(build_sam.sam2.__path__[0])

@@ -1,4 +1,4 @@
-"""What a segmenter is: an image and prompts in, one mask per object out. Knows no segmenter.
+"""The interface of segmenters: an image and prompts in, one mask per object out.
 
 A prompt that leads to no mask is a failure of its object and leaves the others alone.
 """
@@ -18,7 +18,7 @@ from cupid_core.image.masks import Box, Mask, clip_box
 
 @dataclass(frozen=True)
 class Prompt:
-    """Where one object is.
+    """A prompt for one object.
 
     Attributes:
         box: x0, y0, x1, y1 in pixels, far edges excluded (as `image.masks.mask_from_box`), or None.
@@ -35,7 +35,9 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.box is None and not self.inside:
-            raise InvalidPromptError("The prompt says nowhere where the object is.", hint="Give a box or a pixel.")
+            raise InvalidPromptError(
+                "The prompt has neither a box nor a pixel on the object.", hint="Give a box or a pixel."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +72,10 @@ class Segmenter(Protocol):
 
 
 def check_segmenter_image(image: NDArray[np.uint8]) -> None:
-    """Make sure of an (H, W, 3) uint8 image with pixels.
+    """Check that this is an (H, W, 3) uint8 image with pixels.
 
     Raises:
-        InvalidImageError: it is something else.
+        InvalidImageError: it is not.
     """
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise InvalidImageError(
@@ -83,7 +85,7 @@ def check_segmenter_image(image: NDArray[np.uint8]) -> None:
 
 
 def check_prompt(prompt: Prompt, height: int, width: int) -> None:
-    """Make sure that a prompt lies in the image.
+    """Check that a prompt lies in the image.
 
     Raises:
         InvalidPromptError: a point outside.
@@ -99,7 +101,7 @@ def check_prompt(prompt: Prompt, height: int, width: int) -> None:
             )
 
 
-def segment_each(
+def segment_separately(
     prompts: Mapping[int, Prompt], height: int, width: int, one: Callable[[Prompt], Mask]
 ) -> Segmentation:
     """Run a segmenter of single objects; a typed error ends its object only."""
@@ -115,7 +117,7 @@ def segment_each(
 
 
 def check_fill(mask: Mask, prompt: Prompt, min_fill: float) -> None:
-    """Refuse a mask that is next to nothing.
+    """Refuse a mask that is nearly empty.
 
     Args:
         mask: (H, W) bool.

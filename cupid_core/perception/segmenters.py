@@ -1,4 +1,4 @@
-"""Builds the segmenter that the settings name. Knows which there are, not how they work."""
+"""Builds the segmenter that the settings name."""
 
 from __future__ import annotations
 

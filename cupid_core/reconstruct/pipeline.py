@@ -28,7 +28,7 @@ from cupid_core.models.bundle import NetworkBundle
 from cupid_core.reconstruct.inputs import Frame, Mask, ObjectCrop, crop_objects, guessed_camera
 from cupid_core.reconstruct.placement import PlacedHypothesis, early_pose, finish_object
 from cupid_core.reconstruct.progress import Cancelled, OnProgress, Run
-from cupid_core.reconstruct.results import Scene, SceneObject
+from cupid_core.reconstruct.results import Provenance, Scene, SceneObject
 from cupid_core.reconstruct.scoring import score_hypothesis
 from cupid_core.reconstruct.stages import (
     Appearance,
@@ -302,10 +302,12 @@ class Cupid:
     Attributes:
         networks: of a checkpoint.
         config: of every step.
+        checkpoint: where the networks come from, for the record.
     """
 
     networks: NetworkBundle
     config: CupidConfig = field(default_factory=CupidConfig)
+    checkpoint: str = ""
 
     @classmethod
     def from_pretrained(
@@ -333,7 +335,7 @@ class Cupid:
         place = choose_device(str(device))
         torso = inference_dtype(place) if dtype is None else dtype
         networks = NetworkBundle.from_pretrained(source, device=place, torso=torso, download=download)
-        return cls(networks, config or CupidConfig())
+        return cls(networks, config or CupidConfig(), str(source))
 
     def __call__(
         self,
@@ -403,4 +405,8 @@ class Cupid:
         Raises:
             CancelledError: the caller wanted to stop.
         """
-        return reconstruct_frame(self.networks, frame, self.config, request or Request(), run or Run())
+        request = request or Request()
+        scene = reconstruct_frame(self.networks, frame, self.config, request, run or Run())
+        device, settings = str(self.networks.device), self.config.model_dump(mode="json")
+        made_with = Provenance(self.checkpoint, device, request.seed, request.samples, settings)
+        return replace(scene, provenance=made_with)

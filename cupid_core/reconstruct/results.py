@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +174,25 @@ class SceneObject:
         return f"SceneObject({self.id} {self.label!r}, {box}{unit}, {self.quality.verdict.value})"
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What a scene was made with.
+
+    Attributes:
+        checkpoint: name, folder or hub id; empty where the networks were given as they are.
+        device: where the networks ran.
+        seed: of the noise.
+        samples: hypotheses per object.
+        settings: every setting, nested, as in the settings file.
+    """
+
+    checkpoint: str = ""
+    device: str = ""
+    seed: int = 0
+    samples: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """All objects of one image.
@@ -188,6 +207,7 @@ class Scene:
         image: (H, W, 3) uint8 without lens distortion.
         labels: (H, W) int32, the id of the object at each pixel of `image`, 0 for none.
         timings_s: seconds of each step.
+        provenance: checkpoint, seed and settings.
     """
 
     objects: tuple[SceneObject, ...]
@@ -197,6 +217,7 @@ class Scene:
     image: NDArray[np.uint8]
     labels: NDArray[np.int32]
     timings_s: Mapping[str, float]
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __len__(self) -> int:
         """Number of objects that were reconstructed."""

@@ -1,1 +1,1 @@
-"""Pictures of meshes for checking; knows cameras and meshes, never the networks that made them."""
+"""Rendering of triangle meshes: depth, silhouette, colors, normals; cameras around an object."""

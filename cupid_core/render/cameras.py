@@ -1,4 +1,4 @@
-"""Cameras that look at the object, and projections for rasterizers; knows poses and intrinsics, no pixels.
+"""Cameras around an object, and projection matrices for rasterizers.
 
 The object frame is z up; camera frames are OpenCV optical (x right, y down, z forward). Intrinsics are normalized:
 they map camera points to uv in [0, 1] over the image.
@@ -25,7 +25,7 @@ class CameraRing:
 
     Attributes:
         T_camera_object: N poses.
-        K_normalized: (3, 3) normalized intrinsics of each.
+        K_normalized: (3, 3) normalized intrinsics, the same for all.
     """
 
     T_camera_object: SE3

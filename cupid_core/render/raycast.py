@@ -1,8 +1,7 @@
-"""What a camera sees of triangle meshes: depth, silhouette, colors, normals, by casting rays on the CPU (open3d).
+"""Renders triangle meshes by ray casting on the CPU (open3d): depth, silhouette, colors, normals.
 
 For measuring and for pictures, not for training: nothing here is differentiable. One ray goes through the center
-of every pixel of the box that the mesh covers. Knows meshes, poses and cameras; must not know images of the
-world, masks or networks.
+of every pixel of the box that the mesh covers.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ import torch
 
 from cupid_core.errors import EmptyMeshError, InputError, InvalidTensorError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import box_of
 from cupid_core.geometry.se3 import SE3
 from cupid_core.geometry.sim3 import Sim3
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 from cupid_core.types import TriangleMesh
 
 Floats = npt.NDArray[np.float32]
@@ -32,17 +32,17 @@ _CHUNK_RAYS = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """One mesh as a camera sees it.
+    """One mesh rendered by a camera.
 
     Attributes:
-        depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where nothing is seen.
+        depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where no mesh is.
         mask: (H, W) bool, the silhouette.
         colors: (H, W, 3) float32 vertex colors weighted by barycentric coordinates, unlit; NaN where nothing is
             seen. None for a mesh without colors.
         normals: (H, W, 3) float32 unit normals in the camera frame, of the mesh's vertices where it has normals,
             else of its triangles; they face the camera unless a surface is seen from behind. NaN where nothing is
             seen.
-        box: (x0, y0, x1, y1) pixels, end exclusive, outside of which nothing can be seen; zeros where it is empty.
+        box: (x0, y0, x1, y1) pixels, end exclusive, outside of which no mesh can be; zeros where it is empty.
     """
 
     depth: Floats
@@ -54,13 +54,13 @@ class Rendering:
 
 @dataclass(frozen=True, eq=False)
 class SceneRendering:
-    """Several meshes as a camera sees them together, the nearest in front.
+    """Several meshes rendered together, the nearest in front.
 
     Attributes:
-        labels: (H, W) int32, 0 where nothing is seen, else 1 + the index of the mesh.
-        depth: (H, W) float32 camera z, NaN where nothing is seen.
+        labels: (H, W) int32, 0 where no mesh is, else 1 + the index of the mesh.
+        depth: (H, W) float32 camera z, NaN where no mesh is.
         mask: (H, W) bool, labels > 0.
-        colors: (H, W, 3) float32; NaN where nothing is seen or the mesh has no colors; None where none has.
+        colors: (H, W, 3) float32; NaN where no mesh is or the mesh has no colors; None where none has.
         normals: (H, W, 3) float32, as in `Rendering`.
     """
 
@@ -72,7 +72,7 @@ class SceneRendering:
 
 
 class MeshCaster:
-    """A mesh that is ready to be seen from many poses: its search tree is built once.
+    """A mesh that is rendered at many poses: its search tree is built once.
 
     Args:
         mesh: any frame and unit.
@@ -178,7 +178,7 @@ def caster_of(mesh: TriangleMesh | MeshCaster) -> MeshCaster:
 
 
 def render_mesh(mesh: TriangleMesh, pose: Pose, camera: Camera) -> Rendering:
-    """One mesh as a camera sees it; see `MeshCaster`, which is quicker for several poses of one mesh.
+    """Render one mesh; see `MeshCaster`, which is quicker for several poses of one mesh.
 
     Raises:
         EmptyMeshError: it has no triangle.
@@ -189,10 +189,10 @@ def render_mesh(mesh: TriangleMesh, pose: Pose, camera: Camera) -> Rendering:
 
 
 def render_scene(placed: Sequence[tuple[TriangleMesh, Pose]], camera: Camera) -> SceneRendering:
-    """Several meshes as a camera sees them together.
+    """Render several meshes together, the nearest in front.
 
     Args:
-        placed: each mesh and its pose, all in one unit of length.
+        placed: meshes with their poses, all in one unit of length.
         camera: pinhole or with a lens.
 
     Raises:
@@ -244,11 +244,10 @@ def _box_and_rays(
         return box, _rays(camera.crop(box[0], box[1], box[2] - box[0], box[3] - box[1]))
     rays = _rays(camera)
     inside = ((rays[..., :2] >= low) & (rays[..., :2] <= high)).all(axis=-1)
-    rows, columns = np.unique(np.nonzero(inside)[0]), np.unique(np.nonzero(inside)[1])
-    if not len(rows):
+    found = box_of(np.asarray(inside))
+    if found is None:
         return (0, 0, 0, 0), np.empty((0, 0, 3))
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    return box, rays[box[1] : box[3], box[0] : box[2]]
+    return found, rays[found[1] : found[3], found[0] : found[2]]
 
 
 def _rays(camera: Camera) -> npt.NDArray[np.float64]:

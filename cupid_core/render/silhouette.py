@@ -1,4 +1,4 @@
-"""Borders of silhouettes: outline, shrinking, growing, distance. Knows masks, not what they show."""
+"""Morphology of masks: outline, erosion, dilation, distance to the border."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-Box = tuple[int, int, int, int]
 
 
 def outline(mask: Mask) -> Mask:
-    """The pixels (H, W) of a mask that touch, by an edge, a pixel outside it; the image's border is no outside."""
+    """The pixels (H, W) of a mask that touch, by an edge, a pixel outside it; the image border is not outside."""
     return mask & ~eroded(mask, 1)
 
 
 def eroded(mask: Mask, pixels: int) -> Mask:
-    """A mask (H, W) without the pixels within `pixels` of one outside it; the image's border is no outside."""
+    """A mask (H, W) without the pixels within `pixels` of one outside it; the image border is not outside."""
     if pixels <= 0 or mask.all():
         return mask.copy()
     return np.asarray(_distance(~mask) > pixels) & mask
@@ -49,14 +48,6 @@ def nearest_of(mask: Mask) -> npt.NDArray[np.int64]:
     table = np.zeros(int(labels.max()) + 1, np.int64)
     table[labels[mask]] = np.flatnonzero(mask)
     return np.asarray(table[labels])
-
-
-def box_of(mask: Mask) -> Box | None:
-    """(x0, y0, x1, y1) around a mask, end exclusive; None where it is empty."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _distance(mask: Mask) -> npt.NDArray[np.float32]:

@@ -1,1 +1,1 @@
-"""What people and programs are handed after a reconstruction: objects.json, pictures, report; knows no network."""
+"""The output of a reconstruction: objects.json, meshes, the overlay and the HTML report."""

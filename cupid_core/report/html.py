@@ -1,6 +1,7 @@
-"""`report.html`: one file that shows a reconstruction to people, without the network and without other files.
+"""`report.html`: one self-contained page that shows a reconstruction, with pictures, numbers and a 3D viewer.
 
-Knows pictures and numbers; the layout, the style and the 3D viewer are files in `assets/`.
+The page is a Jinja2 template, `assets/report.html`, with autoescape: no label can break it. The style and the
+scripts of the viewer are files beside it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ import base64
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from html import escape
 from importlib.resources import files
-from string import Template
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from torch import Tensor
 
 from cupid_core.config.report import ReportConfig
-from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.overlay import axes_length
 from cupid_core.report.pictures import (
     Picture,
@@ -32,15 +33,26 @@ from cupid_core.report.pictures import (
     shaded,
     square_around,
 )
-from cupid_core.report.tables import failures_html, objects_table, run_html, single_table
+from cupid_core.report.tables import OVERVIEW_HEADS, detail_rows, failure_rows, overview_cells, run_rows
 from cupid_core.report.turntable import turntable
 from cupid_core.report.upright import upward
+from cupid_core.types import CameraSource
 
 _SCRIPTS = ("geometry.js", "viewer.js", "page.js")
+_SECONDS_PER_FRAME = 0.12
+
+
+# What the summary says of a camera.
+_CAMERAS = {
+    CameraSource.GIVEN: "a given camera",
+    CameraSource.EXIF: "the camera of the photo's EXIF data",
+    CameraSource.DEPTH_MODEL: "the camera of the depth model",
+    CameraSource.ESTIMATED: "an estimated camera",
+}
 
 
 def report_html(
-    scene: SceneReconstruction,
+    scene: Scene,
     views: SceneViews,
     overlay: Picture,
     record: Mapping[str, Any],
@@ -59,36 +71,49 @@ def report_html(
         HTML; every picture, the style, the script and the meshes are inside it.
     """
     count = len(scene.objects)
-    known = "a known camera" if scene.camera_known else "an estimated camera"
+    known = _CAMERAS[scene.camera_source]
     summary = (
         f"{count} object{'' if count == 1 else 's'} reconstructed"
         + (f", {len(scene.failures)} failed" if scene.failures else "")
         + f"; {scene.image.shape[1]} x {scene.image.shape[0]} pixels, {known}."
     )
-    return Template(asset("report.html")).substitute(
-        title=escape(f"Reconstruction of {record['image']['file']}"),
-        style=asset("report.css"),
-        summary=escape(summary),
-        table=objects_table(record["objects"]),
-        failures=failures_html(record["failures"]),
-        photos=_photos(views, overlay, config),
-        view=_view_html() if scene.objects else "",
-        objects="\n".join(
+    return _page_template().render(
+        title=f"Reconstruction of {record['image']['file']}",
+        style=_asset("report.css"),
+        summary=summary,
+        overview_heads=OVERVIEW_HEADS,
+        objects=[
             _section(item, numbers, views, config)
             for item, numbers in zip(scene.objects, record["objects"], strict=True)
-        ),
-        run=run_html(record),
-        scripts=_scripts(scene) if scene.objects else "",
+        ],
+        failures=failure_rows(record["failures"]),
+        photos=_photos(views, overlay, config),
+        run=run_rows(record),
+        settings=json.dumps(record["run"]["settings"], indent=1),
+        viewer_data=viewer_data(scene) if scene.objects else None,
+        code=Markup("\n").join(_asset(name) for name in _SCRIPTS),
     )
 
 
 @lru_cache
-def asset(name: str) -> str:
-    """A file of `assets/` as text."""
-    return files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8")
+def _page_template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("cupid_core.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    return environment.get_template("report.html")
 
 
-def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
+@lru_cache
+def _asset(name: str) -> Markup:
+    """A file of `assets/` as text that is not escaped: it is part of this package."""
+    return Markup(files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8"))
+
+
+def viewer_data(scene: Scene) -> dict[str, Any]:
     """What the viewer shows: meshes as base64 of little-endian buffers in their own frames, and their poses."""
     K, up = scene.camera.K, upward(scene.objects)
     return {
@@ -101,7 +126,7 @@ def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
             {
                 "id": item.id,
                 "label": item.label,
-                "T_camera_object": item.T_camera_object.matrix().double().tolist(),
+                "T_camera_object": item.pose.matrix().double().tolist(),
                 "axes_length": axes_length(item),
                 "vertices": _base64(item.mesh.vertices, "<f4"),
                 "colors": _base64(_bytes_of(item), "u1"),
@@ -112,7 +137,7 @@ def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _bytes_of(item: PlacedObject) -> Tensor:
+def _bytes_of(item: SceneObject) -> Tensor:
     colors = item.mesh.colors
     if colors is None:
         return torch.tensor(object_color(item.id)).expand(len(item.mesh.vertices), 3)
@@ -124,32 +149,15 @@ def _base64(tensor: Tensor, kind: str) -> str:
     return base64.b64encode(array.tobytes()).decode("ascii")
 
 
-def _scripts(scene: SceneReconstruction) -> str:
-    # "<" could end the script element from within a label.
-    data = json.dumps(viewer_data(scene), allow_nan=False).replace("<", "\\u003c")
-    code = "\n".join(asset(name) for name in _SCRIPTS)
-    return f'<script type="application/json" id="scene-data">{data}</script>\n<script>\n{code}\n</script>'
-
-
-def _view_html() -> str:
-    return (
-        '<h2>In three dimensions</h2>\n<canvas id="view" tabindex="0" '
-        'aria-label="Interactive view of the reconstructed objects"></canvas>\n'
-        '<div id="view-controls"></div>\n<p class="note">Drag to turn, shift-drag or right-drag to move, wheel or '
-        "pinch to zoom, double click for the view of the photo. Axes: x red, y green, z blue.</p>"
-    )
-
-
-def _photos(views: SceneViews, overlay: Picture, config: ReportConfig) -> str:
-    legend = "Meshes outlined, with the axes of their frames."
+def _photos(views: SceneViews, overlay: Picture, config: ReportConfig) -> list[dict[str, str]]:
     pictures = [
         _figure(_jpeg(views.image, config), "Input."),
-        _figure(_jpeg(overlay, config), legend),
+        _figure(_jpeg(overlay, config), "Meshes outlined, with the axes of their frames."),
         _figure(_png(_label_picture(views)), "Masks, one color per object."),
     ]
     if views.together is not None:
         pictures.append(_figure(_jpeg(shaded(views.together), config), "The reconstruction, same camera."))
-    return "\n".join(pictures)
+    return pictures
 
 
 def _label_picture(views: SceneViews) -> Picture:
@@ -159,50 +167,53 @@ def _label_picture(views: SceneViews) -> Picture:
     return picture
 
 
-def _section(item: PlacedObject, numbers: Mapping[str, Any], views: SceneViews, config: ReportConfig) -> str:
-    """One object: what was seen, what came out, how they differ, all around, and the numbers."""
+def _section(
+    item: SceneObject, numbers: Mapping[str, Any], views: SceneViews, config: ReportConfig
+) -> dict[str, Any]:
+    """What the template shows of one object: pictures of input and result, the turntable, and its numbers."""
+    rows = detail_rows(numbers)
+    half = (len(rows) + 1) // 2
+    return {
+        "name": f"{item.id} {item.label}".strip(),
+        "color": "#{:02x}{:02x}{:02x}".format(*object_color(item.id)),
+        "verdict": numbers["quality"]["verdict"],
+        "reasons": "; ".join(numbers["quality"]["reasons"]),
+        "overview": overview_cells(numbers),
+        "left": rows[:half],
+        "right": rows[half:],
+        "pictures": _object_pictures(item, views, config),
+        "turn": _turn(item, config),
+    }
+
+
+def _object_pictures(item: SceneObject, views: SceneViews, config: ReportConfig) -> list[dict[str, str]]:
     mask, rendering = views.labels == item.id, views.single[item.id]
-    name = escape(f"{item.id} {item.label}".strip())
-    swatch = "#{:02x}{:02x}{:02x}".format(*object_color(item.id))
-    title = f'<h2><span class="swatch" style="background:{swatch}"></span>{name}</h2>'
     square = square_around(mask | rendering.mask)
-    pictures = []
-    if square is not None:
-        steps = (
-            (views.image, "Input."),
-            (masked(views.image, mask), "Mask."),
-            (shaded(rendering), "Re-rendered."),
-            (
-                difference(views.image, rendering, mask),
-                "Difference: orange mask only, blue mesh only, gray color.",
-            ),
-        )
-        pictures = [
-            _figure(_jpeg(cut(picture, square, config.crop_px), config), words) for picture, words in steps
-        ]
-    pictures.append(_turning(item, config))
-    return f'{title}\n<div class="pictures">\n{"".join(pictures)}\n</div>\n{single_table(numbers)}'
+    if square is None:
+        return []
+    pictures = (
+        (views.image, "Input."),
+        (masked(views.image, mask), "Mask."),
+        (shaded(rendering), "Re-rendered."),
+        (difference(views.image, rendering, mask), "Difference: orange mask only, blue mesh only, gray color."),
+    )
+    return [_figure(_jpeg(cut(picture, square, config.crop_px), config), caption) for picture, caption in pictures]
 
 
-def _turning(item: PlacedObject, config: ReportConfig) -> str:
+def _turn(item: SceneObject, config: ReportConfig) -> dict[str, Any]:
     """The turntable: all frames side by side in one picture, moved by the style sheet alone."""
     count = config.turntable_frames
     frames = turntable(item.mesh, count, config.turntable_px, config.turntable_elevation_rad)
-    strip = _jpeg(np.concatenate(frames, axis=1), config)
-    name = f"turn{item.id}"
-    move = f"@keyframes {name} {{ to {{ transform: translateX(-100%); }} }}"
-    style = (
-        f"width:{count * 100}%; background:url({strip}) 0 0 / 100% 100%; "
-        f"animation: {name} {0.12 * count:.2f}s steps({count}) infinite"
-    )
-    return (
-        f'<figure><style>{move}</style><div class="turn"><div style="{style}"></div></div>'
-        "<figcaption>All around.</figcaption></figure>"
-    )
+    return {
+        "name": f"turn{item.id}",
+        "frames": count,
+        "seconds": f"{_SECONDS_PER_FRAME * count:.2f}",
+        "source": _jpeg(np.concatenate(frames, axis=1), config),
+    }
 
 
-def _figure(source: str, words: str) -> str:
-    return f'<figure><img src="{source}" alt="{escape(words)}"><figcaption>{escape(words)}</figcaption></figure>'
+def _figure(source: str, caption: str) -> dict[str, str]:
+    return {"source": source, "caption": caption}
 
 
 def _jpeg(picture: Picture, config: ReportConfig) -> str:

@@ -1,7 +1,6 @@
-"""`objects.json`: everything a program wants to know of a reconstruction, as plain numbers.
+"""`objects.json`: the numbers of a reconstruction for other programs.
 
-docs/objects_json.md explains every field, `assets/objects.schema.json` says the same as a JSON schema. Knows
-results, neither networks nor where the files go.
+docs/objects_json.md explains every field, and `assets/objects.schema.json` is the same as a JSON schema.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from torch import Tensor
 
 from cupid_core.errors import CupidError, EmptyMeshError, OpenMeshError
 from cupid_core.mesh.physical import physical_properties
-from cupid_core.reconstruct.results import Hypothesis, PlacedObject, SceneReconstruction
+from cupid_core.reconstruct.results import Hypothesis, Scene, SceneObject
 from cupid_core.scene.agreement import Agreement
 from cupid_core.scene.refine import Refinement
 from cupid_core.types import Quality, ScaleSource
 
 SCHEMA = "cupid.objects"
 # Raised when a field changes its meaning or goes; new fields alone do not raise it.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a reconstruction was made from and with.
+    """Inputs and settings of a reconstruction.
 
     Attributes:
         image: name of the image file.
@@ -36,7 +35,7 @@ class RunRecord:
         checkpoint: what the caller named.
         checkpoint_sha256: content hash of its files.
         seed: of the noise.
-        samples: hypotheses drawn per object.
+        samples: hypotheses sampled per object.
         settings: every setting, nested, as in the settings file.
         inputs: other inputs by name (mask, depth, camera, ...), as the caller named them.
         device: where the networks ran.
@@ -54,7 +53,7 @@ class RunRecord:
 
 
 def scene_record(
-    scene: SceneReconstruction,
+    scene: Scene,
     run: RunRecord,
     *,
     names: Mapping[int, str],
@@ -65,7 +64,7 @@ def scene_record(
 
     Args:
         scene: what was reconstructed.
-        run: what from and with.
+        run: inputs and settings.
         names: labels by id; objects that failed are in it as well.
         object_files: file names of each object by kind ("ply", "glb"), by id.
         files: file names of the scene by kind ("scene", "overlay", "report").
@@ -77,7 +76,7 @@ def scene_record(
         "generator": {"package": "cupid_ros", "version": run.version},
         "image": {"file": run.image, "width": int(scene.image.shape[1]), "height": int(scene.image.shape[0])},
         "camera": {
-            "known": scene.camera_known,
+            "source": scene.camera_source.value,
             "K": _rows(camera.K),
             "width": camera.width,
             "height": camera.height,
@@ -102,37 +101,35 @@ def to_json(record: Mapping[str, Any]) -> str:
     return _text(record, "") + "\n"
 
 
-def _object(item: PlacedObject, files: dict[str, str]) -> dict[str, Any]:
-    metric = item.scale_source is not ScaleSource.UNKNOWN
+def _object(item: SceneObject, files: dict[str, str]) -> dict[str, Any]:
+    metric = item.model.scale_source is not ScaleSource.UNKNOWN
     vertices = item.mesh.vertices
     return {
         "id": item.id,
         "label": item.label,
-        "T_camera_object": _rows(item.T_camera_object.matrix()),
+        "T_camera_object": _rows(item.pose.matrix()),
         "unit": "metre" if metric else "canonical",
-        "scale": _number(item.scale),
-        "scale_source": item.scale_source.value,
-        "scale_std": _number(item.scale_std),
-        "covariance": _rows(item.covariance),
+        "scale": _number(item.model.scale),
+        "scale_source": item.model.scale_source.value,
+        "scale_std": _number(item.model.scale_std),
+        "covariance": _rows(item.state.covariance),
         "dimensions": _rows(vertices.amax(dim=0) - vertices.amin(dim=0)),
-        "truncated": item.reconstruction.truncated,
+        "truncated": item.truncated,
         "quality": _quality(item.quality),
         "refinement": None if item.refinement is None else _refinement(item.refinement),
         "mesh": {
             "vertices": int(vertices.shape[0]),
             "triangles": int(item.mesh.faces.shape[0]),
-            "watertight": item.watertight,
+            "watertight": item.model.watertight,
         },
         "physical": _physical(item),
-        "hypotheses": [_hypothesis(draw) for draw in item.reconstruction.hypotheses],
-        "lost_hypotheses": [
-            _failure(number, "", error) for number, error in sorted(item.reconstruction.lost.items())
-        ],
+        "hypotheses": [_hypothesis(hypothesis) for hypothesis in item.hypotheses],
+        "failed_hypotheses": [_failure(number, "", error) for number, error in sorted(item.failures.items())],
         "files": files,
     }
 
 
-def _physical(item: PlacedObject) -> dict[str, Any] | None:
+def _physical(item: SceneObject) -> dict[str, Any] | None:
     """At density 1, in powers of the mesh's unit; None where the mesh encloses no volume."""
     try:
         found = physical_properties(item.mesh)
@@ -175,13 +172,13 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
     }
 
 
-def _hypothesis(draw: Hypothesis) -> dict[str, Any]:
+def _hypothesis(hypothesis: Hypothesis) -> dict[str, Any]:
     return {
-        "number": draw.number,
-        "score": _number(draw.score),
-        "T_camera_canonical": _rows(draw.pose.T_camera_object.matrix()),
-        "degeneracy": draw.pose.degeneracy,
-        "quality": _quality(draw.quality),
+        "number": hypothesis.number,
+        "score": _number(hypothesis.score),
+        "T_camera_canonical": _rows(hypothesis.pose.T_camera_object.matrix()),
+        "degeneracy": hypothesis.pose.degeneracy,
+        "quality": _quality(hypothesis.quality),
     }
 
 

@@ -1,6 +1,6 @@
-"""A reconstructed scene as seen from its own camera, and the pictures made of that; knows pixels, not files.
+"""Renders a reconstructed scene from its own camera, and makes the pictures of the report from that.
 
-Everything is rendered once, at a bounded size, and handed to the overlay and to the report.
+Everything is rendered once, at a bounded size, for the overlay and the report.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cupid_core.geometry.camera import Camera
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.geometry.grid import box_of
+from cupid_core.reconstruct.results import Scene
 from cupid_core.render.raycast import Rendering, SceneRendering, render_mesh, render_scene
 
 Picture = npt.NDArray[np.uint8]
@@ -21,9 +22,9 @@ Mask = npt.NDArray[np.bool_]
 
 # Colors that stay apart for color-blind eyes (Okabe and Ito, 2008), without black and yellow.
 _PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213, 94, 0), (0, 114, 178))
-MISSED = (213, 94, 0)
-TOO_MUCH = (0, 114, 178)
-PAPER = 245
+MASK_ONLY = (213, 94, 0)
+MESH_ONLY = (0, 114, 178)
+BACKGROUND = 245
 
 
 def object_color(number: int) -> tuple[int, int, int]:
@@ -39,7 +40,7 @@ class SceneViews:
         camera: pinhole, of `image`.
         image: (H, W, 3) uint8 the photo.
         labels: (H, W) int32, 0 = none.
-        single: each object as if it stood there alone, by id.
+        single: rendering of every object alone, by id.
         together: all objects, the nearest in front; None where there is no object.
     """
 
@@ -50,7 +51,7 @@ class SceneViews:
     together: SceneRendering | None
 
 
-def view_scene(scene: SceneReconstruction, longest_px: int) -> SceneViews:
+def view_scene(scene: Scene, longest_px: int) -> SceneViews:
     """Render a scene.
 
     Args:
@@ -61,12 +62,12 @@ def view_scene(scene: SceneReconstruction, longest_px: int) -> SceneViews:
     ratio = min(1.0, longest_px / max(height, width))
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     camera = scene.camera.resize(*size) if ratio < 1 else scene.camera
-    placed = [(item.mesh, item.T_camera_object) for item in scene.objects]
+    placed = [(item.mesh, item.pose) for item in scene.objects]
     return SceneViews(
         camera=camera,
         image=resized(scene.image, size),
         labels=_resized_labels(scene.labels, size),
-        single={item.id: render_mesh(item.mesh, item.T_camera_object, camera) for item in scene.objects},
+        single={item.id: render_mesh(item.mesh, item.pose, camera) for item in scene.objects},
         together=render_scene(placed, camera) if placed else None,
     )
 
@@ -82,14 +83,14 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     return _bytes(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR))
 
 
-def shaded(rendering: Rendering | SceneRendering, *, paper: int = PAPER) -> Picture:
-    """(H, W, 3) the colors of a rendering, a little darker where the surface turns away, on plain paper."""
+def shaded(rendering: Rendering | SceneRendering, *, background: int = BACKGROUND) -> Picture:
+    """(H, W, 3) the colors of a rendering, a little darker where the surface turns away, on a plain background."""
     facing = np.abs(rendering.normals[..., 2:3])
     colors = np.full((*rendering.mask.shape, 3), 0.7, np.float32)
     if rendering.colors is not None:
         colors = rendering.colors
     lit = np.nan_to_num(colors * (0.6 + 0.4 * facing)) * 255
-    return np.where(rendering.mask[..., None], lit, paper).round().clip(0, 255).astype(np.uint8)
+    return np.where(rendering.mask[..., None], lit, background).round().clip(0, 255).astype(np.uint8)
 
 
 def masked(image: Picture, mask: Mask) -> Picture:
@@ -108,33 +109,34 @@ def difference(image: Picture, rendering: Rendering, mask: Mask) -> Picture:
 
     Returns:
         (H, W, 3): inside both outlines the mean absolute difference of color, white none and black 128 or more
-        of 255; `MISSED` where only the mask is, `TOO_MUCH` where only the rendering is; paper elsewhere.
+        of 255; `MASK_ONLY` where only the mask is, `MESH_ONLY` where only the rendering is; the background color
+        elsewhere.
     """
-    result = np.full_like(image, PAPER)
+    result = np.full_like(image, BACKGROUND)
     both = mask & rendering.mask
     if rendering.colors is not None:
         away = np.abs(image.astype(np.float32) - np.nan_to_num(rendering.colors) * 255).mean(axis=2)
         result[both] = (255 - 2 * away.clip(0, 127.5)).astype(np.uint8)[both][:, None]
-    result[mask & ~rendering.mask] = MISSED
-    result[rendering.mask & ~mask] = TOO_MUCH
+    result[mask & ~rendering.mask] = MASK_ONLY
+    result[rendering.mask & ~mask] = MESH_ONLY
     return result
 
 
 def square_around(mask: Mask, margin: float = 1.15) -> tuple[int, int, int] | None:
     """Left, top and edge of the square that holds a mask with a margin; None where the mask is empty."""
-    rows, columns = np.nonzero(mask)
-    if len(rows) == 0:
+    box = box_of(mask)
+    if box is None:
         return None
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-    edge = max(8, round(float(max(bottom - top, right - left)) * margin))
+    left, top, right, bottom = box
+    edge = max(8, round(max(bottom - top, right - left) * margin))
     return round((left + right - edge) / 2), round((top + bottom - edge) / 2), edge
 
 
 def cut(picture: Picture, square: tuple[int, int, int], size_px: int) -> Picture:
-    """A square of a picture at another size; paper where it reaches beyond the border."""
+    """A square of a picture at another size; the background color beyond the border."""
     left, top, edge = square
     height, width = picture.shape[:2]
-    canvas = np.full((edge, edge, 3), PAPER, np.uint8)
+    canvas = np.full((edge, edge, 3), BACKGROUND, np.uint8)
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + edge, width), min(top + edge, height)
     if x0 < x1 and y0 < y1:
         canvas[y0 - top : y1 - top, x0 - left : x1 - left] = picture[y0:y1, x0:x1]

@@ -1,4 +1,4 @@
-"""An object from all around: small pictures on a circle about its vertical axis. Knows meshes, not files."""
+"""Small pictures of an object from all around its vertical axis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def turntable(mesh: TriangleMesh, frames: int, size_px: int, elevation_rad: floa
     """Pictures of a mesh that turns once.
 
     Args:
-        mesh: in the object frame (z up), any unit; it is centerd and fills the picture whatever its size.
+        mesh: in the object frame (z up), any unit; it is centered and scaled to fill the picture.
         frames: how many, evenly over the full turn.
         size_px: edge of the square pictures.
         elevation_rad: height of the camera above the horizontal plane.

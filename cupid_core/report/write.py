@@ -1,27 +1,24 @@
-"""The folder of results: checked before the work, filled in one go, never half-written. Knows files, not contents.
+"""The output folder: checked before the work, filled in one go, never half-written.
 
 Everything is first written into a hidden folder on the same disk. Where the output folder does not exist yet, that
 folder is then renamed to it. Where it exists, `objects.json` of the earlier run goes first, the new files replace
 the old ones one by one, each by a rename, files of the earlier run that have no successor go, and `objects.json`
 comes last. So a file under its final name is always complete, and an `objects.json` that is there names files of
-one and the same run. Files that no run of ours wrote are left alone.
+one and the same run. Other files in the folder are left alone.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cupid_core.errors import OutputError
+from cupid_core.files import output_error, staging_folder, stays_inside
 
 INDEX = "objects.json"
-_HIDDEN = ".cupid-"
 
 
 def check_output(folder: Path) -> None:
@@ -35,7 +32,7 @@ def check_output(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder.", hint="Choose another name for --out.")
-    with _staging(folder):
+    with staging_folder(folder):
         pass
 
 
@@ -49,7 +46,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
-    with _staging(folder) as staging:
+    with staging_folder(folder) as staging:
         try:
             yield staging
             if folder.exists():
@@ -58,29 +55,11 @@ def output_folder(folder: Path) -> Iterator[Path]:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 staging.rename(folder)
         except OSError as error:
-            raise _not_writable(folder, error) from error
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder on the disk of `folder`; gone afterwards unless it was renamed."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    try:
-        # No tempfile.mkdtemp: it is for secrets, and results are for whoever the umask lets read them.
-        staging = place / f"{_HIDDEN}{secrets.token_hex(6)}"
-        staging.mkdir()
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            raise output_error(folder, error) from error
 
 
 def _replace_files(staging: Path, folder: Path) -> None:
-    """Move every file of `staging` into `folder`, whose earlier results vanish; the index is last."""
+    """Move every file of `staging` into `folder`, whose earlier results are removed; the index is last."""
     outdated = _named_files(folder / INDEX)
     made = {path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()}
     (folder / INDEX).unlink(missing_ok=True)
@@ -104,21 +83,8 @@ def _named_files(index: Path) -> set[str]:
     holders: list[Any] = [record, *_list(record.get("objects"))]
     files = [holder.get("files") for holder in holders if isinstance(holder, dict)]
     names = [name for entry in files if isinstance(entry, Mapping) for name in entry.values()]
-    return {name for name in names if isinstance(name, str) and _inside(name)}
+    return {name for name in names if isinstance(name, str) and stays_inside(name)}
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _inside(name: str) -> bool:
-    """Whether a name of a file that was read somewhere stays inside its folder."""
-    path = Path(name)
-    return not path.is_absolute() and ".." not in path.parts and name not in ("", ".")
-
-
-def _not_writable(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"Results cannot be written to {folder}: {error.strerror or os.strerror(error.errno or 0)}.",
-        hint="Give a folder in --out that this user may write to, on a disk with space.",
-    )

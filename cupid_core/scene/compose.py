@@ -1,6 +1,6 @@
 """Several meshes in one frame; knows meshes and placements, not how the placements were found.
 
-Y-up belongs to `.glb` files alone: `mesh.y_up` turns into it and back.
+Y-up belongs to `.glb` files alone: `mesh.glb` turns into it and back.
 """
 
 from __future__ import annotations

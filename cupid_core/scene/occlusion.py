@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from cupid_core.config import PlacementConfig
 from cupid_core.errors import InputError
-from cupid_core.render.silhouette import Box, box_of, dilated, nearest_of
+from cupid_core.geometry.grid import PixelBox, box_of
+from cupid_core.render.silhouette import dilated, nearest_of
 from cupid_core.scene.agreement import Depths, Mask, depths_of
 from cupid_core.types import DepthMap
 
@@ -98,7 +99,7 @@ def _common_window(
     """The part of the image where two objects can be neighbors; None where they cannot."""
     one, two = box_of(labels == first), box_of(labels == second)
     assert one is not None and two is not None
-    grown: list[Box] = [(b[0] - reach, b[1] - reach, b[2] + reach, b[3] + reach) for b in (one, two)]
+    grown: list[PixelBox] = [(b[0] - reach, b[1] - reach, b[2] + reach, b[3] + reach) for b in (one, two)]
     x0, y0 = max(0, *(b[0] for b in grown)), max(0, *(b[1] for b in grown))
     x1, y1 = min(labels.shape[1], *(b[2] for b in grown)), min(labels.shape[0], *(b[3] for b in grown))
     return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cupid_core.config import QualityConfig
+from cupid_core.geometry.grid import box_of
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.render.raycast import Rendering
-from cupid_core.render.silhouette import box_of
 from cupid_core.scene.agreement import Mask, color_psnr_db, depth_residual_m, depths_of, silhouette_iou
 from cupid_core.types import DepthMap, Quality, Verdict
 

@@ -17,9 +17,10 @@ import torch
 from cupid_core.config import RefineConfig
 from cupid_core.errors import EmptyMaskError, InputError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import box_of
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.render.raycast import MeshCaster, Rendering, caster_of
-from cupid_core.render.silhouette import box_of, dilated, outline
+from cupid_core.render.silhouette import dilated, outline
 from cupid_core.scene.agreement import (
     Agreement,
     Depths,

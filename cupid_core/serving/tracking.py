@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cupid_core.config.ros import RosTrackingConfig
 from cupid_core.errors import CupidError
-from cupid_core.image.masks import Box, box_of
+from cupid_core.geometry.grid import box_of
+from cupid_core.image.masks import Box
 from cupid_core.serving.errors import InvalidDetectionError, NoObjectsError
 from cupid_core.serving.frames import CameraFrame, Detection
 
@@ -145,7 +146,9 @@ def region_of(item: Detection, labels: NDArray[np.int32] | None) -> Region:
     if not len(values):
         return Region(item.box)
     mask = labels == values[counts.argmax()]
-    return Region(tuple(float(edge) for edge in box_of(mask)), mask)  # type: ignore[arg-type]
+    box = box_of(mask)
+    assert box is not None, "the label was counted in this image"
+    return Region(box, mask)
 
 
 def _values(labels: NDArray[np.int32] | None) -> list[int]:

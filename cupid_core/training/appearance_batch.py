@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.geometry import so3
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.models.topology import VoxelTopology
 from cupid_core.training.appearance_settings import PoseNoiseSettings
 from cupid_core.training.voxel_truth import VoxelGrid
@@ -84,7 +85,7 @@ def project_voxels(topology: VoxelTopology, T_camera_object: Tensor, intrinsics:
         (N, 2) normalized image coordinates, not clamped, and (N,) distance along the optical axis.
     """
     item = topology.item
-    centers = (topology.coords[:, 1:] + 0.5) / topology.resolution - 0.5
+    centers = voxel_centers(topology.coords[:, 1:], topology.resolution)
     camera = (T_camera_object[item, :3, :3] @ centers[..., None])[..., 0] + T_camera_object[item, :3, 3]
     image = (intrinsics[item] @ camera[..., None])[..., 0]
     return image[:, :2] / image[:, 2:], camera[:, 2]

@@ -13,6 +13,7 @@ from typing import Any
 
 from cupid_core.config import SamplerConfig
 from cupid_core.errors import TrainingError
+from cupid_core.files import write_text
 from cupid_core.models.locate import sha256
 from cupid_core.models.weights import PIPELINE, read_checkpoint
 from cupid_core.training.export import EXPORT
@@ -111,9 +112,9 @@ def write_checkpoint(
             for suffix in _SUFFIXES:
                 shutil.copyfile(path.with_suffix(suffix), folder / "ckpts" / f"{path.name}{suffix}")
         text = json.dumps({"name": "CupidImageTo3DPipeline", "args": arguments}, indent=1) + "\n"
-        (folder / PIPELINE).write_text(text, encoding="utf-8")
+        write_text(folder / PIPELINE, text)
         sums = [f"{sha256(folder / name)}  {name}\n" for name in sorted(sizes)]
-        (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+        write_text(folder / "SHA256SUMS", "".join(sums))
     except OSError as error:
         raise TrainingError(f"{folder} cannot be written: {error}.", hint="Choose a writable folder.") from error
     read_checkpoint(folder)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from cupid_core.errors import CheckpointError, TrainingError
+from cupid_core.files import atomic_write, write_text
 from cupid_core.models.locate import sha256
 from cupid_core.models.weights import NetworkFiles, load_network
 from cupid_core.training.stage import ExportedNetwork
@@ -32,22 +34,19 @@ def write_networks(folder: Path, networks: Sequence[ExportedNetwork]) -> list[Pa
         The safetensors files.
 
     Raises:
-        TrainingError: a weight does not fit into float16, or a file cannot be written.
+        TrainingError: a weight does not fit into float16.
+        OutputError: a file cannot be written.
     """
     written = []
     for exported in networks:
         path = folder / "ckpts" / f"{exported.key}.safetensors"
         state = {name: value.detach().cpu() for name, value in exported.network.state_dict().items()}
         half = {name: _half(value, name, exported.key).contiguous() for name, value in state.items()}
-        temporary = path.with_name(f".{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        description = {"name": exported.class_name, "args": dict(exported.arguments)}
+        # The json first: a safetensors file that is there has its description beside it.
+        write_text(path.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
+        with atomic_write(path, also=(SafetensorError,)) as temporary:
             save_file(half, temporary)
-            description = {"name": exported.class_name, "args": dict(exported.arguments)}
-            path.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise TrainingError(f"{path} cannot be written: {error}.", hint="Choose a writable folder.") from error
         written.append(path)
     return written
 

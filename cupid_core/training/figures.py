@@ -13,12 +13,13 @@ from cupid_core.evaluation.image_metrics import psnr
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.evaluation.shape_metrics import nearest_points
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.mesh.flexicubes_tables import N_CORNERS
 from cupid_core.mesh.solid import extract_solid_mesh
 from cupid_core.models.decode_mesh import CubeFields
 from cupid_core.pose import solve_pose
 from cupid_core.training.mesh_field import FieldTruth, ideal_rows
-from cupid_core.training.structure_batch import StructureTruth, voxel_centers
+from cupid_core.training.structure_batch import StructureTruth
 from cupid_core.training.voxel_truth import VoxelTruth
 from cupid_core.types import TriangleMesh
 
@@ -38,7 +39,7 @@ def pose_errors_deg(occupied: Tensor, uv: Tensor, truth: StructureTruth, size: i
         truth: cameras and symmetries.
         size: edge of the image in pixels.
     """
-    centers = voxel_centers(occupied.shape[-1])
+    centers = all_voxel_centers(occupied.shape[-1])
     errors = []
     for item in range(len(occupied)):
         camera = Camera.from_normalized(truth.intrinsics[item].double(), size, size)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cupid_core.errors import TrainingError
+from cupid_core.files import atomic_write
 from cupid_core.training.optimizer import StepReport
 
 
@@ -21,7 +21,7 @@ class CsvLog:
         keep_to_step: rows of later steps are dropped, because a resumed run repeats these steps.
 
     Raises:
-        TrainingError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, path: Path, keep_to_step: int) -> None:
@@ -47,16 +47,10 @@ class CsvLog:
             csv.DictWriter(stream, self._columns, restval="").writerow(row)
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        temporary = self._path.with_name(f".{self._path.name}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, self._columns, restval="", extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(rows)
-            temporary.replace(self._path)
-        except OSError as error:
-            raise TrainingError(f"{self._path}: {error.strerror}.", hint="Choose a writable --out.") from error
+        with atomic_write(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self._columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class RunLog:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
+from cupid_core.files import atomic_write
 from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.log import LogWindow, RunLog
 from cupid_core.training.optimizer import MasterOptimizer, WeightAverage
@@ -241,9 +242,8 @@ class _Run:
             with self.averaged():
                 picture = self.stage.sheet()
             if picture is not None:
-                folder = self.options.folder / "sheets"
-                folder.mkdir(parents=True, exist_ok=True)
-                picture.save(folder / f"{self.step:07d}.png")
+                with atomic_write(self.options.folder / "sheets" / f"{self.step:07d}.png") as temporary:
+                    picture.save(temporary, format="PNG")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ The state file is always whole: it is written beside the old one and then replac
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cupid_core.errors import TrainingError
+from cupid_core.files import atomic_write
 
 STATE = "state.pt"
 LOCK = ".lock"
@@ -71,24 +71,12 @@ def save_state(state: TrainingState, path: Path) -> None:
     """Write a state atomically: after a crash the file is the old one or the new one.
 
     Raises:
-        TrainingError: it cannot be written.
+        OutputError: it cannot be written.
     """
     values = {"format": _FORMAT, **{name: getattr(state, name) for name in state.__dataclass_fields__}}
     values.update(masters=dict(state.masters), average=dict(state.average), optimizer=dict(state.optimizer))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            torch.save(values, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise TrainingError(
-            f"{path} cannot be written: {error}.", hint="Free space or choose another --out."
-        ) from error
+    with atomic_write(path, also=(RuntimeError,)) as temporary, temporary.open("wb") as stream:
+        torch.save(values, stream)
 
 
 def load_state(path: Path, stage: str) -> TrainingState:

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cupid_core.errors import DatasetError, TrainingError
+from cupid_core.files import atomic_write, write_text
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
@@ -58,20 +59,11 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a shard atomically.
 
     Raises:
-        TrainingError: it cannot be written.
+        OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path, also=(SafetensorError,)) as temporary:
         save_file(plain, temporary, metadata={_CHECKSUM: json.dumps(_checksums(plain))})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise TrainingError(
-            f"{path} cannot be written: {error}.", hint="Free space or choose another --out."
-        ) from error
 
 
 def read_shard(path: Path) -> dict[str, Tensor]:
@@ -113,8 +105,7 @@ class ShardStore:
         self._deadline = deadline
         digest = hashlib.sha256(recipe.describe().encode()).hexdigest()[:8]
         self.folder = root / f"{recipe.name}-{digest}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "recipe.txt").write_text(recipe.describe(), encoding="utf-8")
+        write_text(self.folder / "recipe.txt", recipe.describe())
         self._recipe = recipe
         self._open: dict[int, dict[str, Tensor] | None] = {}
         self._workers: list[Any] = []
@@ -143,7 +134,8 @@ class ShardStore:
         """Memory-mapped tensors of a shard; None for a damaged one, which is logged once.
 
         Raises:
-            TrainingError: a worker ended, or the shard cannot be written.
+            TrainingError: a worker ended.
+            OutputError: the shard cannot be written.
             OutOfTimeError: the deadline has passed and the shard is not there.
         """
         if index not in self._open:

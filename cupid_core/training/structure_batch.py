@@ -107,12 +107,6 @@ class SurfaceSource(Protocol):
         ...
 
 
-def voxel_centers(resolution: int) -> Tensor:
-    """Centers (R, R, R, 3) of the voxels of the canonical cube."""
-    axis = (torch.arange(resolution) + 0.5) / resolution - 0.5
-    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-
-
 def project_normalized(points: Tensor, T_camera_object: Tensor, intrinsics: Tensor) -> Tensor:
     """Normalized positions (B, ..., 2) of object points (B, ..., 3) or (1, ..., 3); points must be in front.
 

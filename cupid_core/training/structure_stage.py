@@ -21,6 +21,7 @@ from cupid_core.config import SamplerConfig
 from cupid_core.errors import CheckpointError, TrainingError
 from cupid_core.evaluation.pose_metrics import uv_error_px
 from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.models.image_encoder import ImageEncoder
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
@@ -41,7 +42,7 @@ from cupid_core.training.image_encoders import (
 from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import scatter, sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
-from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth, voxel_centers
+from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth
 from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
 
@@ -196,7 +197,7 @@ class StructureStage:
         batch = self._validation_batch()[0]
         occupied, uv = self._sample_structures(batch)
         tokens = tokens_of(self.image_encoder, batch.image)
-        colors = voxel_centers(occupied.shape[-1]) + 0.5
+        colors = all_voxel_centers(occupied.shape[-1]) + 0.5
         rows: list[list[Tensor]] = []
         for item in range(min(_SHEET_ITEMS, len(uv))):
             row = [batch.image[item, :3], batch.image[item, 3:4]]

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from cupid_core.evaluation.pose_metrics import uv_error_px
 from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from cupid_core.training.flow import draw_noise
 from cupid_core.training.losses import StructureVaeLoss, UvTarget, occupancy_vae_loss, uv_vae_loss
 from cupid_core.training.sheets import scatter, sheet, side_view
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
-from cupid_core.training.structure_batch import StructureBatch, StructureSource, voxel_centers
+from cupid_core.training.structure_batch import StructureBatch, StructureSource
 from cupid_core.training.structure_settings import StructureVaeNetworkSettings, StructureVaeSettings
 
 ENCODER_KEYS = {"occupancy": "sparse_structure_encoder", "uv": "sparse_structure_uv_encoder"}
@@ -111,7 +112,7 @@ class StructureVaeStage:
                 predicted = (logits[item, 0] > 0).cpu()
                 rows.append([side_view(grid, axis) for axis in range(3) for grid in (truth, predicted)])
             else:
-                colors = voxel_centers(truth.shape[-1])[truth] + 0.5
+                colors = all_voxel_centers(truth.shape[-1])[truth] + 0.5
                 fields = (batch.uv[item], torch.sigmoid(logits[item, 1:]))
                 rows.append([scatter(field.cpu().permute(1, 2, 3, 0)[truth], colors) for field in fields])
         return sheet(rows)

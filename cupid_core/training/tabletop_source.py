@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cupid_core.config import Settings, setting
 from cupid_core.data.tabletop import TabletopSettings
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.models.encoder_planes import central_frame, gravity_planes, point_planes
 from cupid_core.training.shards import ShardRows, ShardStore
@@ -18,7 +19,6 @@ from cupid_core.training.structure_batch import (
     StructureTruth,
     SurfaceBatch,
     project_normalized,
-    voxel_centers,
 )
 from cupid_core.training.tabletop_views import DEPTH_STRIDE, TabletopViewRecipe, absolute_depth, unpack_bits
 from cupid_core.training.view_change import (
@@ -97,7 +97,7 @@ class TabletopSource:
         resident = settings.resident and self._device.type != "cpu"
         self._rows = ShardRows(self._store, (*_OF_VIEWS, *_OF_OBJECTS), self._device, resident=resident)
         self._unseen_rows = ShardRows(self._unseen, (*_OF_VIEWS, *_OF_OBJECTS), self._device, resident=False)
-        self._centers = voxel_centers(settings.objects.resolution).to(self._device)
+        self._centers = all_voxel_centers(settings.objects.resolution).to(self._device)
 
     def pool(self, number: int, size: int) -> int:
         """Shards that batch `number` may sample from."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cupid_core.geometry.pointmap import depth_to_metres
+from cupid_core.image.files import MAX_PIXELS
 from cupid_core.serving.errors import ImageSizeError
 from cupid_core.serving.frames import Stamped
 from cupid_core.types import DepthMap, ScaleSource
@@ -28,8 +29,6 @@ _ENCODINGS: dict[str, tuple[int, str]] = {
 }  # fmt: skip
 _COLORS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "8UC4", "mono8", "8UC1")
 _BLUE_FIRST = ("bgr8", "bgra8", "8UC3", "8UC4")  # OpenCV's order, which the nameless encodings mean by custom
-# Far above any sensor, far below what exhausts memory when a message gives a wrong size.
-MAX_PIXELS = 2**27
 # compressedDepth: an enum and two floats before the PNG (compressed_depth_image_transport).
 _DEPTH_HEADER = np.dtype([("format", "<i4"), ("a", "<f4"), ("b", "<f4")])
 # Modes of Pillow -> encoding and type.

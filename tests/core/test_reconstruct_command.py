@@ -198,7 +198,7 @@ def test_a_scene_leaves_all_files_and_its_summary(
     )
     assert all(f"object_{item['id']}.glb" in named for item in record["objects"])
     assert record["run"]["checkpoint"]["sha256"] == checkpoint_hash(sparse_checkpoint)
-    assert record["run"]["settings"]["pose"]["max_noise"] == 0.5 and record["camera"]["known"] is True
+    assert record["run"]["settings"]["pose"]["max_noise"] == 0.5 and record["camera"]["source"] == "given"
     assert record["run"]["settings"]["refine"]["iterations"] == 2 and record["run"]["samples"] == 2
     assert record["run"]["device"] in ("cpu", "cuda")
     assert record["generator"]["version"] == cupid_core.__version__

@@ -28,13 +28,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cupid_core.data.assets.ply import read_ply_points
 from cupid_core.data.assets.surface import AssetSurface, read_surface
-from cupid_core.errors import DatasetError, InvalidTensorError
+from cupid_core.errors import DatasetError, InvalidTensorError, UnreadableFileError
 from cupid_core.geometry.se3 import SE3
+from cupid_core.image.files import open_image
 from cupid_core.image.foreground import RgbaImage
 
 # As a share of a voxel.
@@ -81,10 +81,10 @@ class AssetView:
             DatasetError: no such file, no image, or no alpha channel.
         """
         try:
-            with Image.open(self.image_path) as image:
+            with open_image(self.image_path) as image:
                 mode, pixels = image.mode, np.asarray(image)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            raise DatasetError(f"{self.image_path}: {error}.", hint="Render this view again.") from error
+        except UnreadableFileError as error:
+            raise DatasetError(error.problem, hint="Render this view again.") from error
         if mode != "RGBA":
             raise DatasetError(
                 f"{self.image_path} is {mode}, expected RGBA.", hint="Render with a transparent background."

@@ -1,7 +1,6 @@
-"""Reads mesh files of all formats into asset surfaces, through trimesh.
+"""Reads mesh files into asset surfaces, through trimesh.
 
-Read are triangles, vertex and face colors, base color and its texture; normal maps, gloss and transparency are
-not.
+Read are triangles, vertex and face colors, the base color and its texture; not normal maps, gloss, transparency.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from trimesh.visual.material import PBRMaterial
 
+from cupid_core.color_space import linear_to_srgb, srgb_to_linear
 from cupid_core.data.assets.surface import AssetSurface, Bytes
-from cupid_core.data.tabletop.lighting import to_linear, to_srgb
-from cupid_core.errors import DatasetError
+from cupid_core.errors import DatasetError, InputError
+from cupid_core.mesh.read_mesh import GLTF_SUFFIXES, MESH_SUFFIXES, read_parts
 
-ENDINGS = (".glb", ".gltf", ".obj", ".ply", ".stl")
-# Files that are y up and whose plain numbers are linear colors, by their standard.
-_GLTF = (".glb", ".gltf")
-# Color of meshes without any, sRGB.
+# Color of a mesh without colors, sRGB.
 _GRAY = 178
-# Exceptions of trimesh and its readers on damaged files.
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    AssertionError,
-    EOFError,
-    struct.error,
-)
 
 
 class MeshFileError(DatasetError):
@@ -54,7 +37,7 @@ class MeshFileError(DatasetError):
 
 @dataclass(frozen=True)
 class MeshSource:
-    """A mesh file and the name that follows from its content.
+    """A mesh file and the hash of its content, which names it.
 
     Attributes:
         path: of the file, absolute.
@@ -69,21 +52,22 @@ def find_meshes(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Mesh files, given or in given folders and the folders in those; absolute, in order, each once.
 
     Raises:
-        DatasetError: a path does not exist, is no mesh file, or no mesh is found.
+        DatasetError: a path does not exist, is not a mesh file, or no mesh is found at all.
     """
     found: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            found |= {file.resolve() for file in path.rglob("*") if file.suffix.lower() in ENDINGS}
-        elif not path.is_file() or path.suffix.lower() not in ENDINGS:
+            found |= {file.resolve() for file in path.rglob("*") if file.suffix.lower() in MESH_SUFFIXES}
+        elif not path.is_file() or path.suffix.lower() not in MESH_SUFFIXES:
             raise DatasetError(
-                f"{path} is no mesh file and no folder.", hint=f"Give files that end in {', '.join(ENDINGS)}."
+                f"{path} is neither a mesh file nor a folder.",
+                hint=f"Give files that end in {', '.join(MESH_SUFFIXES)}.",
             )
         else:
             found.add(path.resolve())
     if not found:
         raise DatasetError(
-            "There is no mesh in what was given.", hint=f"Give files that end in {', '.join(ENDINGS)}."
+            "There is no mesh in what was given.", hint=f"Give files that end in {', '.join(MESH_SUFFIXES)}."
         )
     return tuple(sorted(found))
 
@@ -97,7 +81,7 @@ def identify(path: Path) -> MeshSource:
     try:
         digest = hashlib.sha256(path.read_bytes())
         for other in _referred(path):
-            # A missing file changes the hash too, because it may be added later.
+            # A missing file changes the hash as well: it may be added later.
             digest.update(other.read_bytes() if other.is_file() else b"\0absent")
     except OSError as error:
         raise MeshFileError(f"{path}: {error.strerror}.", hint="Check the file.") from error
@@ -117,30 +101,29 @@ def read_mesh(path: Path, *, up: str, texture_size: int) -> AssetSurface:
     """
     ending = path.suffix.lower()
     try:
-        scene = trimesh.load_scene(path)
-        parts = [_part(mesh, ending in _GLTF, texture_size) for mesh in _meshes(scene)]
-    except _READ_ERRORS as error:
-        raise MeshFileError(
-            f"{path} cannot be read: {type(error).__name__}: {error}.", hint="Export the mesh again."
-        ) from error
+        meshes = read_parts(path, merge=True)
+    except InputError as error:
+        raise MeshFileError(error.problem, hint=error.hint) from error
+    parts = [_part(mesh, ending in GLTF_SUFFIXES, texture_size) for mesh in _placed(meshes)]
     if not parts:
-        raise MeshFileError(f"{path} has no triangle.", hint="Leave this file out.")
+        raise MeshFileError(f"{path} has no triangle with an area.", hint="Leave this file out.")
     surface = _joined(parts)
     if not np.isfinite(surface.vertices).all() or not np.isfinite(surface.corner_uv).all():
         raise MeshFileError(f"{path} has vertices that are not finite.", hint="Export the mesh again.")
-    if up == "y" or (up == "auto" and ending in _GLTF):
+    if up == "y" or (up == "auto" and ending in GLTF_SUFFIXES):
         x, y, z = surface.vertices.T
         surface.vertices[:] = np.stack([x, -z, y], axis=1)
     return surface
 
 
-def _meshes(scene: trimesh.Scene) -> Iterator[trimesh.Trimesh]:
-    """Triangle meshes of a scene at their places, degenerate triangles left out."""
-    for mesh in scene.dump():
-        if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces):
-            mesh.update_faces(mesh.area_faces > 0)
-            if len(mesh.faces):
-                yield mesh
+def _placed(parts: Iterable[tuple[trimesh.Trimesh, NDArray[np.float64]]]) -> Iterator[trimesh.Trimesh]:
+    """Copies of meshes at their places in the scene, degenerate triangles left out."""
+    for part, T_scene_part in parts:
+        mesh = part.copy()
+        mesh.apply_transform(T_scene_part)
+        mesh.update_faces(mesh.area_faces > 0)
+        if len(mesh.faces):
+            yield mesh
 
 
 def _part(mesh: trimesh.Trimesh, linear: bool, texture_size: int) -> AssetSurface:
@@ -189,7 +172,7 @@ def _texture(image: Image.Image, factor: Any, texture_size: int) -> Bytes:
     if factor is None or bool((np.asarray(factor)[:3] == 255).all()):
         return pixels
     share = np.asarray(factor, dtype=np.float32)[:3] / 255
-    return _srgb_bytes(to_linear(torch.from_numpy(pixels.astype(np.float32) / 255)).numpy() * share)
+    return _srgb_bytes(srgb_to_linear(torch.from_numpy(pixels.astype(np.float32) / 255)).numpy() * share)
 
 
 def _as_srgb(colors: Any, linear: bool) -> Bytes:
@@ -201,7 +184,7 @@ def _as_srgb(colors: Any, linear: bool) -> Bytes:
 
 
 def _srgb_bytes(linear: NDArray[np.floating[Any]]) -> Bytes:
-    srgb = to_srgb(torch.from_numpy(np.ascontiguousarray(linear, dtype=np.float32)).clamp(0, 1)).numpy()
+    srgb = linear_to_srgb(torch.from_numpy(np.ascontiguousarray(linear, dtype=np.float32)).clamp(0, 1)).numpy()
     return np.asarray((srgb * 255 + 0.5).astype(np.uint8))
 
 
@@ -241,7 +224,7 @@ def _referred(path: Path) -> list[Path]:
             entries = [*description.get("buffers", []), *description.get("images", [])]
             names = [entry["uri"] for entry in entries if not entry.get("uri", "data:").startswith("data:")]
         except (ValueError, AttributeError, TypeError):
-            return []  # reading it raises the error
+            return []  # reading the mesh reports the error
         return [path.parent / name for name in names]
     if ending != ".obj":
         return []

@@ -12,8 +12,7 @@ from pathlib import Path
 from cupid_core.config.assets import AssetPreparationConfig
 from cupid_core.data.assets.mesh_file import MeshFileError, MeshSource, find_meshes, identify
 from cupid_core.data.assets.prepare_asset import AssetReport, LatentRecipe, is_prepared, prepare_asset
-from cupid_core.data.assets.record import PreparedAsset, read_records
-from cupid_core.data.assets.whole_file import write_whole
+from cupid_core.data.assets.record import PreparedAsset, read_records, write_whole
 from cupid_core.data.assets.workers import Outcome, do_all
 from cupid_core.errors import DatasetError
 
@@ -82,7 +81,8 @@ def prepare_assets(
         on_progress: called with the number of finished meshes, the number of all, and the result of this one.
 
     Raises:
-        DatasetError: no mesh was given, or the folder cannot be written.
+        DatasetError: nothing was given that could be a mesh.
+        OutputError: the folder cannot be written.
     """
     sources, failures, same = _identified(find_meshes(meshes))
     replaced = _replace_changed(out, sources)
@@ -123,7 +123,8 @@ def write_metadata(out: Path) -> int:
         Number of its rows.
 
     Raises:
-        DatasetError: it cannot be written, or the one that is there is no table.
+        DatasetError: the one that is there is no table.
+        OutputError: it cannot be written.
     """
     rows = {row["sha256"]: row for row in _rows(out)}
     for name, record in read_records(out).items():

@@ -20,12 +20,19 @@ from cupid_core.data.assets.layout import AssetFolder
 from cupid_core.data.assets.mesh_file import MeshSource, read_mesh
 from cupid_core.data.assets.ply import ply_points
 from cupid_core.data.assets.ray_scene import RayScene
-from cupid_core.data.assets.record import PartRecord, PreparedAsset, digest_of, read_record, remove_files
+from cupid_core.data.assets.record import (
+    PartRecord,
+    PreparedAsset,
+    digest_of,
+    read_record,
+    remove_files,
+    write_whole,
+)
 from cupid_core.data.assets.render_views import draw_light, render_view
 from cupid_core.data.assets.surface import AssetSurface
 from cupid_core.data.assets.view_cameras import draw_cameras
 from cupid_core.data.assets.voxelize import surface_voxels
-from cupid_core.data.assets.whole_file import write_whole
+from cupid_core.geometry.grid import voxel_centers
 
 # Increased when the content of a part changes without a change of the settings.
 _VERSION = 1
@@ -107,7 +114,8 @@ def prepare_asset(
         recipes: of latents; latents of other recipes stay as long as what they were made of does.
 
     Raises:
-        DatasetError: the mesh cannot be used, or a file cannot be written.
+        DatasetError: the mesh cannot be used.
+        OutputError: a file cannot be written.
         MissingPackageError: open3d cannot be loaded.
     """
     start = time.monotonic()
@@ -209,7 +217,7 @@ class _Maker:
 
     def _voxel_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
         coords = surface_voxels(self._canonical[0], self._config.resolution)
-        points = ((coords + 0.5) / self._config.resolution - 0.5).astype(np.float32)
+        points = voxel_centers(coords, self._config.resolution).astype(np.float32)
         facts = {"num_voxels": str(len(coords)), "resolution": str(self._config.resolution)}
         return {f"voxels/{self._source.sha256}.ply": ply_points(points)}, facts
 

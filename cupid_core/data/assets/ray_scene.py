@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupid_core.data.assets.surface import AssetSurface, Floats, Integers
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 
 Flags = NDArray[np.bool_]
 # Rays per point of the inside test: one may hit an edge, or pass through a hole of the surface.

@@ -1,18 +1,19 @@
-"""The record of the finished parts of an asset and their inputs, by which unchanged parts are recognized.
+"""Records of the finished parts of an asset, with digests of their inputs and checksums of their files.
 
-One json file per asset in `prepared/`.
+One json file per asset in `prepared/`. A later run skips the parts whose digest is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cupid_core.data.assets.whole_file import checksum, write_whole
+from cupid_core.files import write_bytes
 
 FOLDER = "prepared"
 
@@ -73,10 +74,10 @@ class PreparedAsset:
         """Write the record.
 
         Raises:
-            DatasetError: it cannot be written.
+            OutputError: they cannot be written.
         """
         text = json.dumps(asdict(self), indent=1)
-        write_whole(root / FOLDER / f"{self.sha256}.json", text.encode())
+        write_bytes(root / FOLDER / f"{self.sha256}.json", text.encode())
 
     def remove(self, root: Path) -> None:
         """Delete the files and the record."""
@@ -109,6 +110,27 @@ def remove_files(root: Path, part: PartRecord) -> None:
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def write_whole(path: Path, content: bytes) -> int:
+    """Write a file atomically, and its folder where that is missing.
+
+    Returns:
+        Checksum (CRC-32) of the content.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_bytes(path, content)
+    return zlib.crc32(content)
+
+
+def checksum(path: Path) -> int | None:
+    """CRC-32 of a file; None where it cannot be read."""
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError:
+        return None
 
 
 def digest_of(*parts: Any) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cupid_core.color_space import linear_to_srgb, srgb_to_linear
 from cupid_core.data.assets.ray_scene import RayScene, SurfacePlaces
 from cupid_core.data.assets.surface import Bytes, Floats
 from cupid_core.data.assets.view_cameras import ViewCamera
-from cupid_core.data.tabletop.lighting import to_linear, to_srgb
 
 # Rays at a time; bounds the memory.
 _MOST_RAYS = 2**19
@@ -86,13 +86,13 @@ def _render_rows(
     pixels = linear.reshape(rows[1] - rows[0], samples, size, samples, 4).mean(axis=(1, 3))
     cover = pixels[..., 3:]
     light_linear = np.divide(pixels[..., :3], cover, out=np.zeros_like(pixels[..., :3]), where=cover > 0)
-    color = to_srgb(torch.from_numpy(light_linear).clamp(0, 1)).numpy()
+    color = linear_to_srgb(torch.from_numpy(light_linear).clamp(0, 1)).numpy()
     return (np.concatenate([color, cover], axis=-1) * 255 + 0.5).astype(np.uint8)
 
 
 def _shade(scene: RayScene, light: ViewLight, places: SurfacePlaces, origin: Floats, directions: Floats) -> Floats:
     """Linear radiance (N, 3) of points of the surface."""
-    albedo = to_linear(torch.from_numpy(scene.surface.color_at(places.face, places.barycentric))).numpy()
+    albedo = srgb_to_linear(torch.from_numpy(scene.surface.color_at(places.face, places.barycentric))).numpy()
     # Surfaces are two-sided.
     facing = (places.normal * directions).sum(axis=1, keepdims=True) < 0
     normal = np.where(facing, places.normal, -places.normal)

@@ -15,6 +15,7 @@ from cupid_core.config import AssetSampleConfig
 from cupid_core.data.assets.layout import AssetFolder, AssetView
 from cupid_core.data.assets.view_crop import ViewCrop, crop_view, draw_ratio
 from cupid_core.errors import DatasetError
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.geometry.se3 import SE3
 from cupid_core.image.crop import network_input
 
@@ -177,7 +178,7 @@ def _view_sample(view: AssetView, config: AssetSampleConfig, generator: np.rando
 
 def _project(coords: Tensor, resolution: int, view: AssetView) -> Tensor:
     """Normalized coordinates (..., 2) float32 of voxel centers (..., 3) in the whole view; not clamped."""
-    centers = (coords.float() + 0.5) / resolution - 0.5
+    centers = voxel_centers(coords.float(), resolution)
     seen = view.T_camera_object.apply(centers)
     if bool((seen[..., 2] <= 0).any()):
         raise DatasetError(

@@ -9,6 +9,7 @@ from torch import Tensor
 from cupid_core.data.assets.ray_scene import RayScene, SurfacePlaces
 from cupid_core.data.assets.surface import Floats
 from cupid_core.data.corner_truth import CornerTruth, corner_places
+from cupid_core.geometry.grid import all_voxel_centers
 
 # Half the thickness given to an open surface, in cube edges: enough that corners lie inside.
 _HALF_SHEET = 0.75
@@ -49,9 +50,8 @@ def surface_corner_truth(scene: RayScene, coords: Tensor, resolution: int, cubes
 
 def solid_voxels(scene: RayScene, resolution: int) -> Tensor:
     """Voxels (r, r, r) bool whose center is inside."""
-    axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution - 0.5
-    centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    return torch.from_numpy(scene.inside(centers.astype(np.float32))).view(resolution, resolution, resolution)
+    inside = scene.inside(all_voxel_centers(resolution).reshape(-1, 3).numpy())
+    return torch.from_numpy(inside).view(resolution, resolution, resolution)
 
 
 def _outward(scene: RayScene, nearest: SurfacePlaces, signed: tuple[Floats, Floats], touching: float) -> Floats:

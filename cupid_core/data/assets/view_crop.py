@@ -14,6 +14,7 @@ from torch import Tensor
 from cupid_core.config import ViewCropConfig
 from cupid_core.errors import EmptyMaskError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import box_of
 from cupid_core.image.crop import cut
 from cupid_core.image.foreground import RgbaImage, check_rgba
 
@@ -83,10 +84,10 @@ def crop_view(rgba: RgbaImage, ratio: float, beyond_border: bool = False) -> Vie
     """
     check_rgba(rgba)
     height, width = rgba.shape[:2]
-    rows, columns = np.nonzero(rgba[..., 3])
-    if len(rows) == 0:
+    box = box_of(rgba[..., 3] > 0)
+    if box is None:
         raise EmptyMaskError("No pixel of the view is visible.", hint="Leave this view out.")
-    x0, y0, x1, y1 = (int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    x0, y0, x1, y1 = box
     center_x, center_y = round((x0 + x1) / 2), round((y0 + y1) / 2)
     half = round(0.5 * max(x1 - x0, y1 - y0) * ratio)
     if not beyond_border:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cupid_core.data.assets.surface import AssetSurface, Integers
 from cupid_core.errors import DatasetError
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 
 # A surface on the border of the cube belongs to the voxels inside, as in the published data.
 _MARGIN = 1e-6

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cupid_core.color_space import srgb_to_linear
 from cupid_core.data.tabletop import palette, textures
 from cupid_core.data.tabletop.draws import Draws
-from cupid_core.data.tabletop.lighting import Field, Lights, dot, soft_shadow, to_linear
+from cupid_core.data.tabletop.lighting import Field, Lights, dot, soft_shadow
 from cupid_core.data.tabletop.material import Material
 from cupid_core.data.tabletop.trace import Rays
 
@@ -70,7 +71,7 @@ def backdrop(rays: Rays, tables: Sequence[TableDraw], level: Tensor, lights: Lig
     group, count = slope.shape
     spread = rows[:, None].expand(group, count, -1).reshape(group * count, -1)
     flat = _in_plane(points, lights.up).reshape(3, -1)
-    albedo = to_linear(textures.solid_color(spread, flat, textures.smooth_noise().to(device)).clamp(0, 1))
+    albedo = srgb_to_linear(textures.solid_color(spread, flat, textures.smooth_noise().to(device)).clamp(0, 1))
     albedo = albedo.view(3, group, count)
     distance = field(points)
     contact = 0.35 + 0.65 * (distance / 0.22).clamp(0, 1)
@@ -81,7 +82,7 @@ def backdrop(rays: Rays, tables: Sequence[TableDraw], level: Tensor, lights: Lig
     for number in range(lights.lamps.shape[1]):
         cosine = dot(up, lights.lamps[:, number].T[..., None]).clamp(min=0)
         light = light + lights.colors[:, number].T[..., None] * cosine * (lit if number == 0 else 1.0)
-    wall = to_linear(torch.tensor([t.wall for t in tables], dtype=torch.float32, device=device)).T[..., None]
+    wall = srgb_to_linear(torch.tensor([t.wall for t in tables], dtype=torch.float32, device=device)).T[..., None]
     wall = wall * lights.sky.T[..., None] * (0.8 + 0.2 * slope)
     return torch.where(on_table, albedo * light, wall.expand_as(albedo))
 

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cupid_core.color_space import linear_to_srgb, power
 from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.jpeg import jpeg
-from cupid_core.data.tabletop.lighting import power, to_srgb
 
 Fields = NDArray[np.float32]
 FIELD_CELLS = 24
@@ -175,7 +175,7 @@ def enlarge_matrix(size: int, native: Tensor) -> Tensor:
 def _tone(linear: Tensor, tone: Tensor) -> Tensor:
     """Camera curve: soft highlights, sRGB, contrast, saturation, haze."""
     soft = torch.where(linear > 0.8, 0.8 + 0.35 * torch.tanh((linear - 0.8) / 0.5), linear)
-    picture = power(to_srgb(soft), tone[:, 0, None, None, None])
+    picture = power(linear_to_srgb(soft), tone[:, 0, None, None, None])
     gray = (0.299 * picture[:, 0] + 0.587 * picture[:, 1] + 0.114 * picture[:, 2])[:, None]
     picture = gray + (picture - gray) * tone[:, 1, None, None, None]
     haze = tone[:, 2, None, None, None]

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from cupid_core.data.tabletop.scene import TabletopScene
-from cupid_core.errors import DatasetError
+from cupid_core.files import write_bytes, write_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
     """Write a scene as files; a missing folder is created, existing files are replaced.
 
     Raises:
-        DatasetError: a file cannot be written.
+        OutputError: a file cannot be written.
     """
     files = FrameFiles.of(folder)
     pictures = {
@@ -50,14 +50,10 @@ def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
         files.depth: np.round(scene.depth.numpy() * 1000).astype(np.uint16),
         files.labels: scene.labels.numpy(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, picture in pictures.items():
-            path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture))[1].tobytes())
-        files.info.write_text(json.dumps(_info(scene), indent=1) + "\n", encoding="utf-8")
-        files.truth.write_text(json.dumps(_truth(scene), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DatasetError(f"{folder} cannot be written: {error.strerror}.", hint="Choose another.") from error
+    for path, picture in pictures.items():
+        write_bytes(path, cv2.imencode(".png", np.ascontiguousarray(picture))[1].tobytes())
+    write_text(files.info, json.dumps(_info(scene), indent=1) + "\n")
+    write_text(files.truth, json.dumps(_truth(scene), indent=1) + "\n")
     return files
 
 

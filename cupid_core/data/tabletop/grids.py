@@ -11,12 +11,12 @@ from torch import Tensor
 
 from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.textures import SurfacePoints, Surfaces
+from cupid_core.geometry.grid import all_voxel_centers
 
 
 def centers(resolution: int, device: torch.device | str = "cpu") -> Tensor:
     """Voxel centers (r^3, 3), x slowest."""
-    step = (torch.arange(resolution, device=device) + 0.5) / resolution - 0.5
-    return torch.stack(torch.meshgrid(step, step, step, indexing="ij"), dim=-1).reshape(-1, 3)
+    return all_voxel_centers(resolution, device).reshape(-1, 3)
 
 
 def corners(resolution: int, device: torch.device | str = "cpu") -> Tensor:

@@ -112,26 +112,6 @@ def build_lights(drawn: Sequence[LightDraw], rotation: Tensor, up: Tensor) -> Li
     )
 
 
-def to_linear(srgb: Tensor) -> Tensor:
-    """Turn sRGB into linear color."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, power((srgb + 0.055) / 1.055, 2.4))
-
-
-def to_srgb(linear: Tensor) -> Tensor:
-    """Linear to sRGB, clipped to [0, 1]."""
-    linear = linear.clamp(0, 1)
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * power(linear, 1 / 2.4) - 0.055)
-
-
-def power(base: Tensor, exponent: float | Tensor) -> Tensor:
-    """Raise base >= 0 to an exponent.
-
-    Through the logarithm: the built-in power rounds differently at the end of a vector, so that a sample would
-    depend on its place in the batch.
-    """
-    return torch.exp(torch.log(base.clamp(min=1e-12)) * exponent)
-
-
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product over the leading axis of length 3."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cupid_core.color_space import srgb_to_linear
 from cupid_core.data.tabletop import grids
 from cupid_core.data.tabletop.backdrop import TableDraw, backdrop
 from cupid_core.data.tabletop.cameras import Views
-from cupid_core.data.tabletop.lighting import LightDraw, build_lights, shade, to_linear
+from cupid_core.data.tabletop.lighting import LightDraw, build_lights, shade
 from cupid_core.data.tabletop.material import METALLIC, REFLECTANCE
 from cupid_core.data.tabletop.objects import Objects
 from cupid_core.data.tabletop.program import Program
@@ -87,7 +88,7 @@ def _render_chunk(
 
     normal = program.normal(hits.points, 0.004)
     albedo, gloss = surface_colors(objects.surfaces, program, hits, normal, owner)
-    lit = shade(hits.points, normal, -hits.rays.direction, (to_linear(albedo), gloss), lights, field=field)
+    lit = shade(hits.points, normal, -hits.rays.direction, (srgb_to_linear(albedo), gloss), lights, field=field)
     where = chosen[:, None].expand_as(hits.index)[hits.valid], hits.index[hits.valid]
     out["mask"][where[0], 0, where[1]] = 1.0
     out["depth"][where[0], 0, where[1]] = hits.depth[hits.valid]

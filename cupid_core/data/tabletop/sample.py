@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cupid_core.color_space import linear_to_srgb, srgb_to_linear
 from cupid_core.data.tabletop import grids
 from cupid_core.data.tabletop.backdrop import draw_table
 from cupid_core.data.tabletop.batch import TabletopBatch
 from cupid_core.data.tabletop.cameras import ViewDraw, Views, build_views, crop, draw_view, project
 from cupid_core.data.tabletop.degrade import DegradationDraw, degrade, draw_degradation
 from cupid_core.data.tabletop.draws import VIEW_STREAM, Draws
-from cupid_core.data.tabletop.lighting import draw_light, to_linear, to_srgb
+from cupid_core.data.tabletop.lighting import draw_light
 from cupid_core.data.tabletop.objects import Objects, build_objects
 from cupid_core.data.tabletop.occlusion import OccluderDraw, Occluders, draw_occluder, place_occluders
 from cupid_core.data.tabletop.rendering import Surroundings, normalize_brightness, render
@@ -82,13 +83,15 @@ def sample_tabletop(
     visible = rendered.mask * (1 - occlusion_mask)
     colors = torch.tensor([p.occluder.color for p in numbers], dtype=torch.float32, device=device)
     photo = torch.where(rendered.mask > 0, rendered.lit, rendered.behind)
-    photo = torch.where(occlusion_mask > 0, to_linear(colors)[..., None, None] * 0.8, photo)
+    photo = torch.where(occlusion_mask > 0, srgb_to_linear(colors)[..., None, None] * 0.8, photo)
     picture, given = degrade(photo, visible, [p.degrade for p in numbers])
     uv, _ = project(grids.centers(settings.resolution, device)[None], views)
     r = settings.resolution
     return TabletopBatch(
         image=torch.cat([picture * given, given], dim=1),
-        image_clean=torch.cat([to_srgb(normalize_brightness(rendered)) * rendered.mask, rendered.mask], dim=1),
+        image_clean=torch.cat(
+            [linear_to_srgb(normalize_brightness(rendered)) * rendered.mask, rendered.mask], dim=1
+        ),
         photo=picture,
         mask_full=rendered.mask,
         mask_visible=visible,

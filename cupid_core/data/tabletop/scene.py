@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cupid_core.color_space import linear_to_srgb
 from cupid_core.data.tabletop.bounds import shape_box
 from cupid_core.data.tabletop.cameras import Views
 from cupid_core.data.tabletop.degrade import degrade, draw_degradation
 from cupid_core.data.tabletop.depth_sensor import DepthSensor, measure
 from cupid_core.data.tabletop.draws import SCENE_STREAM, Draws
 from cupid_core.data.tabletop.layout import Placed, SceneCamera, draw_camera, place_objects
-from cupid_core.data.tabletop.lighting import to_srgb
 from cupid_core.data.tabletop.objects import Objects, build_objects
 from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.scene_light import TracedObject, light_scene
@@ -227,7 +227,7 @@ def _photograph(draws: Draws, linear: Tensor, settings: SceneSettings) -> tuple[
     drawn = replace(drawn, native=size, blur=(min(drawn.blur[0], 0.7), min(drawn.blur[1], 0.7)))
     degraded, _ = degrade(square, torch.ones(1, 1, size, size), [drawn])
     level = 0.27 / torch.sqrt((linear**2).mean()).clamp(min=1e-3)
-    clean = to_srgb(linear * level)
+    clean = linear_to_srgb(linear * level)
     pictures = (clean, degraded[0, :, :height, :width])
     eight_bit = [torch.round(p * 255).to(torch.uint8).permute(1, 2, 0).contiguous() for p in pictures]
     return eight_bit[0], eight_bit[1]

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cupid_core.color_space import srgb_to_linear
 from cupid_core.data.tabletop import grids
 from cupid_core.data.tabletop.backdrop import backdrop, draw_table
 from cupid_core.data.tabletop.cameras import Views
 from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.layout import Placed, SceneCamera
-from cupid_core.data.tabletop.lighting import build_lights, draw_light, shade, to_linear
+from cupid_core.data.tabletop.lighting import build_lights, draw_light, shade
 from cupid_core.data.tabletop.objects import Objects
 from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.rendering import surface_colors
@@ -89,7 +90,7 @@ def light_scene(
         layers["points"][:, :, on],
         layers["normal"][:, :, on],
         -rays.direction[:, :, on],
-        (to_linear(layers["albedo"][:, :, on]), layers["gloss"][:, :, on]),
+        (srgb_to_linear(layers["albedo"][:, :, on]), layers["gloss"][:, :, on]),
         lights,
         field=field,
     )

@@ -31,7 +31,7 @@ def ply(form, points=POINTS, extra=True):
     record = np.zeros(len(points), dtype=[(name, order + types[kinds[name]]) for name in names])
     for name in names:
         record[name] = columns[name]
-    return header.encode() + record.tobytes() + b"\x03\x00\x00\x00\x00"
+    return header.encode() + record.tobytes() + b"\x03" + np.array([0, 1, 2], order + "i4").tobytes()
 
 
 @pytest.mark.parametrize("form", ["ascii", "binary_little_endian", "binary_big_endian"])

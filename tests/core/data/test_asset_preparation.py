@@ -13,11 +13,11 @@ import trimesh
 from meshes_on_disk import textured_box, torus
 
 from cupid_core.cli import main
+from cupid_core.color_space import srgb_to_linear
 from cupid_core.config import AssetPreparationConfig, AssetSampleConfig, ViewCropConfig
 from cupid_core.data.assets.layout import AssetFolder, read_metadata, select
 from cupid_core.data.assets.prepare import prepare_assets
 from cupid_core.data.assets.samples import structure_sample
-from cupid_core.data.tabletop.lighting import to_linear
 from cupid_core.errors import DatasetError
 
 SIZE, RESOLUTION, VIEWS = 48, 16, 3
@@ -121,7 +121,7 @@ def test_colors_arrive_in_the_picture(prepared):
         picture = view.read_image()[pixel[front, 1], pixel[front, 0]]
         opaque = torch.from_numpy(picture[:, 3] == 255)
         assert int(opaque.sum()) > 50
-        shares = [to_linear(c) / to_linear(c).sum(1, keepdim=True) for c in (
+        shares = [srgb_to_linear(c) / srgb_to_linear(c).sum(1, keepdim=True) for c in (
             torch.from_numpy(picture[:, :3] / 255)[opaque], colors[front][opaque],
         )]  # fmt: skip
         assert float((shares[0] - shares[1]).abs().median()) < 0.03

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from cupid_core.color_space import linear_to_srgb, srgb_to_linear
 from cupid_core.data.tabletop import TabletopSettings, sample_tabletop
 from cupid_core.data.tabletop.degrade import degrade, draw_degradation, enlarge_matrix, shrink_matrix
 from cupid_core.data.tabletop.depth_sensor import DepthSensor, measure
 from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.jpeg import jpeg
-from cupid_core.data.tabletop.lighting import to_linear, to_srgb
 
 SIZE = 64
 
@@ -31,9 +31,9 @@ def disc():
 
 def test_degraded_pictures_and_masks_stay_within_bounds():
     drawn = [draw_degradation(Draws(1, i), SIZE, 2.0) for i in range(24)]
-    photo = to_linear(picture()).expand(24, 3, SIZE, SIZE) * 3
-    spoilt, mask = degrade(photo, disc().expand(24, 1, SIZE, SIZE), drawn)
-    for result in (spoilt, mask):
+    photo = srgb_to_linear(picture()).expand(24, 3, SIZE, SIZE) * 3
+    degraded, mask = degrade(photo, disc().expand(24, 1, SIZE, SIZE), drawn)
+    for result in (degraded, mask):
         assert torch.isfinite(result).all()
         assert result.min() >= 0 and result.max() <= 1
 
@@ -41,10 +41,10 @@ def test_degraded_pictures_and_masks_stay_within_bounds():
 def test_without_strength_only_exposure_changes():
     drawn = draw_degradation(Draws(1, 2), SIZE, 0.0)
     clean = picture()
-    linear = to_linear(clean)
+    linear = srgb_to_linear(clean)
     level = torch.sqrt((linear**2).mean())
-    spoilt, mask = degrade(linear, disc(), [drawn])
-    torch.testing.assert_close(spoilt, to_srgb(linear * drawn.exposure / level), atol=0.02, rtol=0)
+    degraded, mask = degrade(linear, disc(), [drawn])
+    torch.testing.assert_close(degraded, linear_to_srgb(linear * drawn.exposure / level), atol=0.02, rtol=0)
     assert ((mask > 0.5) != (disc() > 0.5)).float().mean() < 0.002
 
 
@@ -57,12 +57,12 @@ def test_more_of_it_loses_more(name):
         "quality": (95.0, 15.0),
         "native": (56, 20),
     }[name]
-    linear = to_linear(picture(3))
+    linear = srgb_to_linear(picture(3))
     reference, _ = degrade(linear, disc(), [base])
     errors = []
     for value in (weak, strong):
-        spoilt, _ = degrade(linear, disc(), [dataclasses.replace(base, **{name: value})])
-        errors.append(float((spoilt - reference).square().mean()))
+        degraded, _ = degrade(linear, disc(), [dataclasses.replace(base, **{name: value})])
+        errors.append(float((degraded - reference).square().mean()))
     assert 0 < errors[0] < errors[1]
 
 
@@ -117,8 +117,8 @@ def test_resampling_keeps_constants_and_straight_ramps(native):
 
 def test_linear_and_srgb_undo_each_other():
     values = torch.linspace(0, 1, 200)
-    torch.testing.assert_close(to_srgb(to_linear(values)), values, atol=2e-6, rtol=0)
-    torch.testing.assert_close(to_linear(to_srgb(values)), values, atol=2e-6, rtol=0)
+    torch.testing.assert_close(linear_to_srgb(srgb_to_linear(values)), values, atol=2e-6, rtol=0)
+    torch.testing.assert_close(srgb_to_linear(linear_to_srgb(values)), values, atol=2e-6, rtol=0)
 
 
 def test_the_depth_sensor_is_unbiased_noisier_far_away_and_blind_at_edges():

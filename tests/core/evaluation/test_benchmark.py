@@ -24,7 +24,7 @@ from cupid_core.evaluation.surface_truth import surface_appearance
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, exact_pose
 from cupid_core.geometry import SE3
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.results import Hypothesis, ObjectModel, ObjectState, SceneObject
 from cupid_core.reconstruct.stages import Structure

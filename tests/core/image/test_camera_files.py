@@ -43,7 +43,7 @@ def write(tmp_path, text):
         json.dumps({"width": 640, "height": 480, "K": [K[:3], K[3:6], K[6:]], "d": D}),
     ],
 )
-def test_every_spelling_is_the_same_camera(tmp_path, text):
+def test_every_file_layout_gives_the_same_camera(tmp_path, text):
     camera = read_camera_info(write(tmp_path, text))
     assert (camera.width, camera.height) == (640, 480)
     torch.testing.assert_close(camera.K, torch.tensor(K, dtype=torch.float64).reshape(3, 3))
@@ -51,7 +51,7 @@ def test_every_spelling_is_the_same_camera(tmp_path, text):
     assert camera.lens.coefficients == tuple(D)
 
 
-def test_a_rectified_image_has_p_and_no_lens(tmp_path):
+def test_a_rectified_image_uses_p_without_distortion(tmp_path):
     for values in (INFO, CALIBRATION):
         camera = read_camera_info(write(tmp_path, yaml.safe_dump(values)), rectified=True)
         assert camera.distortion is None
@@ -60,7 +60,7 @@ def test_a_rectified_image_has_p_and_no_lens(tmp_path):
 
 @pytest.mark.parametrize("model", ["", "plumb_bob", "inverse_brown_conrady", "none"])
 @pytest.mark.parametrize("d", [[], [0.0] * 5])
-def test_no_coefficients_mean_no_lens(tmp_path, model, d):
+def test_zero_coefficients_mean_no_distortion(tmp_path, model, d):
     text = json.dumps({**INFO, "distortion_model": model, "d": d})
     assert read_camera_info(write(tmp_path, text)).lens is None
 
@@ -83,7 +83,7 @@ def test_text_is_a_pinhole_camera():
         {"k": [600.0, 1.0, *K[2:]]},
     ],
 )  # fmt: skip
-def test_what_is_no_camera_is_refused_by_name(tmp_path, change):
+def test_invalid_cameras_are_refused_by_file_name(tmp_path, change):
     with pytest.raises(InvalidCameraError, match=r"camera\.yaml"):
         read_camera_info(write(tmp_path, json.dumps({**INFO, **change})))
 
@@ -128,6 +128,6 @@ def test_a_photo_that_does_not_state_it_is_refused(tmp_path, focal_mm):
         camera_of_photo(photo(tmp_path, focal_mm), 40, 30)
 
 
-def test_what_is_no_photo_is_named(tmp_path):
+def test_a_file_that_is_not_a_photo_is_refused_by_name(tmp_path):
     with pytest.raises(UnreadableFileError, match=r"camera\.yaml cannot be read"):
         camera_of_photo(write(tmp_path, "no picture"), 40, 30)

@@ -61,14 +61,14 @@ def test_uncrop_undoes_crop_through_any_network_size(box, size):
 
 
 @pytest.mark.parametrize("side", [20, 21, 22, 23])
-def test_square_is_centerd_to_half_a_pixel(side):
+def test_square_is_centered_to_half_a_pixel(side):
     crop = crop_to_content(picture(101, 90, (30, 31, 30 + side, 31 + side)))
     middle = np.array([crop.left + crop.side / 2, crop.top + crop.side / 2])
     assert np.abs(middle - (np.array([30, 31]) + side / 2)).max() <= 0.5
     assert crop.side == round(1.2 * side)
 
 
-def test_beyond_the_border_is_transparent_black_and_called_truncated():
+def test_beyond_the_border_is_transparent_black_and_marked_truncated():
     rgba = picture(50, 40, (0, 5, 20, 35))
     crop = crop_to_content(rgba)
     assert crop.truncated and crop.left < 0
@@ -78,7 +78,7 @@ def test_beyond_the_border_is_transparent_black_and_called_truncated():
         assert crop_to_content(picture(50, 40, box)).truncated
 
 
-def test_reference_crop_is_off_by_what_its_docstring_says():
+def test_reference_crop_has_the_documented_inaccuracies():
     """An object whose scaled side is odd: the published square is a pixel short of its own intrinsics."""
     rgba = picture(120, 120, (30, 30, 76, 76))
     reference = reference_crop_to_content(rgba)

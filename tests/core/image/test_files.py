@@ -1,5 +1,8 @@
 """Files: what was written is what is read; whatever is wrong with a file is said with its name."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
-def test_lossless_colors_come_back(tmp_path, suffix):
+def test_lossless_colors_are_read_unchanged(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(RGB).save(path, **({"lossless": True} if suffix == "webp" else {}))
     found = read_image(path)
@@ -25,7 +28,7 @@ def test_lossless_colors_come_back(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_sixteen_bits_come_back(tmp_path, suffix, channels):
+def test_sixteen_bits_are_read_rounded_to_eight(tmp_path, suffix, channels):
     deep = RNG.integers(0, 65536, (5, 7, channels)).astype(np.uint16)
     deep[0, 0] = 65535
     path = tmp_path / f"a.{suffix}"
@@ -51,7 +54,7 @@ def test_gray_opacity_palette_and_orientation(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png").rgb, np.rot90(RGB, -1))
 
 
-def test_labels_are_numbers_also_in_palette_pictures(tmp_path):
+def test_labels_are_indices_also_in_palette_images(tmp_path):
     labels = RNG.integers(0, 5, (5, 7)).astype(np.uint8)
     palette = Image.fromarray(labels, mode=None).convert("P")
     palette.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
@@ -101,7 +104,7 @@ def test_depth_is_metres_whatever_the_file(tmp_path):
     torch.testing.assert_close(tenth.depth_m.nan_to_num(0.0), torch.from_numpy(metres) / 10)
 
 
-def test_no_depth_in_it_is_refused_by_name(tmp_path):
+def test_images_without_depth_are_refused_by_name(tmp_path):
     Image.fromarray(np.zeros((5, 7), dtype=np.uint16)).save(tmp_path / "zero.png")
     Image.fromarray(np.full((5, 7), np.nan, dtype=np.float32)).save(tmp_path / "nan.tiff")
     Image.fromarray(RGB).save(tmp_path / "colors.png")
@@ -131,3 +134,52 @@ def test_missing_files_folders_and_pickles_are_refused(tmp_path):
     for path in (tmp_path / "absent.png", tmp_path, tmp_path / "objects.npy"):
         with pytest.raises(UnreadableFileError, match=path.name):
             read_image(path)
+
+
+def _png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _write_header_of(path, side):
+    """A file whose header states side x side pixels of 16 bits, with next to nothing behind it."""
+    if path.suffix == ".png":
+        header = struct.pack(">IIBBBBB", side, side, 16, 0, 0, 0, 0)
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b""))
+        )
+    elif path.suffix == ".tiff":
+        assert cv2.imwrite(str(path), RNG.integers(0, 65536, (5, 7, 3)).astype(np.uint16))
+        content = bytearray(path.read_bytes())
+        directory = struct.unpack_from("<I", content, 4)[0]
+        for number in range(struct.unpack_from("<H", content, directory)[0]):
+            entry = directory + 2 + 12 * number
+            if struct.unpack_from("<H", content, entry)[0] in (256, 257):
+                struct.pack_into("<HII", content, entry + 2, 4, 1, side)
+        path.write_bytes(content)
+    else:
+        with path.open("wb") as stream:
+            layout = {"descr": "<u2", "fortran_order": False, "shape": (side, side)}
+            np.lib.format.write_array_header_1_0(stream, layout)
+            stream.truncate(stream.tell() + 2 * side * side)  # a sparse file
+
+
+@pytest.mark.parametrize("side", [8_001, 60_000])
+@pytest.mark.parametrize("suffix", ["png", "tiff", "npy"])
+def test_a_stated_size_above_the_limit_is_refused_before_decoding(tmp_path, suffix, side):
+    path = tmp_path / f"huge.{suffix}"
+    _write_header_of(path, side)
+    for reader in (read_image, read_labels, read_depth):
+        with pytest.raises(UnreadableFileError, match=r"huge.*the limit is 64000000"):
+            reader(path)
+
+
+def test_a_size_within_the_limit_is_not_what_refuses_a_file(tmp_path):
+    _write_header_of(tmp_path / "cut.png", 100)
+    with pytest.raises(UnreadableFileError, match="cannot be read"):
+        read_depth(tmp_path / "cut.png")
+
+
+def test_formats_that_run_other_programs_are_not_opened(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(UnreadableFileError, match="cannot be read"):
+        read_image(tmp_path / "a.png")

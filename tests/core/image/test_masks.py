@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cupid_core.errors import EmptyMaskError, InvalidImageError
+from cupid_core.geometry.grid import box_of
 from cupid_core.image.masks import (
-    box_of,
     labels_from_masks,
     mask_from_alpha,
     mask_from_array,
@@ -22,7 +22,7 @@ labels_images = arrays.arrays(np.int32, (HEIGHT, WIDTH), elements=st.integers(0,
 
 @settings(max_examples=60, deadline=None)
 @given(labels=labels_images, kind=st.sampled_from([np.uint8, np.uint16, np.int32, np.int64]))
-def test_labels_come_apart_and_together(labels, kind):
+def test_splitting_and_combining_labels_undo_each_other(labels, kind):
     assume(labels.any())
     masks = masks_from_labels(labels.astype(kind), HEIGHT, WIDTH)
     assert list(masks) == sorted(set(labels.ravel().tolist()) - {0})
@@ -54,7 +54,7 @@ def test_boxes_are_cut_at_the_border_and_widened_to_pixels():
     assert box_of(mask_from_box((1.9, 2.0, 3.1, 4.0), HEIGHT, WIDTH)) == (1, 2, 4, 4)
 
 
-def test_the_soft_border_of_a_picture_of_a_mask_is_cut_at_half():
+def test_the_soft_border_of_a_mask_image_is_cut_at_half():
     soft = np.array([[0, 3, 127, 128, 255]], dtype=np.uint8)
     np.testing.assert_array_equal(mask_from_array(soft, 1, 5), [[False, False, False, True, True]])
 
@@ -87,6 +87,6 @@ def test_the_smaller_of_two_overlapping_masks_is_on_top():
         (lambda: labels_from_masks({1: np.ones((4, 4)), 2: np.ones((4, 4))}, 4, 4), EmptyMaskError),
     ],
 )
-def test_bad_masks_have_their_error(call, error):
+def test_bad_masks_are_typed_errors(call, error):
     with pytest.raises(error):
         call()

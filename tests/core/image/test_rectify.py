@@ -22,7 +22,7 @@ def camera(distortion=None, **change):
 
 
 @pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.model)
-def test_points_land_where_the_new_camera_says(lens):
+def test_points_are_where_the_new_camera_projects_them(lens):
     """A smooth field of the ray, drawn through the lens, becomes the same field of the pinhole's rays."""
     distorted = camera(lens)
     xy = distorted.rays()[..., :2].numpy()
@@ -48,7 +48,7 @@ def test_points_land_where_the_new_camera_says(lens):
     assert not (measured == 0).any()
 
 
-def test_without_a_lens_nothing_changes():
+def test_without_distortion_nothing_changes():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     labels = rng.integers(0, 4, (HEIGHT, WIDTH))
@@ -74,7 +74,7 @@ def test_a_camera_that_does_not_fit_is_refused(change):
     assert caught.value.hint
 
 
-def test_a_scaled_camera_is_told_how_to_fit():
+def test_the_error_for_a_scaled_camera_says_how_to_resize_it():
     with pytest.raises(InvalidCameraError, match=r"resize\(80, 60\)"):
         check_camera(camera(width=160, height=120), HEIGHT, WIDTH)
     check_camera(camera(width=160, height=120, cx=80.0, fx=140.0, fy=140.0).resize(80, 60), HEIGHT, WIDTH)

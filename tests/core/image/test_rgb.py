@@ -14,7 +14,7 @@ shapes = st.tuples(st.integers(1, 5), st.integers(1, 6))
 
 @settings(max_examples=40, deadline=None)
 @given(shape=shapes, channels=st.sampled_from([None, 1, 2, 3, 4]), seed=st.integers(0, 99))
-def test_eight_bits_stay_what_they_are(shape, channels, seed):
+def test_eight_bit_images_are_unchanged(shape, channels, seed):
     full = shape if channels is None else (*shape, channels)
     image = np.random.default_rng(seed).integers(0, 256, full, dtype=np.uint8)
     found = to_rgb8(image)
@@ -29,7 +29,7 @@ def test_eight_bits_stay_what_they_are(shape, channels, seed):
 
 @settings(max_examples=60, deadline=None)
 @given(image=arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(3))))
-def test_every_depth_of_the_same_picture_is_the_same(image):
+def test_every_bit_depth_gives_the_same_image(image):
     np.testing.assert_array_equal(to_rgb8(image.astype(np.uint16) * 257, bits=16).rgb, image)
     np.testing.assert_array_equal(to_rgb8((image.astype(np.uint16) * 257).astype(">u2"), bits=16).rgb, image)
     twelve = np.rint(image.astype(np.float64) / 255 * 4095).astype(np.uint16)
@@ -44,7 +44,7 @@ def test_sixteen_bits_are_rounded():
     np.testing.assert_array_equal(to_rgb8(values).rgb[..., 0], expected)
 
 
-def test_a_dark_sixteen_bit_image_asks_how_many_bits_it_holds():
+def test_a_dark_sixteen_bit_image_needs_its_number_of_bits():
     image = np.full((2, 3), 1023, dtype=np.uint16)
     with pytest.raises(InvalidImageError, match="bits"):
         to_rgb8(image)
@@ -71,7 +71,7 @@ def test_a_dark_sixteen_bit_image_asks_how_many_bits_it_holds():
         np.full((4, 4, 3), -0.1),
     ],
 )
-def test_what_is_no_image_is_refused(image):
+def test_arrays_that_are_not_images_are_refused(image):
     with pytest.raises(InvalidImageError) as caught:
         to_rgb8(image)
     assert caught.value.hint

@@ -80,7 +80,7 @@ def test_specks_vanish_and_large_pieces_stay():
     assert finished.notes == ("2 separate pieces under 0.02 of the largest dropped.",)
 
 
-def test_what_is_hidden_inside_is_dropped():
+def test_pieces_enclosed_in_another_are_dropped():
     """The wall of a cavity, and a solid within a solid; a piece in the hole of a torus is neither."""
     cavity = moved(meshed(sphere, 16), 0.5)
     cavity = TriangleMesh(cavity.vertices, cavity.faces.flip(1), cavity.colors)
@@ -88,7 +88,7 @@ def test_what_is_hidden_inside_is_dropped():
     for inner in (cavity, moved(meshed(sphere, 16), 0.5)):
         finished = finish_mesh(together(inner, solid), ALL_FACES)
         assert judged(finished.mesh).volume == pytest.approx(judged(solid).volume, rel=1e-9)
-        assert finished.notes == ("1 piece hidden inside another dropped.",)
+        assert finished.notes == ("1 piece enclosed in another dropped.",)
     apart = together(meshed(torus, 32), moved(meshed(sphere, 16), 0.3))
     assert len(finish_mesh(apart, ALL_FACES).mesh.faces) == len(apart.faces)
 
@@ -114,7 +114,7 @@ def test_single_faces_turned_over_are_turned_back():
     assert judged(finished.mesh).volume == pytest.approx(judged(solid).volume, rel=1e-9)
 
 
-def test_small_holes_are_closed_and_large_ones_are_said():
+def test_small_holes_are_closed_and_large_ones_are_noted():
     solid = meshed(sphere, 32)
     small = finish_mesh(without_faces_near(solid, (0.0, 0.0, 0.4), 0.05))
     assert small.watertight and judged(small.mesh).is_watertight
@@ -150,7 +150,7 @@ def test_noisy_fields_end_watertight(seed, noise, budget):
     assert finished.watertight and after.volume > 0
 
 
-def test_a_budget_out_of_reach_is_said():
+def test_a_budget_out_of_reach_is_noted():
     """Many pieces, of which none can have fewer than four faces."""
     ball = meshed(sphere, 6)
     many = together(*(moved(ball, 0.1, (0.1 * i, 0.0, 0.0)) for i in range(8)))
@@ -161,7 +161,7 @@ def test_a_budget_out_of_reach_is_said():
         assert any("kept" in note for note in finished.notes)
 
 
-def test_smoothing_takes_noise_away_and_keeps_the_volume():
+def test_smoothing_removes_noise_and_keeps_the_volume():
     solid = meshed(sphere, 32)
     noise = 0.002 * torch.randn(solid.vertices.shape, generator=torch.Generator().manual_seed(0)).double()
     rough = TriangleMesh(solid.vertices + noise, solid.faces, solid.colors)
@@ -181,14 +181,14 @@ def test_type_and_absence_of_colors_are_kept():
 
 
 @pytest.mark.parametrize("faces", [torch.zeros(0, 3, dtype=torch.int64), torch.tensor([[0, 1, 1], [2, 2, 2]])])
-def test_nothing_left_is_an_error(faces):
+def test_a_mesh_without_area_is_an_error(faces):
     with pytest.raises(EmptyMeshError):
         finish_mesh(TriangleMesh(torch.rand(3, 3), faces))
     with pytest.raises(EmptyMeshError):
         finish_mesh(TriangleMesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])))
 
 
-def test_bad_numbers_are_refused():
+def test_nan_and_bad_indices_are_refused():
     solid = meshed(sphere, 8)
     with pytest.raises(InvalidTensorError, match="NaN"):
         finish_mesh(TriangleMesh(solid.vertices * float("nan"), solid.faces))

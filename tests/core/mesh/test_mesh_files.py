@@ -1,4 +1,4 @@
-"""Files: what is written is read back, in the right frame and colors; and a file is whole or not there."""
+"""Mesh files: what is written is read back, in the right frame and colors."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -8,19 +8,24 @@ import pytest
 import torch
 from solid_shapes import box, judged, meshed, mug
 
+from cupid_core.color_space import linear_to_srgb, srgb_to_linear
 from cupid_core.config import MeshConfig
 from cupid_core.errors import InputError, InvalidTensorError, OpenMeshError, OutputError
 from cupid_core.geometry.se3 import SE3
-from cupid_core.mesh.atomic_file import writable_folder, write_atomically
-from cupid_core.mesh.color_space import linear_to_srgb, srgb_to_linear
+from cupid_core.mesh.convert import to_open3d, to_trimesh
+from cupid_core.mesh.export import (
+    SPLAT_COLUMNS,
+    export_mesh,
+    write_obj,
+    write_ply,
+    write_splats,
+    write_stl,
+    write_urdf,
+)
 from cupid_core.mesh.finish import finish_mesh
+from cupid_core.mesh.glb import SceneItem, write_glb, write_scene_glb
 from cupid_core.mesh.physical import physical_properties
 from cupid_core.mesh.read_mesh import read_mesh
-from cupid_core.mesh.write_glb import SceneItem, write_glb, write_scene_glb
-from cupid_core.mesh.write_obj import write_obj
-from cupid_core.mesh.write_ply import SPLAT_COLUMNS, write_ply, write_splats
-from cupid_core.mesh.write_stl import write_stl
-from cupid_core.mesh.write_urdf import write_urdf
 from cupid_core.types import TriangleMesh
 
 
@@ -53,7 +58,7 @@ def accessor(content, binary, number):
 
 
 @pytest.mark.parametrize("suffix", ["ply", "obj", "glb"])
-def test_meshes_come_back(mesh, tmp_path, suffix):
+def test_written_meshes_are_read_back_unchanged(mesh, tmp_path, suffix):
     path = tmp_path / f"object.{suffix}"
     {"ply": write_ply, "obj": write_obj, "glb": write_glb}[suffix](path, mesh)
     back = read_mesh(path)
@@ -105,7 +110,7 @@ def pose(seed):
     return SE3.exp(twist + torch.tensor([0, 0, 3.0, 0, 0, 0]).double())
 
 
-def test_a_scene_stands_as_the_camera_saw_it(mesh, tmp_path):
+def test_objects_of_a_scene_file_keep_their_poses(mesh, tmp_path):
     path = tmp_path / "scene.glb"
     items = [SceneItem("cup", mesh, pose(0)), SceneItem("cup", meshed(box, 8), pose(1))]
     write_scene_glb(path, items)
@@ -132,7 +137,7 @@ def test_a_scene_can_be_turned_upright(mesh, tmp_path, up):
     assert judged(read_mesh(path)).volume == pytest.approx(judged(mesh).volume, rel=1e-4)
 
 
-def test_a_scene_of_nothing_and_no_up_are_refused(mesh, tmp_path):
+def test_an_empty_scene_and_a_zero_up_direction_are_refused(mesh, tmp_path):
     with pytest.raises(InputError):
         write_scene_glb(tmp_path / "scene.glb", [])
     with pytest.raises(InputError):
@@ -140,11 +145,10 @@ def test_a_scene_of_nothing_and_no_up_are_refused(mesh, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
+def test_urdf_has_the_mass_and_inertia_of_the_mesh(mesh, tmp_path):
     parts = (meshed(box, 8), meshed(box, 10))
-    path = write_urdf(
-        tmp_path / "model", "cup", mesh, density_kg_m3=700.0, parts=parts, mesh_prefix="package://p/"
-    )
+    path = tmp_path / "model" / "cup.urdf"
+    write_urdf(path, mesh, density_kg_m3=700.0, parts=parts, mesh_prefix="package://p/")
     robot = ET.parse(path).getroot()
     (link,) = robot.findall("link")
     own = physical_properties(mesh)
@@ -165,15 +169,15 @@ def test_urdf_weighs_what_the_mesh_weighs(mesh, tmp_path):
 
 
 def test_urdf_without_parts_collides_with_the_mesh(mesh, tmp_path):
-    write_urdf(tmp_path, "cup", mesh, density_kg_m3=1.0)
+    write_urdf(tmp_path / "cup.urdf", mesh, density_kg_m3=1.0)
     assert judged(read_mesh(tmp_path / "cup_collision_0.stl")).volume == pytest.approx(
         judged(mesh).volume, rel=1e-5
     )
     open_mesh = TriangleMesh(mesh.vertices, mesh.faces[1:])
     with pytest.raises(OpenMeshError):
-        write_urdf(tmp_path / "open", "cup", open_mesh, density_kg_m3=1.0)
+        write_urdf(tmp_path / "open" / "cup.urdf", open_mesh, density_kg_m3=1.0)
     with pytest.raises(InputError):
-        write_urdf(tmp_path / "open", "a cup/..", mesh, density_kg_m3=1.0)
+        write_urdf(tmp_path / "open" / "a cup.urdf", mesh, density_kg_m3=1.0)
     assert not (tmp_path / "open").exists()
 
 
@@ -189,34 +193,58 @@ def test_splats_have_the_customary_names(tmp_path):
         write_splats(tmp_path / "bad.ply", table[:, :16])
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "object.ply"
-    write_atomically(path, b"old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
-        write_atomically(path, b"new and much longer")
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+def test_the_suffix_names_the_format(mesh, tmp_path):
+    for suffix in ("glb", "ply", "obj", "stl"):
+        path = export_mesh(mesh, tmp_path / "new" / f"cup.{suffix}")
+        assert judged(read_mesh(path)).volume == pytest.approx(judged(mesh).volume, rel=1e-4)
+    written = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert written == ["cup.glb", "cup.obj", "cup.ply", "cup.stl"]
+    for name in ("cup.fbx", "cup"):
+        with pytest.raises(InputError, match="no format"):
+            export_mesh(mesh, tmp_path / name)
 
 
-def test_folders_that_cannot_be_written_to_are_said(mesh, tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(b"")
-    with pytest.raises(OutputError):
-        writable_folder(file)
-    with pytest.raises(OutputError):
-        writable_folder(file / "below")
-    for write in (write_ply, write_glb, write_obj, write_stl):
+def test_an_exported_urdf_has_convex_parts_and_the_configured_density(mesh, tmp_path):
+    pytest.importorskip("coacd")
+    path = export_mesh(mesh, str(tmp_path / "cup.urdf"), MeshConfig(density_kg_m3=250.0, convex_threshold=0.3))
+    link = ET.parse(path).getroot().find("link")
+    mass = float(link.find("inertial/mass").get("value"))
+    assert mass == pytest.approx(250 * physical_properties(mesh).volume_m3, rel=1e-6)
+    assert len(link.findall("collision")) >= 2
+    for entry in link.findall("collision/geometry/mesh"):
+        part = judged(read_mesh(tmp_path / entry.get("filename")))
+        beyond = ((part.vertices[None] - part.triangles[:, :1]) * part.face_normals[:, None]).sum(axis=2)
+        assert part.is_watertight and beyond.max() < 1e-5
+    with pytest.raises(InputError, match="cannot name a URDF link"):
+        export_mesh(mesh, tmp_path / "a cup.urdf")
+
+
+def test_meshes_of_other_libraries_are_the_same_mesh(mesh):
+    other = to_trimesh(mesh)
+    np.testing.assert_array_equal(other.vertices, mesh.vertices.double().numpy())
+    np.testing.assert_array_equal(other.faces, mesh.faces.numpy())
+    np.testing.assert_allclose(other.visual.vertex_colors[:, :3] / 255, mesh.colors.numpy(), atol=0.51 / 255)
+    np.testing.assert_allclose(other.vertex_normals, mesh.normals.numpy(), atol=1e-6)
+    other.apply_scale(2.0)
+    assert float(mesh.vertices.abs().max()) < 1.0
+    opened = to_open3d(mesh)
+    np.testing.assert_allclose(np.asarray(opened.vertices), mesh.vertices.numpy())
+    np.testing.assert_array_equal(np.asarray(opened.triangles), mesh.faces.numpy())
+    np.testing.assert_allclose(np.asarray(opened.vertex_colors), mesh.colors.numpy(), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(opened.vertex_normals), mesh.normals.numpy(), atol=1e-6)
+    plain = TriangleMesh(mesh.vertices, mesh.faces)
+    assert not to_open3d(plain).has_vertex_colors() and to_trimesh(plain).visual.kind is None
+
+
+def test_a_mesh_that_cannot_be_written_is_a_typed_error(mesh, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for suffix in ("ply", "glb", "obj", "stl"):
         with pytest.raises(OutputError):
-            write(tmp_path / "nowhere" / "object.ply", mesh)
-    assert list(writable_folder(tmp_path / "new" / "deep").iterdir()) == []
+            export_mesh(mesh, tmp_path / "file" / f"object.{suffix}")
 
 
 @pytest.mark.parametrize("name", ["none.ply", "text.txt", "damaged.glb", "damaged.ply", "empty.stl"])
-def test_what_is_no_mesh_is_refused(tmp_path, name):
+def test_files_without_a_mesh_are_refused(tmp_path, name):
     if not name.startswith("none"):
         (tmp_path / name).write_bytes(b"" if "empty" in name else b"ply\nthis is not a mesh")
     with pytest.raises(InputError):

@@ -14,8 +14,8 @@ from cupid_core.errors import EmptyMeshError, MissingPackageError, OpenMeshError
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.mesh.convex import convex_parts
 from cupid_core.mesh.finish import finish_mesh
-from cupid_core.mesh.optional_package import optional_package
 from cupid_core.mesh.physical import physical_properties
+from cupid_core.packages import optional_package
 from cupid_core.types import TriangleMesh
 
 needs_coacd = pytest.mark.skipif(importlib.util.find_spec("coacd") is None, reason="needs coacd (extra 'convex')")
@@ -71,7 +71,7 @@ def test_a_sphere_and_a_torus_are_near_their_formulas():
     assert float(ring.inertia[2, 2]) == pytest.approx(about_axis, rel=0.02)
 
 
-def test_no_volume_is_an_error_and_no_hull_takes_its_place():
+def test_an_open_mesh_is_an_error_and_not_replaced_by_its_hull():
     mesh = cuboid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     with pytest.raises(OpenMeshError, match="not watertight"):
         physical_properties(TriangleMesh(mesh.vertices, mesh.faces[1:]))

@@ -80,7 +80,7 @@ def test_missing_voxels_are_closed():
     assert is_closed(mesh) and volume(mesh) == pytest.approx(true_volume(), rel=0.04)
 
 
-def test_where_voxels_are_missing_the_colors_go_on():
+def test_colors_continue_where_voxels_are_missing():
     voxels = shell_of(distance)
     missing = torch.ones(len(voxels), dtype=torch.bool)
     missing[torch.randperm(len(voxels), generator=torch.Generator().manual_seed(1))[:8]] = False
@@ -94,7 +94,7 @@ def test_where_voxels_are_missing_the_colors_go_on():
     assert float(mesh.colors[above, 2].min()) > 0.99 and float(mesh.colors[below, 0].min()) > 0.99
 
 
-def test_wrong_corners_spoil_only_their_neighborhood():
+def test_wrong_corners_damage_only_their_neighborhood():
     coords, rows = decoded(shell_of(distance))
     deep = (rows[:, :8] < -2).all(dim=1).nonzero()[::97, 0]
     rows[deep, :8] = 3.0
@@ -144,7 +144,7 @@ def test_empty_voxels_follow_their_neighbors_and_in_doubt_are_outside():
     assert bool(leaking[2:7, 2:7, 2:7].all()) and not bool(leaking[0].any())
 
 
-def test_nothing_to_extract_is_said():
+def test_an_empty_field_is_an_error():
     coords, rows = decoded(shell_of(distance))
     with pytest.raises(EmptyMeshError):
         extract_solid_mesh(coords, rows.abs() + 1, SIDE)

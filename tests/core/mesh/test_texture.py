@@ -9,13 +9,12 @@ from solid_shapes import box, colors_at, meshed, torus
 
 from cupid_core.config import MeshConfig
 from cupid_core.errors import InvalidTensorError
+from cupid_core.mesh.export import write_obj, write_urdf
 from cupid_core.mesh.finish import finish_mesh
+from cupid_core.mesh.glb import write_glb
 from cupid_core.mesh.physical import physical_properties
 from cupid_core.mesh.read_mesh import read_mesh
 from cupid_core.mesh.texture import bake_texture
-from cupid_core.mesh.write_glb import write_glb
-from cupid_core.mesh.write_obj import write_obj
-from cupid_core.mesh.write_urdf import write_urdf
 from cupid_core.types import TriangleMesh
 
 pytestmark = pytest.mark.skipif(
@@ -64,7 +63,7 @@ def test_fine_colors_come_from_the_detailed_mesh(finished):
     assert np.array_equal(textured.uv, coarse.uv)
 
 
-def test_textured_files_come_back(finished, tmp_path):
+def test_written_textures_are_read_back(finished, tmp_path):
     textured = bake_texture(finished.mesh, SMALL)
     write_glb(tmp_path / "object.glb", textured)
     write_obj(tmp_path / "object.obj", textured)
@@ -75,13 +74,13 @@ def test_textured_files_come_back(finished, tmp_path):
         assert (back.colors - colors_at(back.vertices)).abs().mean() < 0.03
 
 
-def test_a_textured_model_weighs_what_the_solid_weighs(finished, tmp_path):
+def test_a_textured_model_has_the_mass_of_the_solid(finished, tmp_path):
     textured = bake_texture(finished.mesh, SMALL)
-    path = write_urdf(tmp_path, "thing", textured, density_kg_m3=100.0, solid=finished.mesh)
+    path = write_urdf(tmp_path / "thing.urdf", textured, density_kg_m3=100.0, solid=finished.mesh)
     expected = f"{100 * physical_properties(finished.mesh).volume_m3:.9g}"
     assert f'<mass value="{expected}"' in path.read_text()
 
 
-def test_no_colors_nothing_to_bake(finished):
+def test_a_mesh_without_colors_cannot_be_baked(finished):
     with pytest.raises(InvalidTensorError):
         bake_texture(TriangleMesh(finished.mesh.vertices, finished.mesh.faces), SMALL)

@@ -12,7 +12,7 @@ def signed_volume(vertices: torch.Tensor, faces: torch.Tensor) -> float:
     return float((a * torch.linalg.cross(b, c)).sum() / 6)
 
 
-def test_boxes_fill_their_voxels_and_look_outwards() -> None:
+def test_boxes_fill_their_voxels_and_face_outward() -> None:
     coords = torch.tensor([[0, 0, 0], [3, 1, 2], [7, 7, 7]])
     mesh = voxel_boxes(coords, 8)
     assert signed_volume(mesh.vertices, mesh.faces) == pytest.approx(3 / 8**3, rel=1e-6)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from cupid_core.cli import main
 from cupid_core.errors import CheckpointError
 from cupid_core.models.bundle import NetworkBundle
-from cupid_core.models.locate import locate, pull, sha256
+from cupid_core.models.locate import find_beside, locate, pull, sha256
 from cupid_core.models.verify import verify
 from cupid_core.models.weights import load_network, load_official_vit, read_checkpoint
 
@@ -145,16 +145,77 @@ def test_any_float_type_in(tiny_checkpoint: Path, stored_as: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("source", ["nonsense", "a/b/c/d", "pipeline"])
-def test_the_error_for_a_path_without_checkpoint_describes_one(source: str) -> None:
+def test_a_path_without_a_checkpoint_is_refused_with_the_layout(source: str) -> None:
     with pytest.raises(CheckpointError, match=r"folder with pipeline\.json"):
         locate(source, download=False)
 
 
-def test_the_error_for_a_hub_id_says_how_to_download_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_id_that_is_not_cached_says_how_to_download_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with pytest.raises(CheckpointError, match="cupid checkpoint pull somebody/no-such-thing"):
         locate("somebody/no-such-thing", download=False)
     with pytest.raises(CheckpointError, match="not a hub id"):
         pull("tabletop")
+
+
+COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache of the hub; whoever asks the network fails."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+def put(cache: Path, repository: str, commit: str, file: str) -> Path:
+    path = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / commit / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize("revision", ["", "@main", f"@{'a' * 39}", f"@{'A' * 40}"])
+def test_nothing_is_downloaded_without_a_full_commit(hub_cache: Path, revision: str) -> None:
+    for ask in (pull, locate):
+        with pytest.raises(CheckpointError, match=r"some/body@<commit> with the 40 digits"):
+            ask(f"some/body{revision}")
+
+
+def test_a_hub_id_finds_what_is_cached_at_its_commit(hub_cache: Path) -> None:
+    first = put(hub_cache, "some/body", COMMIT, "pipeline.json").parent
+    assert locate("some/body") == locate(f"some/body@{COMMIT}") == first
+    with pytest.raises(CheckpointError, match="neither a folder nor in the local cache"):
+        locate(f"some/body@{OTHER}", download=False)
+    second = put(hub_cache, "some/body", OTHER, "pipeline.json").parent
+    assert locate(f"some/body@{OTHER}") == second
+    with pytest.raises(CheckpointError, match="at several commits"):
+        locate("some/body")
+
+
+def test_files_of_other_repositories_are_named_with_their_commit(hub_cache: Path, tmp_path: Path) -> None:
+    name = "some/body/ckpts/net.json"
+    with pytest.raises(CheckpointError, match=r"cupid checkpoint pull some/body@<commit>/ckpts/net`"):
+        find_beside(tmp_path, name, download=True)
+    with pytest.raises(CheckpointError, match="could not be fetched"):
+        find_beside(tmp_path, f"some/body@{COMMIT}/ckpts/net.json", download=True)
+    stored = put(hub_cache, "some/body", COMMIT, "ckpts/net.json")
+    assert find_beside(tmp_path, name) == find_beside(tmp_path, f"some/body@{COMMIT}/ckpts/net.json") == stored
+
+
+@pytest.mark.parametrize("path", ["../other/net", "/etc/passwd", "ckpts/../../net", "a\\..\\b", "", "."])
+def test_no_path_of_a_checkpoint_leaves_its_folder(tiny_checkpoint: Path, path: str) -> None:
+    edit_json(
+        tiny_checkpoint / "pipeline.json",
+        lambda values: values["args"]["models"].update({KEY: path}),  # type: ignore[index]
+    )
+    with pytest.raises(CheckpointError, match=r"outside of it|has no network|missing"):
+        NetworkBundle.from_pretrained(tiny_checkpoint, download=False)
+    if ".." in path or path.startswith("/"):
+        with pytest.raises(CheckpointError, match="outside of it"):
+            find_beside(tiny_checkpoint, f"{path}.json")
 
 
 def test_verify_reports_every_network_and_the_hash(

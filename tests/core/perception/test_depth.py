@@ -38,7 +38,7 @@ def plane_m(rays):
     return 1.2 / (1.0 + 0.3 * rays[..., 0] - 0.4 * rays[..., 1])
 
 
-def test_sensor_depth_is_metres_and_says_how_sure():
+def test_sensor_depth_is_in_metres_with_its_deviation():
     counts = np.random.default_rng(1).integers(0, 3000, (HEIGHT, WIDTH)).astype(np.uint16)
     found = SensorDepth(counts, DepthConfig(sensor_scale_std=0.02)).depth(IMAGE)
     assert (found.source, found.scale_std, found.camera) == (ScaleSource.SENSOR, 0.02, None)
@@ -100,7 +100,7 @@ def knowing_model():
 
 
 @needs_moge
-def test_moge_gives_metres_and_the_camera_it_found(knowing_model):
+def test_moge_gives_metres_and_an_estimated_camera(knowing_model):
     found = MogeDepth(knowing_model, DepthConfig(model_scale_std=0.2)).depth(IMAGE)
     assert (found.source, found.scale_std) == (ScaleSource.MODEL, 0.2)
     torch.testing.assert_close(found.camera.K, camera().K, rtol=0.02, atol=0.5)

@@ -7,8 +7,9 @@ import pytest
 
 from cupid_core.config import SegmenterConfig
 from cupid_core.errors import EmptyMaskError, InvalidImageError, InvalidPromptError
+from cupid_core.geometry.grid import box_of
 from cupid_core.image.files import read_image, read_labels
-from cupid_core.image.masks import box_of, masks_from_labels
+from cupid_core.image.masks import masks_from_labels
 from cupid_core.perception.grabcut import GrabCutSegmenter
 from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter
@@ -96,7 +97,7 @@ def test_a_bad_prompt_fails_alone(prompt, error):
     assert set(found.masks) == {2}
 
 
-def test_too_little_is_nothing():
+def test_a_nearly_empty_mask_is_a_failure():
     image, truth = scene((60, 45), (30, 20))
     config = SegmenterConfig(min_fill=0.99)
     found = GrabCutSegmenter(config).segment(image, {1: Prompt(tuple(map(float, box_of(truth))))})
@@ -112,7 +113,7 @@ def test_odd_boxes_and_flat_images_end_in_a_mask_or_a_typed_failure(box, side):
         assert all(mask.any() for mask in found.masks.values())
 
 
-def test_what_is_no_image_or_no_prompt_is_refused():
+def test_invalid_images_and_prompts_are_refused():
     with pytest.raises(InvalidImageError):
         GrabCutSegmenter().segment(np.zeros((4, 4), dtype=np.uint8), {1: Prompt((0.0, 0.0, 2.0, 2.0))})
     with pytest.raises(InvalidPromptError):

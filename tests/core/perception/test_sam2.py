@@ -97,7 +97,7 @@ def test_a_bad_prompt_fails_alone_and_nothing_is_encoded_for_none(segmenter):
 
 
 @needs_sam2
-def test_weights_that_cannot_be_loaded_are_told(operators, tmp_path):
+def test_weights_that_cannot_be_loaded_are_typed_errors(operators, tmp_path):
     broken = tmp_path / "sam2.1_hiera_tiny.pt"
     broken.write_bytes(b"no weights")
     torch.save({"model": {"other": torch.zeros(1)}}, tmp_path / "sam2.1_hiera_small.pt")

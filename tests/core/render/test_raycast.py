@@ -86,7 +86,7 @@ def test_crops_show_the_same_pixels_and_scaling_the_world_changes_nothing_but_de
     np.testing.assert_allclose(x10.depth[both], 10 * whole.depth[both], rtol=1e-4)
 
 
-def test_colors_are_those_of_the_places_that_are_seen():
+def test_colors_are_those_of_the_visible_surface():
     seen = render_mesh(ball(), TURNED, CAMERA)
     points = CAMERA.rays()[torch.from_numpy(seen.mask)].float() * torch.from_numpy(seen.depth[seen.mask])[:, None]
     canonical = TURNED.inverse().apply(points).numpy()
@@ -94,7 +94,7 @@ def test_colors_are_those_of_the_places_that_are_seen():
     assert np.isnan(seen.colors[~seen.mask]).all()
 
 
-def test_what_is_outside_or_behind_is_not_seen_and_what_crosses_the_camera_plane_is():
+def test_meshes_outside_or_behind_are_invisible_and_those_across_the_camera_plane_are_not():
     caster = MeshCaster(ball(16))
     for away in ([0.0, 0.0, -3.0], [9.0, 0.0, 3.0]):
         seen = caster.render(SE3.from_quat_xyzw(TURNED.quat_xyzw, torch.tensor(away)), CAMERA)
@@ -119,7 +119,7 @@ def test_in_a_scene_the_nearest_is_in_front_whatever_the_order():
     assert seen.labels.dtype == np.int32 and ((seen.labels > 0) == seen.mask).all()
 
 
-def test_what_cannot_be_rendered_is_refused():
+def test_invalid_meshes_and_poses_are_refused():
     one = triangle([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
     with pytest.raises(InputError):
         render_scene([], CAMERA)

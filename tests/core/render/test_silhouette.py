@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cupid_core.render.silhouette import box_of, dilated, eroded, nearest_of, outline, signed_distance
+from cupid_core.geometry.grid import box_of
+from cupid_core.render.silhouette import dilated, eroded, nearest_of, outline, signed_distance
 
 
 @pytest.fixture(params=[0, 1])
@@ -39,7 +40,7 @@ def test_nearest_pixel_is_about_the_nearest(mask):
     assert (found <= 1.05 * distances(mask).min(-1) + 1e-6).all()
 
 
-def test_the_border_of_the_image_is_no_outline():
+def test_the_border_of_the_image_is_not_an_outline():
     full = np.ones((5, 6), bool)
     assert not outline(full).any() and eroded(full, 2).all() and np.isneginf(signed_distance(full)).all()
     empty = ~full

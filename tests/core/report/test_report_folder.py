@@ -11,7 +11,7 @@ import pytest
 
 from cupid_core.config import CupidConfig, ReportConfig
 from cupid_core.errors import OutputError
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.objects_json import RunRecord
 from cupid_core.report.save import save_results
 from cupid_core.report.write import check_output, output_folder
@@ -48,7 +48,7 @@ def test_a_second_run_replaces_the_first_as_a_whole_and_spares_foreign_files(tmp
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_an_objects_json_of_somebody_else_deletes_nothing(tmp_path: Path) -> None:
+def test_a_foreign_objects_json_deletes_nothing(tmp_path: Path) -> None:
     out, outside = tmp_path / "out", tmp_path / "precious"
     outside.write_text("keep")
     out.mkdir()
@@ -63,7 +63,7 @@ def test_an_objects_json_of_somebody_else_deletes_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_an_error_on_the_way_leaves_everything_as_it_was(tmp_path: Path, existing: bool) -> None:
+def test_an_error_while_writing_changes_nothing(tmp_path: Path, existing: bool) -> None:
     out = tmp_path / "out"
     if existing:
         write(out, objects__json=index("x.ply"), x__ply="old")
@@ -99,10 +99,10 @@ def test_a_killed_process_leaves_no_file_under_a_final_name(tmp_path: Path, exis
     assert (out / "x.ply").read_text() == "new"
 
 
-def test_what_cannot_be_written_is_said_before_the_work_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for bad in (tmp_path / "file", tmp_path / "file" / "out", Path("/proc/self/out")):
-        with pytest.raises(OutputError, match="--out"):
+        with pytest.raises(OutputError, match=r"is a file|cannot be written"):
             check_output(bad)
     for good in (tmp_path / "new", tmp_path / "new" / "deep", tmp_path):
         check_output(good)
@@ -120,7 +120,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 
 
 def test_all_files_of_a_scene_are_there_and_named(
-    scene: SceneReconstruction, nothing: SceneReconstruction, run: RunRecord, tmp_path: Path
+    scene: Scene, nothing: Scene, run: RunRecord, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     record = save_results(scene, run, out, CONFIG, names={7: "mug"})

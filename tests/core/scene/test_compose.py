@@ -5,8 +5,8 @@ import torch
 
 from cupid_core.errors import InputError, InvalidTensorError
 from cupid_core.geometry import SE3, Sim3
+from cupid_core.mesh.glb import mesh_from_y_up, mesh_to_y_up, points_to_y_up
 from cupid_core.mesh.normals import vertex_normals
-from cupid_core.mesh.y_up import mesh_from_y_up, mesh_to_y_up, points_to_y_up
 from cupid_core.scene.compose import PlacedMesh, compose_in_camera, compose_in_first_object
 from cupid_core.types import TriangleMesh
 

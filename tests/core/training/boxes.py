@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,
     SurfaceBatch,
     project_normalized,
-    voxel_centers,
 )
 
 COUNT = 8
@@ -54,7 +54,7 @@ class BoxSource:
 def boxes(seed: int) -> tuple[StructureBatch, StructureTruth]:
     generator = torch.Generator().manual_seed(seed)
     half = 0.2 + 0.28 * torch.rand(COUNT, 3, generator=generator)
-    centers = voxel_centers(RESOLUTION)
+    centers = all_voxel_centers(RESOLUTION)
     occupancy = (centers[None].abs() <= half[:, None, None, None]).all(-1)
     angle = torch.linspace(0, 5.5, COUNT)
     rotation = torch.zeros(COUNT, 3, 3)

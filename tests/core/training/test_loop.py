@@ -11,7 +11,7 @@ import torch
 from tiny_stages import encoder_stage, run_settings, structure_stage, vae_stage
 
 from cupid_core.config import to_yaml
-from cupid_core.errors import TrainingError
+from cupid_core.errors import OutputError, TrainingError
 from cupid_core.training import run_folder
 from cupid_core.training.loop import LoopOptions, batch_generator, train
 from cupid_core.training.run_folder import STATE, changed_settings, exclusive, load_state, save_state
@@ -235,7 +235,7 @@ def test_a_damaged_state_is_refused_and_a_failed_save_keeps_the_old(root, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(run_folder.torch, "save", fail_half_way)
-        with pytest.raises(TrainingError, match="no space"):
+        with pytest.raises(OutputError, match="no space"):
             save_state(_state(root / "run", "uv-vae"), path)
     assert path.read_bytes() == good
     assert [item.name for item in path.parent.iterdir() if "state" in item.name] == [STATE]

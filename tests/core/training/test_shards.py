@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from cupid_core.errors import DatasetError, TrainingError
+from cupid_core.errors import DatasetError, OutputError, TrainingError
 from cupid_core.training.shards import OutOfTimeError, ShardStore, read_shard, write_shard
 
 
@@ -118,5 +118,5 @@ def test_waiting_for_a_shard_ends_at_the_deadline(tmp_path, workers):
 def test_an_unwritable_folder_is_an_error(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(TrainingError):
+    with pytest.raises(OutputError):
         write_shard(blocked / "000000.safetensors", {"value": torch.zeros(1)})

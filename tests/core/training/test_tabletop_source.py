@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from cupid_core.data.tabletop import TabletopSettings, mirrored, sample_tabletop
+from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.training.shards import ShardRows, ShardStore
-from cupid_core.training.structure_batch import project_normalized, voxel_centers
+from cupid_core.training.structure_batch import project_normalized
 from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings, row_numbers
 from cupid_core.training.tabletop_views import TabletopViewRecipe, pack_bits, unpack_bits
 from cupid_core.training.view_change import (
@@ -107,7 +108,7 @@ def test_a_mirrored_view_is_that_of_the_mirrored_object():
     change = ViewChange(
         torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).repeat(3, 1, 1), torch.zeros(3, 2), torch.ones(3, dtype=torch.bool)
     )
-    centers = change.flip_object(voxel_centers(16)[None].expand(3, -1, -1, -1, -1))
+    centers = change.flip_object(all_voxel_centers(16)[None].expand(3, -1, -1, -1, -1))
     uv = change.forwards(project_normalized(centers, batch.T_camera_object, batch.intrinsics))
     torch.testing.assert_close(uv, expected.uv, atol=1e-4, rtol=1e-4)
     image, _ = change_image(batch.image, batch.occluder, change)

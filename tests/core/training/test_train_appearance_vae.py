@@ -84,11 +84,11 @@ def test_the_truth_has_no_loss_and_nothing_else_has_none(whole, truth):
 def test_cubes_that_are_not_counted_do_not_count(truth):
     rows, in_loss = ideal_rows(truth, SIDE), torch.ones(len(truth.distance), dtype=torch.bool)
     in_loss[::3] = False
-    spoilt = rows.clone()
-    spoilt[::3, :8] = 7.0
-    spoilt[::3, 53:] = 7.0
-    assert float(mesh_field_loss(spoilt, truth, in_loss, SIDE, MeshFieldLossSettings()).total) < 1e-4
-    nothing = mesh_field_loss(spoilt, truth, torch.zeros_like(in_loss), SIDE, MeshFieldLossSettings())
+    disturbed = rows.clone()
+    disturbed[::3, :8] = 7.0
+    disturbed[::3, 53:] = 7.0
+    assert float(mesh_field_loss(disturbed, truth, in_loss, SIDE, MeshFieldLossSettings()).total) < 1e-4
+    nothing = mesh_field_loss(disturbed, truth, torch.zeros_like(in_loss), SIDE, MeshFieldLossSettings())
     assert float(nothing.total) == 0.0
 
 

@@ -1,7 +1,12 @@
-"""Binary glTF: one object, or a scene of named objects. The only files with y up; see `y_up`.
+"""Writes binary glTF: one object, or a scene of named objects with their poses.
 
-Knows meshes and placements, not how either was found. Material: metallic 0, roughness 0.9. In a glTF file vertex
-colors are linear (ours are sRGB), and a base-color texture is sRGB.
+This is the only place where y is up: glTF wants x right, y up, z towards the viewer; everywhere else z is up. The
+two differ by a quarter turn about x. Vertex colors are linear in a glTF file and sRGB in memory; a base-color
+texture is sRGB in both. Material: metallic 0, roughness 0.9.
+
+The writer is our own because trimesh's keeps less: it writes vertex colors as they are in 8 bits (no conversion to
+linear light, and 8 linear bits show steps in dark colors), leaves the quarter turn to the caller, and orders its
+buffers by hashes, so that its bytes are not stable. The other formats are written by trimesh (`export`).
 
 Source: glTF 2.0 specification, sections 3.6 (accessors), 3.7.2 (meshes), 3.9 (materials), 4 (GLB).
 """
@@ -11,8 +16,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +27,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cupid_core.color_space import srgb_to_linear
 from cupid_core.errors import InputError
+from cupid_core.files import write_bytes
 from cupid_core.geometry import so3
 from cupid_core.geometry.se3 import SE3
-from cupid_core.mesh.atomic_file import write_atomically
-from cupid_core.mesh.color_space import srgb_to_linear
 from cupid_core.mesh.texture import TexturedMesh
-from cupid_core.mesh.y_up import mesh_to_y_up, points_to_y_up
 from cupid_core.types import TriangleMesh
 
 _ROUGHNESS = 0.9
@@ -59,7 +63,7 @@ def write_glb(path: Path, mesh: TriangleMesh | TexturedMesh, name: str = "object
     """
     document = _Document()
     document.add_root({"name": name, "mesh": document.add_mesh(mesh, name)})
-    write_atomically(path, document.to_bytes())
+    write_bytes(path, document.to_bytes())
 
 
 def write_scene_glb(path: Path, items: Sequence[SceneItem], *, up_camera: Tensor | None = None) -> None:
@@ -94,7 +98,34 @@ def write_scene_glb(path: Path, items: Sequence[SceneItem], *, up_camera: Tensor
         children.append(document.add_node(node | _placement(rotation, item.T_camera_object.translation)))
     root = {"name": "camera", "children": children} | _placement(_file_from_camera(up_camera), torch.zeros(3))
     document.add_root(root)
-    write_atomically(path, document.to_bytes())
+    write_bytes(path, document.to_bytes())
+
+
+def points_to_y_up(points: Tensor) -> Tensor:
+    """Points or directions (..., 3), z up, to glTF: (x, y, z) becomes (x, z, -y). Undone by `points_from_y_up`."""
+    x, y, z = points.unbind(-1)
+    return torch.stack([x, z, -y], dim=-1)
+
+
+def points_from_y_up(points: Tensor) -> Tensor:
+    """Points or directions (..., 3) of glTF to z up: (x, y, z) becomes (x, -z, y). Undone by `points_to_y_up`."""
+    x, y, z = points.unbind(-1)
+    return torch.stack([x, -z, y], dim=-1)
+
+
+def mesh_to_y_up(mesh: TriangleMesh) -> TriangleMesh:
+    """A mesh as glTF wants it; undone by `mesh_from_y_up`."""
+    return _turned(mesh, points_to_y_up)
+
+
+def mesh_from_y_up(mesh: TriangleMesh) -> TriangleMesh:
+    """A mesh of a glTF file with z up; undone by `mesh_to_y_up`."""
+    return _turned(mesh, points_from_y_up)
+
+
+def _turned(mesh: TriangleMesh, turn: Callable[[Tensor], Tensor]) -> TriangleMesh:
+    normals = None if mesh.normals is None else turn(mesh.normals)
+    return replace(mesh, vertices=turn(mesh.vertices), normals=normals)
 
 
 def _file_from_camera(up_camera: Tensor | None) -> Tensor:
