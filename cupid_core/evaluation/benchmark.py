@@ -36,6 +36,7 @@ from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.sheet import pictures_of
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, sample_appearance_on, true_structure_figures
+from cupid_core.mesh.finish import finish_mesh
 from cupid_core.reconstruct.inputs import Frame, ObjectCrop, crop_object
 from cupid_core.reconstruct.pipeline import Cupid, Request, reconstruct_frame
 from cupid_core.reconstruct.progress import Run
@@ -196,16 +197,13 @@ def _measured(
     if options.rank_by_voxels:
         by_voxels = config.reconstruct.model_copy(update={"rank_by": "voxels"})
         config = config.model_copy(update={"reconstruct": by_voxels})
+    occlusion = case.occlusion & ~case.mask
     frame = Frame.of(
-        case.image,
-        {1: case.mask},
-        camera=case.camera,
-        depth=case.depth,
-        occlusion_masks={1: case.occlusion & ~case.mask},
+        case.image, {1: case.mask}, camera=case.camera, depth=case.depth, occlusion_masks={1: occlusion}
     )
     request = Request(seed=options.seed, samples=options.samples)
     scene = reconstruct_frame(cupid.networks, frame, config, request, Run())
-    crop = crop_object(case.image, case.mask, config, camera=case.camera, occlusion=case.occlusion)
+    crop = crop_object(case.image, case.mask, config, camera=case.camera, occlusion=occlusion)
     extra = _conditioning(cupid, without, options, case, crop, scene.objects[0].best if scene.objects else None)
     record = CaseRecord(
         split=case.split,
@@ -274,6 +272,11 @@ def _conditioning(
         seed = Request(seed=options.seed, samples=options.samples).seeds()[best.number]
         (mesh,) = sample_appearance_on(without.networks, [crop], [given], without.config, seed)
         if not isinstance(mesh, CupidError):
+            try:
+                # Cleaned as the mesh of the hypothesis is, so that only the conditioning differs.
+                mesh = finish_mesh(mesh, without.config.mesh).mesh
+            except CupidError:
+                return figures
             rendering = render_in_view(case, MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
             figures |= picture_figures(case, rendering, "_without")
     return figures
