@@ -65,7 +65,7 @@ class Accelerated:
             from accelerate import Accelerator  # type: ignore[import-not-found,unused-ignore]
         except ImportError as error:
             raise MissingPackageError(
-                "Training on several devices needs the package accelerate.", hint="pip install accelerate"
+                "Training on several devices needs the package accelerate.", hint="pip install 'cupid_ros[train]'"
             ) from error
         self._accelerator: Any = Accelerator()
         self.rank = int(self._accelerator.process_index)

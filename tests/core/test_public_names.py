@@ -8,9 +8,9 @@ import pytest
 import cupid_core
 
 
-@pytest.mark.parametrize("name", cupid_core.__all__)
-def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(cupid_core, name).__name__ == name
+def test_every_public_name_is_there() -> None:
+    for name in cupid_core.__all__:
+        assert getattr(cupid_core, name).__name__ == name
 
 
 def test_other_names_are_not() -> None:

@@ -61,5 +61,5 @@ def test_alone_leaves_everything_as_it_is():
 
 def test_without_the_package_the_error_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(MissingPackageError, match="pip install accelerate"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'cupid_ros\[train\]'"):
         Accelerated()
