@@ -117,8 +117,7 @@ def evaluate(
     with _Bar(console, n) as bar:
         records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
     with _Bar(console, scenes, unit="scenes") as bar:
-        effort = {"samples": samples, "seed": seed, "refine": refine}
-        records += run_scenes(cupid, scenes, **effort, on_record=bar.show, journal=journal)  # type: ignore[arg-type]
+        records += run_scenes(cupid, scenes, options, refine=refine, on_record=bar.show, journal=journal)
     for table in tables(records, families=families):
         console.print(table)
     facts: dict[str, Any] = {"benchmark": what, "checkpoint": checkpoint, "without_checkpoint": without_checkpoint}

@@ -34,7 +34,7 @@ class StructureLatents:
         export: folder of the stage's exported networks.
         kind: "occupancy" or "uv".
         weights: hash of the encoder.
-        centered: see `StructureVaeSettings.centerd_input`.
+        centered: see `StructureVaeSettings.centered_input`.
         sample: resolution and crop; with buckets, every view is encoded at the middle of each.
     """
 
@@ -146,7 +146,7 @@ def latent_recipes(root: Path, config: TrainConfig) -> list[LatentRecipe]:
         export = root / f"{kind}-vae" / EXPORT
         if (weights := _weights(export, ENCODER_KEYS[kind])) is not None:
             sample = config.assets.sample
-            recipes.append(StructureLatents(export, kind, weights, section.centerd_input, sample))
+            recipes.append(StructureLatents(export, kind, weights, section.centered_input, sample))
     export = root / "appearance-vae" / EXPORT
     if (weights := _weights(export, ENCODER_KEY)) is not None:
         recipes.append(AppearanceLatents(export, weights))

@@ -96,7 +96,7 @@ def _image_encoder(config: TrainConfig, context: StageContext) -> Stage[Any]:
 
 def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
     source = structure_source(config, context)
-    return StructureStage(config.structure, context, source, centered_uv=config.uv_vae.centerd_input)
+    return StructureStage(config.structure, context, source, centered_uv=config.uv_vae.centered_input)
 
 
 def _appearance_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:

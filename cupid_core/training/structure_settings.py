@@ -27,7 +27,7 @@ class StructureVaeSettings(StageSettings):
 
     network: StructureVaeNetworkSettings = StructureVaeNetworkSettings()
     loss: StructureVaeLossConfig = StructureVaeLossConfig()
-    centerd_input: bool = setting(
+    centered_input: bool = setting(
         True,
         "switch",
         "Center what the UV encoder reads (flag - 1, 8 u - 4, 8 v - 4), without which a small one is stuck for "

@@ -56,7 +56,7 @@ class StructureStage:
         settings: sizes and losses.
         context: device and the folder with the exports of the autoencoder stages.
         source: of views.
-        centered_uv: input convention of the UV encoder (`StructureVaeSettings.centerd_input`).
+        centered_uv: input convention of the UV encoder (`StructureVaeSettings.centered_input`).
 
     Raises:
         TrainingError: an autoencoder has not been trained.

@@ -144,7 +144,7 @@ class StructureVaeStage:
         self._source.close()
 
     def _volume(self, batch: StructureBatch) -> Tensor:
-        return volume(batch, self._kind, centered=self._settings.centerd_input)
+        return volume(batch, self._kind, centered=self._settings.centered_input)
 
     def _validation_batch(self) -> StructureBatch:
         return self._source.validation(self._settings.validation_views)[0].to(self._device)
@@ -156,7 +156,7 @@ def volume(batch: StructureBatch, kind: str, *, centered: bool) -> Tensor:
     Args:
         batch: of volumes.
         kind: "occupancy" or "uv".
-        centered: see `StructureVaeSettings.centerd_input`; of "uv" alone.
+        centered: see `StructureVaeSettings.centered_input`; of "uv" alone.
     """
     if kind == "occupancy":
         return batch.occupancy.float()
