@@ -32,10 +32,10 @@ from cupid_core.report.pictures import (
     object_color,
     shaded,
     square_around,
+    turntable,
+    upward,
 )
 from cupid_core.report.tables import OVERVIEW_HEADS, detail_rows, failure_rows, overview_cells, run_rows
-from cupid_core.report.turntable import turntable
-from cupid_core.report.upright import upward
 
 _SCRIPTS = ("geometry.js", "viewer.js", "page.js")
 _SECONDS_PER_FRAME = 0.12

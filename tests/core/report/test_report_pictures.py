@@ -19,10 +19,10 @@ from cupid_core.report.pictures import (
     difference,
     object_color,
     square_around,
+    turntable,
+    upward,
     view_scene,
 )
-from cupid_core.report.turntable import turntable
-from cupid_core.report.upright import upward
 from cupid_core.types import TriangleMesh
 
 
