@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 from torch import Tensor
 
 from cupid_core.config.report import ReportConfig
@@ -81,7 +80,7 @@ def report_html(
         run=run_rows(record),
         settings=json.dumps(record["run"]["settings"], indent=1),
         viewer_data=viewer_data(scene) if scene.objects else None,
-        code=Markup("\n").join(_asset(name) for name in _SCRIPTS),
+        code="\n".join(_asset(name) for name in _SCRIPTS),
     )
 
 
@@ -98,9 +97,9 @@ def _page_template() -> Template:
 
 
 @lru_cache
-def _asset(name: str) -> Markup:
-    """A file of `assets/` as text that is not escaped: it is part of this package."""
-    return Markup(files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8"))
+def _asset(name: str) -> str:
+    """A file of `assets/` as text; the template does not escape it, because it is part of this package."""
+    return files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
