@@ -11,7 +11,7 @@ test: $(STAMP)
 
 # A generated RGB-D frame that no training has seen, reconstructed and compared with its truth.
 demo: $(STAMP)
-	$(BIN)/cupid demo --out build/demo
+	$(BIN)/cupid demo --preset best --out build/demo
 
 # The pictures of README.md, from generated scenes.
 pictures: $(STAMP)

@@ -1,14 +1,14 @@
-"""What stage 2 should be told about the place of each voxel in the image: the variants of the paper's Table 4.
+"""The effect of the pose-aligned conditioning of stage 2: the variants of the paper's Table 4.
 
     python benchmarks/ablation.py --config config/train/tabletop.yaml --root DIR --steps 4000
 
-Trains the same flow five times, for the same steps on the same batches, with nothing different but the
-conditioning, beside the image encoder and the appearance autoencoder that DIR holds from `cupid train`. Then
-measures each on unseen objects with true structure and pose, where conditioning is all that differs. A run that
-was stopped continues when the same command is given again; what is measured is not measured again.
+Trains the same flow five times, for the same steps on the same batches; only the conditioning differs. Image
+encoder and appearance autoencoder are those in DIR from `cupid train`. Then measures each variant on unseen
+objects with true structure and pose. A run that was stopped continues when the same command is given again;
+finished measurements are kept.
 
-Everything goes to DIR/ablation: ablation.csv, ablation.md, and one folder per variant, a training folder of its
-own with a `checkpoint` for `cupid evaluate tabletop --without-checkpoint`.
+Results are in DIR/ablation: ablation.csv, ablation.md, and a training folder per variant with a `checkpoint` for
+`cupid evaluate tabletop --without-checkpoint`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ VARIANTS = {
     "latent_visible": "d",
     "latent_visual": "e",
 }
-# What a variant shares with the training it belongs to.
+# Folders that a variant shares with its training.
 SHARED = ("shards", "occupancy-vae", "uv-vae", "structure", "appearance-vae")
 
 
@@ -62,7 +62,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: settings and folder of the training, steps of a variant, objects to measure, time to stop."""
+    """Settings and folder of the training, steps of a variant, objects to measure, time to stop."""
 
     config: TrainConfig
     root: Path
@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """Folder of the results."""
         return self.root / "ablation"
 
 
@@ -120,7 +120,7 @@ def variant_config(plan: Plan, variant: str) -> TrainConfig:
 
 
 def train_variant(plan: Plan, variant: str) -> RunResult:
-    """Train a variant to the end or the time limit, from where it was.
+    """Train a variant to the end or the time limit, continuing where it stopped.
 
     Raises:
         TrainingError: the earlier stages have not been trained, or the state is of another run.
@@ -138,7 +138,7 @@ def train_variant(plan: Plan, variant: str) -> RunResult:
 
 
 def measured(plan: Plan, variant: str, run: RunResult) -> Result:
-    """Put a trained variant together to a checkpoint and measure its stage 2."""
+    """Make a checkpoint of a trained variant and measure its stage 2."""
     home = plan.folder / variant
     samplers = plan.config.samplers
     checkpoint = home / "checkpoint"
@@ -153,7 +153,7 @@ def measured(plan: Plan, variant: str, run: RunResult) -> Result:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """What ablation.csv holds; nothing where it does not exist."""
+    """Results in ablation.csv; empty where it does not exist."""
     path = folder / "ablation.csv"
     if not path.is_file():
         return []
@@ -192,7 +192,7 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Print what is known so far."""
+    """Print the results so far."""
     table = Table(
         "", "conditioning", "steps", "PSNR", "PSNR inside", "held out", title="True structure and pose, dB"
     )

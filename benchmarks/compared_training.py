@@ -1,4 +1,4 @@
-"""Training stages in folders of their own, beside earlier stages they share; for comparisons step by step."""
+"""Trainings in separate folders that share earlier stages, for comparisons of variants."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cupid_core.errors import TrainingError
 from cupid_core.training.catalogue import build_stage, stage_settings
 from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
+from cupid_core.training.run_folder import STATE
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.stage import StageContext
-from cupid_core.training.state import STATE
 
-# Of a run that is compared with others: from fresh weights, nothing but training.
+# Settings of a compared run: fresh weights, no validation and no sheets.
 FRESH = {"start_from": "", "validate_every": 0, "sheet_every": 0}
 
 
@@ -52,7 +52,7 @@ def link_stages(home: Path, root: Path, names: Sequence[str]) -> None:
 def train_stage(
     name: str, config: TrainConfig, home: Path, *, device: str, time_limit_s: float | None, title: str
 ) -> RunResult:
-    """Train a stage to the end or the time limit, from where it was, with a progress bar.
+    """Train a stage to the end or the time limit, continuing where it stopped, with a progress bar.
 
     Args:
         name: of the stage.
@@ -80,7 +80,7 @@ def train_stage(
     with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[loss]}")) as bar:
         task = bar.add_task(title, total=run.steps, loss="")
 
-        def tell(news: TrainingProgress) -> None:
+        def report(news: TrainingProgress) -> None:
             bar.update(task, completed=news.step, loss=f"loss {news.values.get('loss', float('nan')):.4f}")
 
-        return train(stage, run, options, tell)
+        return train(stage, run, options, report)

@@ -1,4 +1,4 @@
-"""What caching and batching bring, what mesh extraction needs, and what the full-size networks cost.
+"""Speed-up by caching and batching, memory of mesh extraction, and cost of the full-size networks.
 
     python benchmarks/networks.py [--quick] [--json FILE] [--device cuda]
 
@@ -109,7 +109,7 @@ def compare(sides: Mapping[str, Callable[[], Tensor]], rounds: int, sync: Callab
 
 
 def structure_sides(config: SamplerConfig, device: str) -> dict[str, Callable[[], Tensor]]:
-    """Whole stage-1 runs: everything made anew in two calls per step, and cached and batched."""
+    """Whole stage-1 runs: everything recomputed in two calls per step, against cached and batched."""
     flow = structure_flow(MID_FLOW).to(device).eval()
     fill(flow)
     tokens = torch.randn(1, TOKENS, 256, device=device)
@@ -132,7 +132,7 @@ def structure_sides(config: SamplerConfig, device: str) -> dict[str, Callable[[]
 def appearance_sides(
     config: SamplerConfig, voxels: int, device: str, torso: torch.dtype = torch.float32
 ) -> dict[str, Callable[[], Tensor]]:
-    """Whole stage-2 runs; the plain side makes the pose-aligned features anew in every call."""
+    """Whole stage-2 runs; the plain side recomputes the pose-aligned features in every call."""
     flow = appearance_flow(MID_FLOW).to(device).eval()
     encoder = slat_encoder(MID_ENCODER).to(device).eval()
     fill(flow)

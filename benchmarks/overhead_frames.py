@@ -1,4 +1,4 @@
-"""What `ros_overhead.py` sends, and the worker's job that computes nothing: moments and ready-made objects."""
+"""Messages of `ros_overhead.py`, and a job of the worker that computes nothing and returns prepared objects."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import trimesh
 
 from cupid_core.geometry.camera import Camera
 from cupid_core.reconstruct.progress import Cancelled, OnProgress
+from cupid_core.serving.engine import Images, Job
+from cupid_core.serving.frames import Detection, Stamped
+from cupid_core.serving.records import ObjectRecord, SceneRecord, SceneRequest
 from cupid_core.types import Quality, ScaleSource, Verdict
 from cupid_ros.convert.camera import make_camera_info
-from cupid_ros.convert.detections import Detection, make_detections
-from cupid_ros.convert.header import Stamped
+from cupid_ros.convert.detections import make_detections
 from cupid_ros.convert.image import make_image
-from cupid_ros.job import SceneRequest
 from cupid_ros.messages import MessageTypes
-from cupid_ros.results import ObjectRecord, SceneRecord
-from cupid_ros.tickets import Job, Pixels
 
 FRAME_ID = "camera_color_optical_frame"
 
@@ -43,7 +42,7 @@ class Cell:
 
 
 class Moments:
-    """Messages of one camera that sees some objects.
+    """Messages of one camera with some objects in view.
 
     Args:
         cell: size and number of objects.
@@ -100,7 +99,7 @@ class MakeIdentity:
         faces = np.asarray(ball.faces, dtype=np.int64)
 
         def work(
-            request: SceneRequest, pixels: Pixels, on_progress: OnProgress, cancelled: Cancelled
+            request: SceneRequest, pixels: Images, on_progress: OnProgress, cancelled: Cancelled
         ) -> SceneRecord:
             overlay = np.array(pixels["image"]) if request.overlay else None
             numbers = (*request.numbers, *request.boxes)

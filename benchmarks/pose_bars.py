@@ -1,4 +1,4 @@
-"""The acceptance bars of the pose room, judged from a report. Knows no solver."""
+"""The acceptance criteria of the pose solvers, checked on a report."""
 
 from __future__ import annotations
 

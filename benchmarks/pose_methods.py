@@ -1,4 +1,4 @@
-"""The methods that the pose benchmark sets beside each other, behind one signature. Knows no benchmark."""
+"""The methods that the pose benchmark compares, with a common signature."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOSE = PoseConfig(intrinsics="prior", focal_std=0.1)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method says: rotation (3, 3), translation (3,), focal length in image widths, misfit in pixels."""
+    """Result of a method: rotation (3, 3), translation (3,), focal length in image widths, misfit in pixels."""
 
     rotation: Array
     translation: Array
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Run:
-    """Errors of one run; infinite where the method gave no answer.
+    """Errors of one run; infinite where the method gave no result.
 
     Attributes:
         rotation_deg: angle to the true rotation.
@@ -97,7 +97,7 @@ def ours_known(problem: Problem) -> Answer:
 
 
 def ours_wrong_fixed(problem: Problem) -> Answer:
-    """Ours with a focal length 5 % too long, believed."""
+    """Ours with a fixed focal length 5 % too long."""
     return _ours(solve_pose(problem.points, problem.uv, camera=scaled_focal(problem.camera, WRONG_FOCAL)))
 
 
@@ -119,12 +119,12 @@ METHODS: dict[str, Method] = {
     "ours, K 5 % wrong, fixed": ours_wrong_fixed,
     "ours, K 5 % wrong, prior": ours_wrong_prior,
 }
-# These take seconds in all on every seed at many points, and nothing is judged by them there.
+# These are slow at many points, and no acceptance criterion uses them there.
 SLOW = {"cv2.calibrateCamera", "cv2 iterative, K known"}
 
 
 def attempt(method: Method, problem: Problem) -> Run:
-    """Run a method and measure it against the truth; a refusal is a failed run, not a crash."""
+    """Run a method and measure it against the truth; an error of the solver is a failed run."""
     start = time.process_time()
     try:
         answer = method(problem)

@@ -1,4 +1,4 @@
-"""Synthetic pose problems with known truth: voxel shells of boxes seen by a pinhole camera. Knows no solver."""
+"""Synthetic pose problems with known truth: voxel shells of boxes in a pinhole camera."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Problem:
         uv: (N, 2) float32 normalized image coordinates.
         rotation: (3, 3) object to camera.
         translation: (3,) object origin in the camera frame.
-        camera: the camera that saw them.
+        camera: that projected them.
     """
 
     points: Tensor
@@ -71,7 +71,7 @@ def shell(thickness: float, count: int) -> NDArray[np.float64]:
 
 
 def generate(case: Case, seed: int) -> Problem:
-    """A random rotation, the object centerd and filling 70 to 85 % of the frame; the same for the same seed.
+    """A random rotation, the object centered and filling 70 to 85 % of the frame; the same for the same seed.
 
     Pose and noise do not depend on the share of outliers, so cells with and without are paired.
     """
@@ -81,7 +81,7 @@ def generate(case: Case, seed: int) -> Problem:
     rotation, _ = np.linalg.qr(random.normal(size=(3, 3)))
     rotation *= np.sign(np.linalg.det(rotation))
     focal = case.focal_mm / SENSOR_WIDTH_MM
-    # A box is seen inside the picture of its corners.
+    # The projection of a box is inside that of its corners.
     corners = np.array(list(itertools.product((-1.0, 1.0), repeat=3))) * np.abs(surface).max(axis=0)
     translation = _framing(corners @ rotation.T, focal, float(random.uniform(0.7, 0.85)))
     K = torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -147,6 +147,6 @@ def _framing(turned: NDArray[np.float64], focal: float, fill: float) -> NDArray[
             too_large = (seen.max(axis=0) - seen.min(axis=0)).max() > fill
             near, far = (distance, far) if too_large else (near, distance)
         seen = _image(turned + far * (aside + np.array([0.0, 0.0, 1.0])), focal)
-        # Moving a near object sideways changes its perspective, so distance and place are found in turns.
+        # Moving a near object sideways changes its perspective, so distance and position are found alternately.
         aside[:2] -= (0.5 * (seen.max(axis=0) + seen.min(axis=0)) - 0.5) / focal
     return np.asarray(far * (aside + np.array([0.0, 0.0, 1.0])))

@@ -1,4 +1,4 @@
-"""What the pose benchmark measures, as values and as tables. Knows no solver and no generator."""
+"""Results of the pose benchmark, as values and as tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cell:
         focal_percent: median.
         rms_px: median reported misfit.
         milliseconds: median.
-        failures: runs more than 5 degrees off, or refused.
+        failures: runs more than 5 degrees off, or without a result.
     """
 
     method: str
@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Bar:
-    """One acceptance bar: what was asked, what was measured."""
+    """One acceptance criterion: the limit and the measured value."""
 
     name: str
     measured: str

@@ -1,9 +1,9 @@
-"""Pose solvers beside each other: the paper's DLT, OpenCV's, ours; accuracy, honesty, speed, and which bars hold.
+"""Compares pose solvers (the paper's DLT, OpenCV's, ours): accuracy, calibration of the covariance, speed.
 
     python benchmarks/pose_solver.py [--quick] [--json FILE] [--seeds N]
 
-Everything is generated, everything runs on one core; times are processor times, which other work on the machine
-disturbs least. The full run takes some minutes, --quick well under one. OpenCV's iterative methods are slow on
+Everything is generated, everything runs on one core; times are processor times, which are least affected by other
+load. The full run takes some minutes, --quick well under one. OpenCV's iterative methods are slow on
 many pairs, and slower with outliers: there they get few seeds or none (see `_slow_seeds`).
 """
 
@@ -92,7 +92,7 @@ def measure(grid: Grid, console: Console) -> Report:
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("timing", total=len(cells) + 3)
-        # First, while the process is fresh: what follows fills caches and heap.
+        # First, in the fresh process, before caches and heap are filled.
         report.timing_ms = time_methods(grid.rounds)
         progress.advance(task)
         for count, noise, outliers, thickness in cells:

@@ -1,17 +1,17 @@
-"""What photographic realism in the generated views does for a real photograph.
+"""The effect of realistic training views on the result for a real photograph.
 
     python benchmarks/realism.py --config config/train/tabletop.yaml --root DIR --encoder-steps 1200 --steps 300
         --image color.png --labels labels.png --camera fx,fy,cx,cy
 
 Trains image encoder and structure twice from fresh weights, for the same steps: "plain" on views as the generator
-renders them, "realistic" on views with everything that tells a photograph from a rendering and can be switched
-off: photographic and mask errors, occluders, cut objects, rolled and shifted crops, changed exposure and color.
-Printed labels, gloss, lights and shadows belong to the objects and are in both. DIR holds the autoencoders of
-`cupid train`, and any stage 2. Then every object of the photograph goes through stage 1 and the pose solver, the
-camera known. With --start-from CHECKPOINT the structure continues from trained weights, image encoder included,
-which tells in a few hundred steps what it loses where the views become plain.
+renders them, "realistic" on views with all effects of photographs that can be switched off: photographic and mask
+errors, occluders, cut objects, rolled and shifted crops, changed exposure and color. Printed labels, gloss, lights
+and shadows belong to the objects and are in both. DIR holds the autoencoders of `cupid train`, and any stage 2.
+Then every object of the photograph goes through stage 1 and the pose solver, the camera known. With --start-from
+CHECKPOINT the structure continues from trained weights, image encoder included, which shows within a few hundred
+steps what plain views cost.
 
-Everything goes to DIR/realism (DIR/realism-continued with --start-from): realism.csv, realism.md, one picture and
+Results are in DIR/realism (DIR/realism-continued with --start-from): realism.csv, realism.md, one picture and
 one training folder per variant. A run that was stopped continues when the same command is given again.
 """
 
@@ -31,12 +31,12 @@ from PIL import Image
 
 from cupid_core import Cupid
 from cupid_core import config as settings_of
-from cupid_core.cli.inputs import Given, Inputs, read_inputs
+from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
 from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.errors import CupidError
 from cupid_core.mesh.voxel_boxes import voxel_boxes
-from cupid_core.reconstruct.results import Reconstruction
+from cupid_core.reconstruct.results import SceneObject
 from cupid_core.render.raycast import render_mesh
 from cupid_core.report.pictures import object_color
 from cupid_core.training.checkpoint import write_checkpoint
@@ -45,13 +45,13 @@ from cupid_core.training.tabletop_source import TabletopSourceSettings
 from cupid_core.training.view_change import ViewChangeSettings
 
 VARIANTS = ("plain", "realistic")
-# Stage 2 has no part in this, but a checkpoint is only read whole.
+# Stage 2 is not used, but a checkpoint is only read as a whole.
 SHARED = ("shards", "occupancy-vae", "uv-vae", "appearance-vae", "appearance")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do: settings and folder of the training, steps of both stages, hypotheses, time to stop, start."""
+    """Settings and folder of the training, steps of both stages, hypotheses, time to stop, start."""
 
     config: TrainConfig
     root: Path
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """Folder of the results."""
         return self.root / ("realism-continued" if self.start_from else "realism")
 
     @property
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if config.threads:
         torch.set_num_threads(config.threads)
-    given = Given(options.image, labels=options.labels, camera=options.camera, names=options.names)
-    photo = read_inputs(given, CupidConfig())
+    args = InputArgs(options.image, labels=options.labels, camera=options.camera, names=options.names)
+    photo = read_inputs(args, CupidConfig())
     for variant in options.variants:
         if not trained(plan, variant):
             print(f"{variant}: stopped; give the command again")
@@ -140,7 +140,7 @@ def variant_config(plan: Plan, variant: str) -> TrainConfig:
 
 
 def trained(plan: Plan, variant: str) -> bool:
-    """Train the stages to the end or the time limit, from where they were; whether they are at the end."""
+    """Train the stages until finished or out of time, continuing earlier runs; returns whether finished."""
     home, config = plan.folder / variant, variant_config(plan, variant)
     link_stages(home, plan.root, SHARED)
     for stage, steps in plan.stages.items():
@@ -158,32 +158,20 @@ def measure(plan: Plan, variant: str, photo: Inputs) -> None:
     checkpoint = plan.folder / variant / "checkpoint"
     write_checkpoint(plan.folder / variant, checkpoint, (samplers.structure, samplers.appearance))
     cupid = Cupid.from_pretrained(str(checkpoint), device=plan.device)
-    found: dict[int, Reconstruction | CupidError] = {}
-    for id_, mask in photo.masks.items():
-        others = np.any([other for number, other in photo.masks.items() if number != id_], axis=0)
-        try:
-            found[id_] = cupid.reconstruct(
-                photo.image,
-                mask,
-                camera=photo.camera,
-                occlusion=others,
-                samples=plan.samples,
-                pose_only=True,
-            )
-        except CupidError as error:
-            found[id_] = error
+    scene = cupid(photo.image, masks=photo.masks, camera=photo.camera, samples=plan.samples)
+    found = dict(scene.failures) | {item.id: item for item in scene}
     Image.fromarray(outlined(photo, found)).save(plan.folder / f"{variant}.png")
     row = {photo.names.get(id_, str(id_)): f"{_iou(result):.3f}" for id_, result in found.items()}
     write_row(plan, variant, row)
 
 
-def outlined(photo: Inputs, found: dict[int, Reconstruction | CupidError]) -> np.ndarray:
+def outlined(photo: Inputs, found: dict[int, SceneObject | CupidError]) -> np.ndarray:
     """The photograph (H, W, 3) with the outline of the voxels of every best hypothesis."""
     picture = photo.image.copy()
     for id_, result in found.items():
-        if isinstance(result, Reconstruction):
+        if isinstance(result, SceneObject):
             best = result.best
-            shape = voxel_boxes(best.coords, best.resolution)
+            shape = voxel_boxes(best.structure.coords, best.structure.resolution)
             mask = render_mesh(shape, best.pose.T_camera_object, best.pose.camera).mask
             edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(picture, edges, -1, object_color(id_), 2, cv2.LINE_AA)
@@ -226,8 +214,8 @@ def _views(views: TabletopSourceSettings, variant: str) -> TabletopSourceSetting
     return views.model_copy(update={"objects": objects, "change": change})
 
 
-def _iou(result: Reconstruction | CupidError) -> float:
-    return result.best.quality.silhouette_iou if isinstance(result, Reconstruction) else 0.0
+def _iou(result: SceneObject | CupidError) -> float:
+    return result.best.quality.silhouette_iou if isinstance(result, SceneObject) else 0.0
 
 
 if __name__ == "__main__":

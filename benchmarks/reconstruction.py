@@ -1,9 +1,9 @@
-"""What a reconstruction costs: seconds of every step and the largest memory of the process.
+"""Time of every step of a reconstruction, and the peak memory of the process.
 
     python benchmarks/reconstruction.py [--checkpoint tabletop] [--objects 4] [--samples 1] [--threads 0]
 
 One generated view after the other, as `cupid evaluate tabletop` makes them, from image and mask to mesh and pose.
-The first one warms up and does not count. Imports and loading are named apart.
+The first one is a warm-up and not counted. Imports and loading are reported separately.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     from cupid_core.data.tabletop import TabletopSettings
     from cupid_core.errors import CupidError
     from cupid_core.evaluation.tabletop_cases import tabletop_cases
-    from cupid_core.reconstruct.cupid import Cupid
+    from cupid_core.reconstruct.pipeline import Cupid
 
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -38,23 +38,23 @@ def main() -> None:
     loaded = time.perf_counter()
     cases = tabletop_cases(range(given.objects + 1), TabletopSettings(views_per_object=1))
     steps: dict[str, list[float]] = {}
-    lost = 0
+    failures = 0
     for number, case in enumerate(cases):
         try:
             begin = time.perf_counter()
-            result = cupid.reconstruct(
-                case.image, case.mask, camera=case.camera, occlusion=case.occlusion, samples=given.samples
-            )
+            scene = cupid(case.image, masks=case.mask, camera=case.camera, samples=given.samples)
+            scene[0]  # raises what made it fail
             total = time.perf_counter() - begin
         except CupidError as error:
             print(f"object {number}: [{error.code}] {error.problem}")
-            lost += 1
+            failures += 1
             continue
         if number:
-            for name, seconds in {**result.timings_s, "together": total}.items():
+            for name, seconds in {**scene.timings_s, "together": total}.items():
                 steps.setdefault(name, []).append(seconds)
     print(
-        f"{given.objects} objects, {given.samples} hypotheses each, {torch.get_num_threads()} threads, {lost} lost"
+        f"{given.objects} objects, {given.samples} hypotheses, {torch.get_num_threads()} threads, "
+        f"{failures} failed"
     )
     print(f"imports {imported - start:.1f} s, loading {loaded - imported:.1f} s")
     for name, taken in steps.items():

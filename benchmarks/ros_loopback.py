@@ -1,4 +1,4 @@
-"""The node's part of `ros_overhead.py`: the real node in a process of its own, asked through DDS on loopback.
+"""The node's part of `ros_overhead.py`: the real node in a process of its own, called through DDS on loopback.
 
 Needs a sourced ROS 2 workspace with this package. As a program of its own it is the node, with `MakeIdentity`.
 """
@@ -27,8 +27,8 @@ TOPICS = {
 ANSWERS = {"to /cupid/objects": "cupid/objects", "to the last output": "cupid/overlay"}
 NAMESPACE = "overhead"
 PATIENCE_S = 60.0
-# An answer that has not come by then does not come.
-LOST_S = 5.0
+# After this time an answer counts as missing.
+ANSWER_TIMEOUT_S = 5.0
 
 
 def measure_node(
@@ -86,14 +86,14 @@ class Client:
             node.create_subscription(message_class(kind), topic, self._arrival(topic), latched, raw=True)
 
     def moment(self, messages: dict[str, Any]) -> dict[str, float] | None:
-        """Publish one moment and wait for its answers; seconds to each, None where they do not come."""
+        """Publish one moment and wait for its answers; seconds to each, None where they are missing."""
         self._arrived.clear()
         start = time.perf_counter()
         for role, message in messages.items():
             self._senders[role].publish(message)
         published = time.perf_counter()
         try:
-            self.wait_for(lambda: len(self._arrived) == len(ANSWERS), "an answer", LOST_S)
+            self.wait_for(lambda: len(self._arrived) == len(ANSWERS), "an answer", ANSWER_TIMEOUT_S)
         except TimeoutError:
             return None
         answers = {name: self._arrived[topic] - start for name, topic in ANSWERS.items()}

@@ -1,15 +1,16 @@
-"""What the ROS layer costs beside the networks: message in -> worker -> message out, with work that takes no time.
+"""Cost of the ROS layer without the networks: message in -> worker -> message out, with a job that takes no time.
 
     python benchmarks/ros_overhead.py [--quick] [--moments N] [--json FILE] [--mode plain|ros|both]
 
 Raw RGB8, 16UC1 depth, mono8 labels and detections come in, at 640x480 and 1280x720, with 1 and 5 objects of 5,120
 triangles; everything that is published by default goes out. *plain* needs no ROS: messages come and go as CDR
-bytes, as in `cupid bag`, and between stand the conversions, the server and the worker process. *ros* runs the real
+bytes, as in `cupid bag`, through the conversions, the server and the worker process. *ros* runs the real
 node in a process of its own and measures from the first `publish` to the arrival of the answer through DDS on
 loopback; it needs a sourced ROS 2 workspace with this package.
 
 Times are wall-clock times, because another process takes part; "processor" is what this process computes for a
-moment, which other work on the machine disturbs least. The cells take turns, so that it disturbs all alike.
+moment, which other work on the machine disturbs least. The cells alternate, so that other load affects all of
+them.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ from rich.progress import (
 from rich.table import Table
 
 from cupid_core.config import RosConfig
-from cupid_ros.convert.header import Stamped
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import Observation
+from cupid_core.serving.server import Server
+from cupid_core.serving.worker import Worker
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.transforms import make_transforms
-from cupid_ros.intake import FrameMessages, read_frame
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.results import Observation
-from cupid_ros.server import Server
-from cupid_ros.worker import Worker
 
 CELLS = [Cell(width, height, objects) for width, height in ((640, 480), (1280, 720)) for objects in (1, 5)]
 WARM_UP = 5

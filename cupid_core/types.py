@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from torch import Tensor
 from cupid_core.errors import InvalidDepthError, InvalidTensorError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.sim3 import Sim3
+
+if TYPE_CHECKING:
+    import trimesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,42 @@ class TriangleMesh:
             normals=None if self.normals is None else self.normals.to(device),
         )
 
+    def export(self, path: str | Path) -> Path:
+        """Write the mesh to a file: .glb (y up), .ply, .obj, .stl, or .urdf with convex parts, mass and inertia.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: another suffix.
+            OutputError: the file cannot be written.
+            OpenMeshError: of .urdf: the mesh is not closed.
+        """
+        from cupid_core.mesh.export import export_mesh
+
+        return export_mesh(self, Path(path))
+
+    def to_trimesh(self) -> trimesh.Trimesh:
+        """A copy as `trimesh.Trimesh`, same frame and unit."""
+        from cupid_core.mesh.convert import to_trimesh
+
+        return to_trimesh(self)
+
+    def to_open3d(self) -> Any:
+        """A copy as `open3d.geometry.TriangleMesh`, same frame and unit.
+
+        Raises:
+            MissingPackageError: open3d cannot be loaded.
+        """
+        from cupid_core.mesh.convert import to_open3d
+
+        return to_open3d(self)
+
+    def __repr__(self) -> str:
+        """One line."""
+        colors = "" if self.colors is None else ", colors"
+        return f"TriangleMesh({len(self.vertices)} vertices, {len(self.faces)} triangles{colors})"
+
     def transformed(self, S_a_b: Sim3) -> TriangleMesh:
         """The same mesh, given in frame b, in frame a.
 
@@ -77,6 +118,15 @@ class ScaleSource(str, Enum):
     MODEL = "depth_model"
     KNOWN_SIZE = "known_size"
     UNKNOWN = "unknown"
+
+
+class CameraSource(str, Enum):
+    """Where the camera of an image comes from."""
+
+    GIVEN = "given"
+    EXIF = "exif"
+    DEPTH_MODEL = "depth_model"
+    ESTIMATED = "estimated"
 
 
 class Verdict(str, Enum):

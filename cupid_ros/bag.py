@@ -1,6 +1,6 @@
-"""Replays a bag through the server and writes what it publishes into another bag, with the same stamps.
+"""Replays a bag through the server and writes the results into another bag, with the same stamps.
 
-The same conversions and the same server as the node; no ROS needed. Knows topics and bags, no networks.
+The same conversions and the same server as the node; no ROS needed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from cupid_core.config.ros import RosConfig
 from cupid_core.errors import CupidError
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import Observation
+from cupid_core.serving.requests import FailedRequest
+from cupid_core.serving.server import Server
 from cupid_ros.bag_reader import BagReader, RawMessage
 from cupid_ros.bag_topics import BagTopics, detect_topics
-from cupid_ros.convert.header import Stamped
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.transforms import make_transforms
 from cupid_ros.errors import BagError, MissingTopicError
-from cupid_ros.gather import Gather
-from cupid_ros.intake import FrameMessages, read_frame
+from cupid_ros.frame_messages import FrameCollector, FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.results import Observation
-from cupid_ros.server import Failed, Server
 
 OnReplay = Callable[[float, "Replay"], None]
-"""Told the share of the messages that is read (NaN where a bag does not say how many it holds)."""
+"""Called with the share of the messages that is read (NaN where the bag does not say how many it holds)."""
 _STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 _FOREVER = QosTime(2147483647, 0)
 _LATCHED = Qos(
@@ -44,7 +44,7 @@ _LATCHED = Qos(
 
 @dataclass
 class Replay:
-    """What came of a replay.
+    """Result of a replay.
 
     Attributes:
         topics: that were used.
@@ -75,7 +75,7 @@ class ReplayOptions:
     """How to replay.
 
     Attributes:
-        topics: names that are not to be guessed.
+        topics: names that are given instead of detected.
         storage: format of the output.
         copy_inputs: put the topics that were used into the output as well.
     """
@@ -100,16 +100,16 @@ def replay_bag(
         source: bag, mcap or sqlite3, of Humble or Jazzy.
         target: folder of the new bag; must not exist.
         server: with an engine of this process.
-        types: of messages; Jazzy's where None. Definitions that the bag brings are learnt.
+        types: of messages; Jazzy's where None. Definitions in the bag are added.
         options: topics and format.
-        on_replay: told how far it is, often.
+        on_replay: called after every message.
 
     Returns:
         Counts, problems and warnings; a damaged bag gives what it holds.
 
     Raises:
-        BagError: the bag cannot be read at all, the target exists or cannot be written, or no image had everything
-            that is needed; nothing is left at the target then.
+        BagError: the bag cannot be read at all, the target exists or cannot be written, or no image had all the
+            messages it needs; nothing is left at the target then.
         MissingTopicError: a topic is not there, or cannot be guessed.
     """
     types, options = types or BagMessageTypes.of("jazzy"), options or ReplayOptions()
@@ -126,36 +126,36 @@ def replay_bag(
                 hint="Record one of them too, or name it: --topics.labels or --topics.detections.",
             )
         roles = replay.topics.roles()
-        types.learn((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
+        types.register((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
         total = sum(topic.count or 0 for topic in bag.topics if topic.name in roles)
         with _output(target, options.storage, types) as output:
-            gather = Gather(roles.values(), server.config.input.sync_slop_s)
+            collector = FrameCollector(roles.values(), server.config.input.sync_slop_s)
             for number, raw in enumerate(bag.messages(roles), 1):
                 if options.copy_inputs:
                     output.copy(raw)
-                for messages, time_ns in _gathered(gather, roles[raw.topic.name], raw, types, replay):
+                for messages, time_ns in _collected(collector, roles[raw.topic.name], raw, types, replay):
                     _replay_frame(messages, time_ns, server, output, replay)
                 if on_replay is not None:
                     on_replay(number / total if total else float("nan"), replay)
-            for messages, time_ns in gather.rest():
+            for messages, time_ns in collector.flush():
                 _replay_frame(messages, time_ns, server, output, replay)
             replay.warnings += bag.warnings
-            if gather.dropped:
-                replay.warnings.append(f"{gather.dropped} images had nothing at their stamp that belongs to them.")
+            if collector.dropped:
+                replay.warnings.append(f"{collector.dropped} images had no matching messages at their stamp.")
             if not replay.frames:
                 raise BagError(
-                    f"No image of {source} has all that belongs to it: {replay.topics}; {replay.warnings}.",
+                    f"No image of {source} has all its messages: {replay.topics}; {replay.warnings}.",
                     hint="Name the topics, or raise ros.input.sync_slop_s.",
                 )
     return replay
 
 
-def _gathered(
-    gather: Gather, role: str, raw: RawMessage, types: BagMessageTypes, replay: Replay
+def _collected(
+    collector: FrameCollector, role: str, raw: RawMessage, types: BagMessageTypes, replay: Replay
 ) -> Iterator[tuple[FrameMessages, int]]:
     try:
         message = types.decode(raw.data, raw.topic.type)
-        yield from gather.add(role, message, raw.time_ns)
+        yield from collector.add(role, message, raw.time_ns)
     except CupidError as error:
         replay.note(error)
 
@@ -172,7 +172,7 @@ def _replay_frame(messages: FrameMessages, time_ns: int, server: Server, output:
         replay.note(problem)
     server.offer(frame)
     for result in server.collect():
-        if isinstance(result, Failed):
+        if isinstance(result, FailedRequest):
             replay.note(result.error)
             continue
         for failure in result.failures.values():
@@ -194,22 +194,22 @@ class Output:
         self._writer, self._types = writer, types
         self._connections: dict[str, Connection] = {}
 
-    def publish(self, seen: Observation, time_ns: int, config: RosConfig) -> None:
+    def publish(self, observation: Observation, time_ns: int, config: RosConfig) -> None:
         """Write everything that the node would publish about an image."""
         types, wanted = self._types, config.output
-        self._write("/cupid/objects", make_object_array(types, seen), time_ns, latched=True)
+        self._write("/cupid/objects", make_object_array(types, observation), time_ns, latched=True)
         if wanted.tf:
             topic = "/tf_static" if wanted.tf_static else "/tf"
-            transforms = make_transforms(types, seen, prefix=wanted.tf_prefix)
+            transforms = make_transforms(types, observation, prefix=wanted.tf_prefix)
             self._write(topic, transforms, time_ns, latched=wanted.tf_static)
         if wanted.markers:
-            markers = make_markers(types, seen, lifetime_s=wanted.marker_lifetime_s)
+            markers = make_markers(types, observation, lifetime_s=wanted.marker_lifetime_s)
             self._write("/cupid/markers", markers, time_ns)
         if wanted.detections:
-            self._write("/cupid/detections", make_detections_3d(types, seen), time_ns)
-        if wanted.overlay and seen.overlay is not None:
-            stamped = Stamped(seen.stamp_ns, seen.frame_id)
-            self._write("/cupid/overlay", make_image(types, seen.overlay, "rgb8", stamped), time_ns)
+            self._write("/cupid/detections", make_detections_3d(types, observation), time_ns)
+        if wanted.overlay and observation.overlay is not None:
+            stamped = Stamped(observation.stamp_ns, observation.frame_id)
+            self._write("/cupid/overlay", make_image(types, observation.overlay, "rgb8", stamped), time_ns)
 
     def copy(self, raw: RawMessage) -> None:
         """Write a message as it was recorded."""
@@ -230,9 +230,9 @@ class Output:
 
 @contextmanager
 def _output(target: Path, storage: str, types: BagMessageTypes) -> Iterator[Output]:
-    """A new bag; it stays when somebody interrupts, and goes when an error of ours comes."""
+    """A new bag; it is kept after an interrupt, and deleted after a `CupidError`."""
     try:
-        # Humble reads version 8 as well; from 9 on its parser stumbles over the form of QoS.
+        # Humble reads version 8; its parser cannot read the QoS of version 9.
         writer = Writer(target, version=8, storage_plugin=_STORAGE[storage])
         writer.open()
     except (WriterError, OSError) as error:

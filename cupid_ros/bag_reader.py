@@ -1,4 +1,4 @@
-"""Bags, whole or cut off, as a list of topics and a stream of raw messages; knows no contents."""
+"""Bags, complete or cut off, as a list of topics and a stream of raw messages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BagReader(AbstractContextManager["BagReader"]):
     definitions: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _reader: Reader | None = None
-    _salvaged: list[Path] = field(default_factory=list)
+    _damaged_files: list[Path] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> BagReader:
@@ -88,7 +88,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         except _DAMAGE as error:
             self._stack.close()
             self._reader = None
-            self._salvage(files, error)
+            self._open_damaged(files, error)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,10 +102,10 @@ class BagReader(AbstractContextManager["BagReader"]):
         """
         try:
             if self._reader is not None:
-                yield from self._whole(self._reader, topics)
+                yield from self._read_complete(self._reader, topics)
             else:
-                for path in self._salvaged:
-                    yield from self._left(path, topics)
+                for path in self._damaged_files:
+                    yield from self._read_damaged(path, topics)
         except _DAMAGE as error:
             self.warnings.append(f"The bag is damaged; what comes before that is used: {error}")
 
@@ -115,21 +115,21 @@ class BagReader(AbstractContextManager["BagReader"]):
             if connection.msgdef.format == MessageDefinitionFormat.MSG:
                 self.definitions.append((connection.msgtype, connection.msgdef.data))
 
-    def _whole(self, reader: Reader, topics: Collection[str]) -> Iterator[RawMessage]:
+    def _read_complete(self, reader: Reader, topics: Collection[str]) -> Iterator[RawMessage]:
         wanted = [item for item in reader.connections if not topics or item.topic in topics]
         known = {topic.name: topic for topic in self.topics}
         if wanted:
             for connection, time_ns, data in reader.messages(connections=wanted):
                 yield RawMessage(known[connection.topic], time_ns, bytes(data))
 
-    def _salvage(self, files: list[Path], error: Exception) -> None:
+    def _open_damaged(self, files: list[Path], error: Exception) -> None:
         """Read a damaged bag from its front, if its format allows it."""
         if not files or any(path.suffix != ".mcap" for path in files):
             raise BagError(
                 f"{self.path} cannot be read: {error}.",
                 hint="For a damaged .db3 file try `sqlite3 FILE .recover`, then `ros2 bag reindex`.",
             ) from error
-        self._salvaged = files
+        self._damaged_files = files
         self.warnings.append(f"The bag is damaged; what is left of it is used: {error}")
         for path in files:
             for record in _records(path):
@@ -142,7 +142,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         if not self.topics:
             raise BagError(f"{self.path} cannot be read: {error}.", hint="Nothing is left of it: record it again.")
 
-    def _left(self, path: Path, topics: Collection[str]) -> Iterator[RawMessage]:
+    def _read_damaged(self, path: Path, topics: Collection[str]) -> Iterator[RawMessage]:
         known = {topic.name: topic for topic in self.topics}
         names: dict[int, str] = {}
         for record in _records(path):

@@ -1,4 +1,4 @@
-"""Which topic of a bag carries what: by type, then by name; knows names, no messages."""
+"""Which topic of a bag carries what: by type, then by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cupid bag`: a bag in, a bag with reconstructed objects out. Parses, calls `replay_bag`, shows; no ROS needed.
+"""`cupid bag`: a bag in, a bag with reconstructed objects out; no ROS needed.
 
 The command line of cupid_core finds it by its entry point (`cupid.commands` in pyproject.toml) and does not import
 this package.
@@ -16,13 +16,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from cupid_core import config as settings_of
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, PresetName
+from cupid_core.serving.engine import InProcessEngine, MakeJob
+from cupid_core.serving.jobs import MakeCupidJob
+from cupid_core.serving.server import Server
 from cupid_ros.bag import OnReplay, Replay, ReplayOptions, replay_bag
 from cupid_ros.bag_topics import BagTopics
-from cupid_ros.job import MakeCupidJob
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.server import Server
-from cupid_ros.tickets import InProcess, MakeJob
 
 NOTHING_RECONSTRUCTED = 3
 
@@ -32,22 +32,26 @@ class BagOptions:
     """Options of `cupid bag`; what is not given is taken from the settings.
 
     Attributes:
-        settings: YAML file as `cupid config write` makes it.
+        config: YAML file as `cupid config write` makes it.
+        assignments: change a setting, e.g. refine.iterations=5; `cupid config describe` lists them all.
         checkpoint: name, folder or hub id of the networks.
         device: cpu, cuda, cuda:1, ...; auto takes cuda if it is there.
         preset: fast, normal or best.
         seed: the same bag and seed give the same objects.
-        every_frame: reconstruct objects in every image, not only when they are seen for the first time.
+        every_frame: reconstruct objects in every image, not only when they appear for the first time.
         topics: names of topics that are not to be guessed; "-" for one that is not to be used.
         storage: format of the output.
         distribution: whose message definitions to use.
         copy_inputs: put the topics that were used into the output as well.
     """
 
-    settings: Path | None = None
+    config: Path | None = None
+    assignments: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set", metavar="NAME=VALUE")
+    ] = ()
     checkpoint: str | None = None
     device: str | None = None
-    preset: Literal["fast", "normal", "best"] | None = None
+    preset: PresetName | None = None
     seed: int | None = None
     every_frame: bool = False
     topics: BagTopics = field(default_factory=BagTopics)
@@ -75,7 +79,7 @@ def bag(
 def run_bag(
     source: Path, target: Path, options: BagOptions, console: Console, *, make_job: MakeJob | None = None
 ) -> int:
-    """`bag` with a console of one's own, and perhaps another job than the networks.
+    """`bag` with a given console and job.
 
     Args:
         source: see `bag`.
@@ -91,7 +95,7 @@ def run_bag(
         CupidError: see `replay_bag` and `settings_of`.
     """
     config = configured(options)
-    server = Server(InProcess(make_job or MakeCupidJob.of(config)), config.ros)
+    server = Server(InProcessEngine(make_job or MakeCupidJob.of(config)), config.ros)
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
         console=console, disable=not console.is_terminal,
@@ -102,7 +106,7 @@ def run_bag(
             server,
             types=BagMessageTypes.of(options.distribution),
             options=ReplayOptions(options.topics, options.storage, options.copy_inputs),
-            on_replay=_showing(bars, source),
+            on_replay=_progress_bar(bars, source),
         )
     show(replay, target, console)
     return 0 if replay.objects else NOTHING_RECONSTRUCTED
@@ -114,7 +118,7 @@ def configured(options: BagOptions) -> CupidConfig:
     Raises:
         ConfigError: the file is none, or a value is out of bounds.
     """
-    config = CupidConfig() if options.settings is None else settings_of.load(CupidConfig, options.settings)
+    config = settings_of.load(CupidConfig, options.config, options.assignments)
     given = {
         "checkpoint": options.checkpoint,
         "device": options.device,
@@ -128,7 +132,7 @@ def configured(options: BagOptions) -> CupidConfig:
 
 
 def show(replay: Replay, target: Path, console: Console) -> None:
-    """Say what came of a replay."""
+    """Print the result of a replay."""
     for warning in replay.warnings:
         console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False, soft_wrap=True)
     for code, count in replay.problems.most_common():
@@ -144,7 +148,7 @@ def show(replay: Replay, target: Path, console: Console) -> None:
     )
 
 
-def _showing(bars: Progress, source: Path) -> OnReplay:
+def _progress_bar(bars: Progress, source: Path) -> OnReplay:
     task = bars.add_task(f"{source.name}", total=1.0)
 
     def on_replay(share: float, replay: Replay) -> None:

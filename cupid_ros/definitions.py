@@ -1,4 +1,4 @@
-"""Wire formats of message packages that are not part of a ROS base installation; knows names and types only.
+"""Wire formats of message packages that are not part of a ROS base installation.
 
 They are the same in Humble and Jazzy; messages of older distributions are refused where they are read.
 

@@ -1,7 +1,4 @@
-"""How the node is, as diagnostic_msgs/DiagnosticArray: rates, latencies, the queue, the worker, what went wrong.
-
-Knows counters and messages, no topics and no node; the clock is handed in.
-"""
+"""The state of the node as diagnostic_msgs/DiagnosticArray: problems, rates of the inputs, the worker."""
 
 from __future__ import annotations
 
@@ -11,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.server import ServerStats
+from cupid_core.serving.worker import WorkerStats
+from cupid_ros.convert.header import make_header
 from cupid_ros.messages import MessageTypes
-from cupid_ros.server_stats import ServerStats
-from cupid_ros.worker import WorkerStats
 
 OK, WARN, ERROR = 0, 1, 2
-# Normal when images come faster than objects are made.
+# Normal when images come faster than they are reconstructed.
 _HARMLESS = {"superseded", "cancelled"}
 _HOLD_S = 10.0
 
@@ -81,7 +77,7 @@ class ProblemWatch:
     def __init__(self, stats: ServerStats, clock: Callable[[], float] = time.monotonic) -> None:
         self._stats, self._clock = stats, clock
         self._counts: Counter[str] = Counter()
-        self._seen: dict[str, float] = {}
+        self._last_time: dict[str, float] = {}
 
     def status(self, state: str) -> Status:
         """What went wrong in the last ten seconds, and how often everything did since the start.
@@ -91,9 +87,9 @@ class ProblemWatch:
         """
         now, counts = self._clock(), Counter(self._stats.codes)
         for code in counts - self._counts:
-            self._seen[code] = now
+            self._last_time[code] = now
         self._counts = counts
-        recent = [code for code, at in self._seen.items() if now - at <= _HOLD_S and code not in _HARMLESS]
+        recent = [code for code, at in self._last_time.items() if now - at <= _HOLD_S and code not in _HARMLESS]
         texts = dict(self._stats.texts)
         return Status(
             name="problems",
@@ -130,43 +126,41 @@ class Rates:
 
 
 def inputs_status(rates_hz: Mapping[str, float], missing: Mapping[str, str]) -> Status:
-    """Of what comes in.
+    """Status of the inputs.
 
     Args:
         rates_hz: messages per second of each input, and of whole frames.
         missing: inputs that are waited for, with their topics.
     """
-    waits = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
+    waiting = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
     return Status(
         name="inputs",
         level=WARN if missing else OK,
-        message=f"waiting for {waits}" if missing else "receiving",
+        message=f"waiting for {waiting}" if missing else "receiving",
         values={f"{name} [Hz]": f"{rate:.1f}" for name, rate in rates_hz.items()},
     )
 
 
 def worker_status(stats: WorkerStats, gpu_memory_mb: float | None = None) -> Status:
-    """Of the process with the networks.
+    """Status of the worker process.
 
     Args:
         stats: its counters.
         gpu_memory_mb: the most it has used for a request; None on a CPU.
     """
-    latencies = np.array(stats.latencies_s)
-    p50, p99 = np.percentile(latencies, (50, 99)) if len(latencies) else (np.nan, np.nan)
     failed = stats.start_error
     level = OK if stats.ready else WARN if failed is None else ERROR
-    told = "ready" if stats.ready else "starting" if failed is None else f"[{failed.code}] {failed}"
+    message = "ready" if stats.ready else "starting" if failed is None else f"[{failed.code}] {failed}"
     counts = ("submitted", "done", "failed", "late", "cancelled", "superseded", "restarts", "waiting")
     return Status(
         name="worker",
         level=level,
-        message=told,
+        message=message,
         values={
             "pid": str(stats.pid),
             **{name: str(getattr(stats, name)) for name in counts},
-            "latency p50 [s]": f"{p50:.3f}",
-            "latency p99 [s]": f"{p99:.3f}",
+            "latency p50 [s]": f"{stats.latency_percentile_s(50):.3f}",
+            "latency p99 [s]": f"{stats.latency_percentile_s(99):.3f}",
             "GPU memory [MB]": "none" if gpu_memory_mb is None else f"{gpu_memory_mb:.0f}",
         },
     )

@@ -1,4 +1,4 @@
-"""Subscriptions, and the messages of one image brought together by their stamps; knows topics, no contents."""
+"""Subscriptions, and the synchronization of the messages that belong to one image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cupid_core.config.ros import RosConfig, RosTopicsConfig
 from cupid_core.errors import ConfigError, CupidError
 from cupid_ros.convert.header import read_header
 from cupid_ros.errors import InvalidMessageError, StampMismatchError
-from cupid_ros.intake import FrameMessages
+from cupid_ros.frame_messages import FrameMessages
 from cupid_ros.rclpy_messages import message_class
 
 NONE = "-"
@@ -35,7 +35,7 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
     """Role -> name, of the inputs that are used.
 
     Raises:
-        ConfigError: no image, or nothing that says where the objects are.
+        ConfigError: no image topic, or neither detections nor labels.
     """
     wanted = {role: name for role, name in topics.model_dump().items() if name not in ("", NONE)}
     if "image" not in wanted:
@@ -48,7 +48,7 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
     return wanted
 
 
-class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
+class Input(message_filters.SimpleFilter):  # type: ignore[misc]
     """A subscription as a filter that lets only messages with a usable stamp through.
 
     A message with a broken stamp would raise inside the synchronizer.
@@ -57,14 +57,14 @@ class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
         node: an rclpy node.
         topic: name, perhaps relative; one that ends in /compressed carries CompressedImage.
         role: image, camera_info, depth, labels or detections.
-        on_problem: told what is wrong with a stamp.
+        on_problem: called with a message whose stamp cannot be used.
         group: callback group.
 
     Attributes:
         topic: with its namespace.
         count: messages so far.
         newest_ns: stamp of the newest; None before the first.
-        heard: `time.monotonic` of the newest; None before the first.
+        received: `time.monotonic` of the newest; None before the first.
         on_jump_back: called before a message whose stamp is older than that of the one before it.
     """
 
@@ -73,7 +73,7 @@ class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
         self.topic = str(node.resolve_topic_name(topic))
         self.count = 0
         self.newest_ns: int | None = None
-        self.heard: float | None = None
+        self.received: float | None = None
         self.on_jump_back: Callable[[], None] = lambda: None
         self._on_problem = on_problem
         image = "CompressedImage" if self.topic.endswith(_COMPRESSED) else "Image"
@@ -81,16 +81,16 @@ class Inlet(message_filters.SimpleFilter):  # type: ignore[misc]
         self.subscription = node.create_subscription(
             kind,
             topic,
-            self._take,
-            # That of sensor data, in a profile of its own: rclpy writes overrides into it.
+            self._on_message,
+            # As qos_profile_sensor_data, but an object of our own: rclpy writes overrides into it.
             QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
             callback_group=group,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _take(self, message: Any) -> None:
+    def _on_message(self, message: Any) -> None:
         self.count += 1
-        self.heard = time.monotonic()
+        self.received = time.monotonic()
         try:
             stamp_ns = read_header(message).stamp_ns
             if stamp_ns < 0:
@@ -109,13 +109,13 @@ class Inputs:
 
     Args:
         node: an rclpy node.
-        config: topics, and how they are brought together.
+        config: topics, and how far their stamps may differ.
         on_frame: gets the messages of each image; must not raise, and return at once.
-        on_problem: told what cannot be used.
+        on_problem: called with what cannot be used.
         group: callback group in which one callback runs at a time.
 
     Attributes:
-        inlets: by role.
+        inputs: by role.
         frames: images with everything that belongs to them, so far.
 
     Raises:
@@ -131,39 +131,41 @@ class Inputs:
         self.frames = 0
         self._frames_before = 0
         self._counts_at_frame: dict[str, int] = {}
-        self.inlets = {
-            role: Inlet(node, name, role, on_problem, group) for role, name in wanted_topics(config.topics).items()
+        self.inputs = {
+            role: Input(node, name, role, on_problem, group) for role, name in wanted_topics(config.topics).items()
         }
-        self._gather()
-        for inlet in self.inlets.values():
-            inlet.on_jump_back = self._begin_again
+        self._synchronize()
+        for input_ in self.inputs.values():
+            input_.on_jump_back = self._restart
 
     def close(self) -> None:
-        """End the subscriptions, and let go of the messages that wait."""
-        for inlet in self.inlets.values():
-            inlet.callbacks.clear()
-            self._node.destroy_subscription(inlet.subscription)
-        self.inlets = {}
+        """End the subscriptions, and drop the messages that wait."""
+        for input_ in self.inputs.values():
+            input_.callbacks.clear()
+            self._node.destroy_subscription(input_.subscription)
+        self.inputs = {}
 
     def counts(self) -> dict[str, int]:
         """Messages of each input so far, and whole frames."""
-        return {**{role: inlet.count for role, inlet in self.inlets.items()}, "frames": self.frames}
+        return {**{role: input_.count for role, input_ in self.inputs.items()}, "frames": self.frames}
 
     def silent(self) -> dict[str, str]:
-        """Inputs that have said nothing for five seconds, or never, with their topics."""
+        """Inputs without a message for five seconds, or at all, with their topics."""
         late = time.monotonic() - _SILENT_S
         return {
-            role: inlet.topic for role, inlet in self.inlets.items() if inlet.heard is None or inlet.heard < late
+            role: input_.topic
+            for role, input_ in self.inputs.items()
+            if input_.received is None or input_.received < late
         }
 
     def check(self) -> None:
-        """Tell if all inputs come and do not belong together; to be called once a second."""
+        """Report when all inputs come but their stamps never match; to be called once a second."""
         quiet, self._frames_before = self.frames == self._frames_before, self.frames
         counts = self.counts()
-        if not quiet or any(counts[role] == self._counts_at_frame.get(role, 0) for role in self.inlets):
+        if not quiet or any(counts[role] == self._counts_at_frame.get(role, 0) for role in self.inputs):
             return
         self._counts_at_frame = counts
-        stamps = ", ".join(f"{role} {inlet.newest_ns}" for role, inlet in self.inlets.items())
+        stamps = ", ".join(f"{role} {input_.newest_ns}" for role, input_ in self.inputs.items())
         self._on_problem(
             StampMismatchError(
                 f"No two inputs are within {self._config.input.sync_slop_s:g} s; newest stamps [ns]: {stamps}.",
@@ -171,23 +173,23 @@ class Inputs:
             )
         )
 
-    def _gather(self) -> None:
-        """A new synchronizer, with nothing waiting in it."""
-        for inlet in self.inlets.values():
-            inlet.callbacks.clear()
-            inlet.newest_ns = None
-        # Stamps must differ by less than its slop, and equal ones are always meant.
+    def _synchronize(self) -> None:
+        """Start a new, empty synchronizer."""
+        for input_ in self.inputs.values():
+            input_.callbacks.clear()
+            input_.newest_ns = None
+        # It wants differences below its slop, so that a slop of 0 would refuse equal stamps.
         synchronizer = message_filters.ApproximateTimeSynchronizer(
-            list(self.inlets.values()), self._config.input.sync_queue, self._config.input.sync_slop_s + 1e-6
+            list(self.inputs.values()), self._config.input.sync_queue, self._config.input.sync_slop_s + 1e-6
         )
-        synchronizer.registerCallback(self._take_all)
+        synchronizer.registerCallback(self._on_synchronized)
 
-    def _begin_again(self) -> None:
-        """A bag that starts again, or a clock that was set: what waits would keep everything newer out."""
-        self._node.get_logger().info("stamps jumped back: what waited for its image is dropped")
-        self._gather()
+    def _restart(self) -> None:
+        """A bag started again, or a clock was set: messages that wait would block everything newer."""
+        self._node.get_logger().info("stamps jumped back: waiting messages are dropped")
+        self._synchronize()
 
-    def _take_all(self, *messages: Any) -> None:
+    def _on_synchronized(self, *messages: Any) -> None:
         self.frames += 1
         self._counts_at_frame = self.counts()
-        self._on_frame(FrameMessages(**dict(zip(self.inlets, messages, strict=True))))
+        self._on_frame(FrameMessages(**dict(zip(self.inputs, messages, strict=True))))

@@ -1,7 +1,7 @@
 """How messages are made, written and read without ROS: rosbags with our own definitions registered.
 
 Conversions build messages through `MessageTypes` only, so that the node can hand in the generated classes of rclpy
-in the place of `BagMessageTypes`. Knows types and bytes, not what messages mean.
+in the place of `BagMessageTypes`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class BagMessageTypes:
         """Types of a distribution."""
         return cls(_fresh_store(distribution))
 
-    def learn(self, definitions: Iterable[tuple[str, str]]) -> None:
+    def register(self, definitions: Iterable[tuple[str, str]]) -> None:
         """Register definitions that a bag brings.
 
         Args:

@@ -1,8 +1,8 @@
-"""The lifecycle node: brings messages to `cupid_ros.server`, and what it answers to topics; a shell round it.
+"""The lifecycle node: passes messages to `cupid_core.serving.server`, and publishes its results.
 
-Callbacks convert, ask the server, and return; a worker process computes, and a guard condition wakes the node when
-something is done. Configure loads the networks, activate subscribes, deactivate lets go of images and objects,
-cleanup of the process.
+Callbacks convert, call the server, and return. A worker process computes, and a guard condition wakes the node
+when a request is done. Configure loads the networks, activate subscribes, deactivate drops images and objects,
+cleanup ends the process.
 """
 
 from __future__ import annotations
@@ -25,28 +25,21 @@ from rclpy.node import Node
 
 from cupid_core.errors import CupidError
 from cupid_core.geometry.se3 import SE3
-from cupid_ros.convert.header import Stamped
+from cupid_core.serving.engine import MakeJob
+from cupid_core.serving.errors import SupersededError, WorkerClosedError, WorkerStartError
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.jobs import MakeCupidJob
+from cupid_core.serving.requests import FailedRequest
+from cupid_core.serving.server import Server, ServerStats
+from cupid_core.serving.worker import Worker
 from cupid_ros.diagnostics import ProblemWatch, Rates, inputs_status, make_diagnostics, worker_status
-from cupid_ros.errors import (
-    NodeFailedError,
-    NotActiveError,
-    SupersededError,
-    WorkerClosedError,
-    WorkerStartError,
-)
-from cupid_ros.fixed_frame import look_up_camera
+from cupid_ros.errors import NodeFailedError, NotActiveError
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.inputs import Inputs, wanted_topics
-from cupid_ros.intake import FrameMessages, read_frame
-from cupid_ros.job import MakeCupidJob
 from cupid_ros.node_parameters import NodeParameters
-from cupid_ros.object_services import ObjectServices
-from cupid_ros.outputs import Outputs
+from cupid_ros.node_services import ObjectServices, ReconstructAction
+from cupid_ros.outputs import Outputs, look_up_camera
 from cupid_ros.rclpy_messages import RclpyMessageTypes
-from cupid_ros.reconstruct_action import ReconstructAction
-from cupid_ros.server import Failed, Server
-from cupid_ros.server_stats import ServerStats
-from cupid_ros.tickets import MakeJob
-from cupid_ros.worker import Worker
 
 NAME = "recon_node"
 _DIAGNOSTICS_S = 1.0
@@ -54,16 +47,16 @@ _TF_MEMORY_S = 10.0
 
 
 class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
-    """See the module.
+    """The lifecycle node `recon_node`.
 
     Args:
         make_job: loads what the worker runs; the networks that the parameters name where None.
-        given: for `rclpy.node.Node`.
+        node_options: for `rclpy.node.Node`.
     """
 
-    def __init__(self, *, make_job: MakeJob | None = None, **given: Any) -> None:
-        Node.__init__(self, NAME, **given)
-        # Reentrant, so that the state can be asked for while the networks are loaded.
+    def __init__(self, *, make_job: MakeJob | None = None, **node_options: Any) -> None:
+        Node.__init__(self, NAME, **node_options)
+        # Reentrant, so that get_state is answered while the networks are loaded.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.types = RclpyMessageTypes()
         self.stats = ServerStats()
@@ -86,17 +79,19 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         self._action = ReconstructAction(
             self, self.types, server=self._active_server, publish=self.publish_results, group=answers
         )
-        ObjectServices(self, self.types, server=self._active_server, take_away=self._take_away, group=answers)
-        self._told = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # A steady clock: a simulation that stands still has news of its node all the same.
+        ObjectServices(
+            self, self.types, server=self._active_server, remove_objects=self._remove_objects, group=answers
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # A steady clock, so that diagnostics come while simulated time stands still.
         self.create_timer(
             _DIAGNOSTICS_S,
-            partial(self._guarded, self._tell),
+            partial(self._guarded, self._publish_diagnostics),
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
-        if hasattr(self, "add_pre_set_parameters_callback"):  # from Iron on; sees what the ranges refuse
-            self.add_pre_set_parameters_callback(self._look_at_changes)
+        if hasattr(self, "add_pre_set_parameters_callback"):  # from Iron on; gets also what the ranges refuse
+            self.add_pre_set_parameters_callback(self._note_refused_changes)
         self.add_on_set_parameters_callback(self._change)
 
     def on_configure(self, state: Any) -> Any:
@@ -105,14 +100,14 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def on_activate(self, state: Any) -> Any:
         """Publish and subscribe."""
-        return self._transition("activate", self._begin, undo=self._end)
+        return self._transition("activate", self._start_io, undo=self._stop_io)
 
     def on_deactivate(self, state: Any) -> Any:
         """Stop; images, requests and objects are dropped, the networks stay loaded."""
-        return self._transition("deactivate", self._end, undo=self._end)
+        return self._transition("deactivate", self._stop_io, undo=self._stop_io)
 
     def on_cleanup(self, state: Any) -> Any:
-        """End the worker, and with it what it holds of memory and GPU."""
+        """End the worker, which frees its memory and GPU."""
         return self._transition("clean up", self._release, undo=self._release)
 
     def on_shutdown(self, state: Any) -> Any:
@@ -120,14 +115,14 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         return self._transition("shut down", self._release, undo=self._release)
 
     def on_error(self, state: Any) -> Any:
-        """After a defect of ours: everything is let go, and the node can be configured again."""
+        """After a defect of ours: everything is released, and the node can be configured again."""
         return self._transition("recover", self._release, undo=lambda: None)
 
     def close(self, seconds: float = 2.0) -> None:
-        """Let go of everything; goals are answered first, as long as the executor spins.
+        """Release everything; goals are answered first, as long as the executor spins.
 
         Args:
-            seconds: to wait for that at most.
+            seconds: to wait for the answers at most.
         """
         self._closing.set()
         with self._changing:  # a transition that is under way ends first
@@ -153,7 +148,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             if server is None:
                 return
             for result in server.collect():
-                if isinstance(result, Failed):
+                if isinstance(result, FailedRequest):
                     if not isinstance(result.error, SupersededError):
                         self.get_logger().info(f"[{result.error.code}] {result.error}", throttle_duration_sec=1.0)
                     continue
@@ -162,7 +157,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
                     outputs.publish(result, server.config.output)
 
     def _transition(self, name: str, work: Callable[[], None], *, undo: Callable[[], None]) -> Any:
-        """Carry out a transition: what goes wrong is told, undone, and can be tried again."""
+        """Carry out a transition; one that fails is reported and undone, and can be tried again."""
         with self._changing:
             try:
                 work()
@@ -193,7 +188,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             if time.monotonic() > late:
                 raise WorkerStartError("The worker did not get ready.", hint="Raise ros.worker.startup_s.")
 
-    def _begin(self) -> None:
+    def _start_io(self) -> None:
         server = self._configured_server()
         self._outputs = Outputs(
             self,
@@ -204,7 +199,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         )
         if server.config.output.fixed_frame:
             self._listen_to_tf()
-        self._rates = Rates()  # the counters of new inputs begin again
+        self._rates = Rates()  # new inputs count from 0
         self._inputs = Inputs(
             self,
             server.config,
@@ -213,7 +208,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             group=self._input_group,
         )
 
-    def _end(self) -> None:
+    def _stop_io(self) -> None:
         inputs, self._inputs = self._inputs, None
         if inputs is not None:
             inputs.close()
@@ -228,7 +223,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             tf[1].unregister()
 
     def _release(self) -> None:
-        self._end()
+        self._stop_io()
         with self._publishing:
             server, self._server, self._worker = self._server, None, None
         if server is not None:
@@ -236,9 +231,9 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def _take_frame(self, messages: FrameMessages) -> None:
         server = self._active_server()
-        order = server.offer(read_frame(messages, server.config.input))
-        if order is not None:
-            order.ticket.future.add_done_callback(lambda _: self._done.trigger())
+        pending = server.offer(read_frame(messages, server.config.input))
+        if pending is not None:
+            pending.ticket.future.add_done_callback(lambda _: self._done.trigger())
 
     def _configured_server(self) -> Server:
         if self._server is None:
@@ -250,13 +245,13 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             raise NotActiveError("The node is not active.", hint="Configure and activate it.")
         return self._configured_server()
 
-    def _take_away(self, numbers: Collection[int]) -> None:
+    def _remove_objects(self, numbers: Collection[int]) -> None:
         with self._publishing:
             if self._outputs is not None and self._server is not None:
                 now = Stamped(self.get_clock().now().nanoseconds, "")
-                self._outputs.take_away(numbers, now, self._server.config.output)
+                self._outputs.remove_objects(numbers, now, self._server.config.output)
 
-    def _look_at_changes(self, changes: list[Any]) -> list[Any]:
+    def _note_refused_changes(self, changes: list[Any]) -> list[Any]:
         try:
             self._settings.changed(changes)
         except CupidError as error:
@@ -264,7 +259,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         return changes
 
     def _change(self, changes: list[Any]) -> Any:
-        """What the server reads from its settings acts at once, the rest when the node is configured again."""
+        """What the server reads from its settings takes effect at once, the rest at the next configure."""
         try:
             config = self._settings.accept(changes)
         except CupidError as error:
@@ -275,7 +270,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def _listen_to_tf(self) -> tf2_ros.Buffer:
         if self._tf is None:
-            # As long as a request may take, TF must remember where the camera was.
+            # The camera is looked up when a request is done, at the stamp of its image.
             memory_s = self._configured_server().config.worker.deadline_s + _TF_MEMORY_S
             buffer = tf2_ros.Buffer(cache_time=Duration(seconds=memory_s))
             self._tf = buffer, tf2_ros.TransformListener(buffer, self)
@@ -284,8 +279,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _look_up_camera(self, fixed_frame: str, stamped: Stamped) -> SE3:
         return look_up_camera(self._listen_to_tf(), fixed_frame, stamped)
 
-    def _tell(self) -> None:
-        """Publish the diagnostics."""
+    def _publish_diagnostics(self) -> None:
         statuses = [self._watch.status(str(self._state_machine.current_state[1]))]
         worker, inputs = self._worker, self._inputs
         if worker is not None:
@@ -295,10 +289,10 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             statuses.append(inputs_status(self._rates.of(inputs.counts()), inputs.silent()))
         now_ns = self.get_clock().now().nanoseconds
         name = self.get_fully_qualified_name().lstrip("/")
-        self._told.publish(make_diagnostics(self.types, statuses, now_ns, node=name))
+        self._diagnostics.publish(make_diagnostics(self.types, statuses, now_ns, node=name))
 
     def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
-        """The outermost callback: an error is told, and the node lives on."""
+        """The outermost callback: an error is reported, and the node continues."""
         try:
             work(*arguments)
         except CupidError as error:

@@ -1,7 +1,4 @@
-"""The settings as parameters of a node: declared with their ranges, checked as a whole at every change.
-
-Knows rclpy's parameters and the settings, not what they do.
-"""
+"""The settings as parameters of a node: declared with their ranges, checked as a whole at every change."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ _LARGEST_INTEGER = 2**63 - 1
 class NodeParameters:
     """The settings of a node.
 
-    A value from a parameter file that is out of range does not end the node: the default stands in its place, and
-    `config` refuses until somebody sets a good one.
+    A value from a parameter file that is out of range does not end the node: the default is declared in its place,
+    and `config` raises an error until a valid one is set.
 
     Args:
         node: an rclpy node, on which nothing is declared yet.
@@ -32,7 +29,7 @@ class NodeParameters:
     def __init__(self, node: Any) -> None:
         self._node = node
         self._refused: dict[str, str] = {}
-        # rclpy shows what a file or the command line gave only for parameters that are declared.
+        # rclpy gives access to values of a file or the command line only for declared parameters.
         given: dict[str, Any] = {name: item.value for name, item in node._parameter_overrides.items()}
         self._names = [item.name for item in parameters(CupidConfig())]
         for item in parameters(CupidConfig()):
@@ -44,8 +41,8 @@ class NodeParameters:
         """The settings to work with.
 
         Raises:
-            ConfigError: a file or the command line gave a value out of range that nobody has set right since, or a
-                name that is none.
+            ConfigError: a file or the command line gave an unknown name, or a value out of range that has not been
+                corrected since.
         """
         if self._unknown:
             return from_parameters(CupidConfig, {self._unknown[0]: 0})
@@ -57,7 +54,7 @@ class NodeParameters:
         """The settings as they are, and as changes would make them.
 
         Args:
-            changes: parameters of rclpy; those that are no settings are left alone.
+            changes: parameters of rclpy; those that are not settings are ignored.
 
         Raises:
             ConfigError: a value is out of range, or contradicts another one.
@@ -67,7 +64,7 @@ class NodeParameters:
         return from_parameters(CupidConfig, values)
 
     def accept(self, changes: Iterable[Any]) -> CupidConfig:
-        """`changed`, for what is being set now: what a file got wrong is right from now on.
+        """As `changed`, for what is being set now; it corrects refused values of a file.
 
         Raises:
             ConfigError: as `changed`.
@@ -80,7 +77,7 @@ class NodeParameters:
 
     def _declare(self, item: Parameter, value: Any) -> None:
         self._node.declare_parameter(item.name, item.value, _descriptor(item), ignore_override=True)
-        # A YAML file says 60 where 60.0 is meant.
+        # A YAML file may write 60 for 60.0.
         value = float(value) if isinstance(item.value, float) and type(value) is int else value
         if value == item.value and type(value) is type(item.value):
             return
@@ -95,7 +92,7 @@ class NodeParameters:
 
 
 def _descriptor(item: Parameter) -> Any:
-    """Range and words of a parameter; bounds that are excluded stand in the words, and `config` keeps them."""
+    """Range and description of a parameter; open bounds, which ROS lacks, are in the text, and `config` checks."""
     given: dict[str, Any] = {}
     bounded = item.low is not None or item.high is not None
     if bounded and type(item.value) is int:

@@ -1,4 +1,4 @@
-"""The process of the node: starts it, spins it, and ends it in order; knows signals and executors, no messages."""
+"""The process of the node: starts it, spins it, and shuts it down in order."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from cupid_core.serving.engine import MakeJob
 from cupid_ros.node import ReconNode
-from cupid_ros.tickets import MakeJob
 
 _THREADS = 4
-# The spinning thread looks this often whether it is to end.
-_LOOK_S = 0.2
+# The spinning thread checks this often whether it has to end.
+_CHECK_S = 0.2
 
 
 def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = N
     Returns:
         0.
     """
-    # Here torch only converts; waking threads for that costs more than it brings. The worker has its own.
+    # Here torch only converts, which more threads would slow down. The worker process has its own setting.
     torch.set_num_threads(1)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     ended = threading.Event()
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = N
         node.close()
     node.destroy_node()
     rclpy.try_shutdown()
-    # Python gives its handlers up before it ends. A terminal and `ros2 launch` both send the signal: the second
-    # one would kill.
+    # Python removes its handlers before it exits. A terminal and `ros2 launch` both send the signal, and the
+    # second one would kill the process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     return 0
@@ -54,11 +54,11 @@ def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = N
 
 @contextmanager
 def spinning(node: ReconNode, on_end: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Spin a node in a thread of its own, which has ended afterwards.
+    """Spin a node in a thread, which is joined afterwards.
 
     Args:
         node: on no other executor.
-        on_end: called when it ends, also by itself because somebody shut the context down.
+        on_end: called when spinning ends, also because the context was shut down.
     """
     executor = MultiThreadedExecutor(num_threads=_THREADS)
     executor.add_node(node)
@@ -77,10 +77,10 @@ def spinning(node: ReconNode, on_end: Callable[[], None] = lambda: None) -> Iter
 def _spin(
     executor: MultiThreadedExecutor, node: ReconNode, stop: threading.Event, on_end: Callable[[], None]
 ) -> None:
-    """Spin until told to stop; what rclpy raises (a transition that is none, a client that is gone) is logged."""
+    """Spin until `stop` is set; what rclpy raises (an invalid transition, a client that is gone) is logged."""
     while not stop.is_set() and rclpy.ok():
         try:
-            executor.spin_once(timeout_sec=_LOOK_S)
+            executor.spin_once(timeout_sec=_CHECK_S)
         except ExternalShutdownException:
             break
         except Exception as error:  # noqa: BLE001 - the outermost loop

@@ -1,27 +1,28 @@
-"""Publishers: everything that is told about an observation; knows topics and QoS, no requests."""
+"""Publishers: everything that the node publishes about an observation, with its topics and QoS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from tf2_ros import TransformException
 
 from cupid_core.config.ros import RosOutputConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.se3 import SE3
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_ros.convert.cloud import make_point_cloud
-from cupid_ros.convert.header import Stamped
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.planning import make_collision_object
-from cupid_ros.convert.transforms import make_transforms, object_frame
-from cupid_ros.errors import UnknownMessageError
+from cupid_ros.convert.transforms import make_transforms, object_frame, read_transform
+from cupid_ros.errors import MissingTransformError, UnknownMessageError
 from cupid_ros.messages import MessageTypes
 from cupid_ros.rclpy_messages import message_class
-from cupid_ros.results import ObjectRecord, Observation
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -49,15 +50,15 @@ LookUpCamera = Callable[[str, Stamped], SE3]
 class Outputs:
     """Publishes observations.
 
-    Publishers are made at once, so that subscribers have found them before the first object is there; one that a
-    change of the settings asks for is made with its first message. All end with `close`.
+    Publishers are made at once, so that subscribers discover them before the first object; one that a changed
+    setting needs is made with its first message. `close` ends all.
 
     Args:
         node: an rclpy node.
         types: makes messages.
         config: what will be published.
         look_up_camera: asks TF, for objects in a fixed frame.
-        on_problem: told what could not be published.
+        on_problem: called with what could not be published.
     """
 
     def __init__(
@@ -80,14 +81,14 @@ class Outputs:
             except UnknownMessageError as error:
                 on_problem(error)
 
-    def publish(self, seen: Observation, config: RosOutputConfig) -> None:
-        """Publish everything about an image; what cannot be made is told, and the rest goes out."""
+    def publish(self, observation: Observation, config: RosOutputConfig) -> None:
+        """Publish everything about an image; what cannot be made is reported, the rest is published."""
         steps: list[tuple[bool, Callable[[Observation, RosOutputConfig], None]]] = [
             (config.tf, self._publish_transforms),
             (True, self._publish_objects),
             (config.markers, self._publish_markers),
             (config.detections, self._publish_detections),
-            (config.overlay and seen.overlay is not None, self._publish_overlay),
+            (config.overlay and observation.overlay is not None, self._publish_overlay),
             (config.points, self._publish_points),
             (config.collision_objects, self._publish_collision_objects),
         ]
@@ -95,12 +96,12 @@ class Outputs:
             if not wanted:
                 continue
             try:
-                step(seen, config)
+                step(observation, config)
             except CupidError as error:
                 self._on_problem(error)
 
-    def take_away(self, numbers: Collection[int], stamped: Stamped, config: RosOutputConfig) -> None:
-        """Remove the markers of objects and everything from the planning scene and /tf_static.
+    def remove_objects(self, numbers: Collection[int], stamped: Stamped, config: RosOutputConfig) -> None:
+        """Delete the markers of objects, and everything of ours in the planning scene and on /tf_static.
 
         Args:
             numbers: of the objects, as markers carry them.
@@ -110,7 +111,7 @@ class Outputs:
         nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
         self._send("cupid/objects", make_object_array(self._types, nothing))
         if config.markers:
-            self._send("cupid/markers", make_markers(self._types, nothing, gone=numbers))
+            self._send("cupid/markers", make_markers(self._types, nothing, removed=numbers))
         if self._static:
             self._static.clear()
             self._send("/tf_static", self._types.make("tf2_msgs/msg/TFMessage"))
@@ -119,23 +120,25 @@ class Outputs:
         self._in_scene.clear()
 
     def close(self) -> None:
-        """End the publishers; who comes later gets nothing old."""
+        """End the publishers, so that late subscribers get nothing old."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
         self._static.clear()
         self._in_scene.clear()
 
-    def _publish_objects(self, seen: Observation, config: RosOutputConfig) -> None:
-        self._send("cupid/objects", make_object_array(self._types, seen))
+    def _publish_objects(self, observation: Observation, config: RosOutputConfig) -> None:
+        self._send("cupid/objects", make_object_array(self._types, observation))
 
-    def _publish_transforms(self, seen: Observation, config: RosOutputConfig) -> None:
+    def _publish_transforms(self, observation: Observation, config: RosOutputConfig) -> None:
         T_fixed_camera = None
         if config.fixed_frame:
-            T_fixed_camera = self._look_up_camera(config.fixed_frame, Stamped(seen.stamp_ns, seen.frame_id))
+            T_fixed_camera = self._look_up_camera(
+                config.fixed_frame, Stamped(observation.stamp_ns, observation.frame_id)
+            )
         message = make_transforms(
             self._types,
-            seen,
+            observation,
             prefix=config.tf_prefix,
             fixed_frame=config.fixed_frame,
             T_fixed_camera=T_fixed_camera,
@@ -145,35 +148,35 @@ class Outputs:
         if not config.tf_static:
             self._send("/tf", message)
             return
-        # Late listeners get the newest message only, so it holds the frames of all objects.
+        # Late subscribers get the newest message only, so it must hold the frames of all objects.
         self._static.update({item.child_frame_id: item for item in message.transforms})
         everything = self._types.make("tf2_msgs/msg/TFMessage", transforms=list(self._static.values()))
         self._send("/tf_static", everything)
 
-    def _publish_markers(self, seen: Observation, config: RosOutputConfig) -> None:
-        markers = make_markers(self._types, seen, lifetime_s=config.marker_lifetime_s)
+    def _publish_markers(self, observation: Observation, config: RosOutputConfig) -> None:
+        markers = make_markers(self._types, observation, lifetime_s=config.marker_lifetime_s)
         self._send("cupid/markers", markers)
 
-    def _publish_detections(self, seen: Observation, config: RosOutputConfig) -> None:
-        self._send("cupid/detections", make_detections_3d(self._types, seen))
+    def _publish_detections(self, observation: Observation, config: RosOutputConfig) -> None:
+        self._send("cupid/detections", make_detections_3d(self._types, observation))
 
-    def _publish_overlay(self, seen: Observation, config: RosOutputConfig) -> None:
-        assert seen.overlay is not None
-        stamped = Stamped(seen.stamp_ns, seen.frame_id)
-        self._send("cupid/overlay", make_image(self._types, seen.overlay, "rgb8", stamped))
+    def _publish_overlay(self, observation: Observation, config: RosOutputConfig) -> None:
+        assert observation.overlay is not None
+        stamped = Stamped(observation.stamp_ns, observation.frame_id)
+        self._send("cupid/overlay", make_image(self._types, observation.overlay, "rgb8", stamped))
 
-    def _publish_points(self, seen: Observation, config: RosOutputConfig) -> None:
-        for item in (item for item in seen.objects if item.is_metric):
-            stamped = Stamped(seen.stamp_ns, object_frame(config.tf_prefix, item.id))
+    def _publish_points(self, observation: Observation, config: RosOutputConfig) -> None:
+        for item in (item for item in observation.objects if item.is_metric):
+            stamped = Stamped(observation.stamp_ns, object_frame(config.tf_prefix, item.id))
             cloud = make_point_cloud(self._types, item, stamped, count=config.point_count)
             self._send("cupid/points", cloud)
 
-    def _publish_collision_objects(self, seen: Observation, config: RosOutputConfig) -> None:
-        stamped = Stamped(seen.stamp_ns, seen.frame_id)
-        for item in (item for item in seen.objects if item.is_metric):
+    def _publish_collision_objects(self, observation: Observation, config: RosOutputConfig) -> None:
+        stamped = Stamped(observation.stamp_ns, observation.frame_id)
+        for item in (item for item in observation.objects if item.is_metric):
             name = object_frame(config.tf_prefix, item.id)
             known = self._in_scene.get(name)
-            moved = known is not None and same_mesh(known, item)
+            moved = known is not None and known.has_mesh_of(item)
             self._send_collision_object(item, stamped, "move" if moved else "add", name)
             self._in_scene[name] = item
 
@@ -194,7 +197,7 @@ class Outputs:
 
 
 def _wanted(config: RosOutputConfig) -> list[str]:
-    """Topics that settings ask for."""
+    """Topics that the settings ask for."""
     wanted = {
         "cupid/objects": True,
         "/tf": config.tf and not config.tf_static,
@@ -208,6 +211,22 @@ def _wanted(config: RosOutputConfig) -> list[str]:
     return [topic for topic, is_wanted in wanted.items() if is_wanted]
 
 
-def same_mesh(first: ObjectRecord, second: ObjectRecord) -> bool:
-    """Whether two records of an object differ in its pose only."""
-    return np.array_equal(first.vertices, second.vertices) and np.array_equal(first.faces, second.faces)
+def look_up_camera(buffer: Any, fixed_frame: str, stamped: Stamped) -> SE3:
+    """T_fixed_camera at the stamp of an image; does not wait, and never answers with an identity.
+
+    Args:
+        buffer: tf2_ros.Buffer, or anything else with its `lookup_transform`.
+        fixed_frame: name of the parent.
+        stamped: of the image.
+
+    Raises:
+        MissingTransformError: TF does not connect the frames, or not at that time, or the rotation is invalid.
+    """
+    try:
+        message = buffer.lookup_transform(fixed_frame, stamped.frame_id, Time(nanoseconds=stamped.stamp_ns))
+        return read_transform(message)
+    except (TransformException, CupidError) as error:
+        raise MissingTransformError(
+            f"No transform from '{stamped.frame_id}' to '{fixed_frame}' at {stamped.stamp_ns} ns: {error}",
+            hint="Publish the camera on TF at the stamps of its images; the objects are on /cupid/objects.",
+        ) from error

@@ -1,4 +1,4 @@
-"""Messages as rclpy wants them: the classes that rosidl generates; knows types of fields, not what messages mean.
+"""Messages as rclpy wants them: the classes that rosidl generates.
 
 Takes the place of `BagMessageTypes` where there is a ROS installation. Imports message packages by name, when the
 first message of a type is made, and nothing of rclpy.
@@ -31,7 +31,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "octet": lambda value: bytes([value]),
     **{name: int for name in _NUMBERS if "int" in name},
 }
-_Field = Callable[[Any], Any]
+_Convert = Callable[[Any], Any]
 
 
 class RclpyMessageTypes:
@@ -80,27 +80,27 @@ def message_class(name: str) -> Any:
 
 
 @cache
-def _described(name: str) -> tuple[Any, dict[str, _Field]]:
+def _described(name: str) -> tuple[Any, dict[str, _Convert]]:
     """Class of a message, and what brings a value into the form of each field."""
     kind = message_class(name)
-    return kind, {key: _form(text) for key, text in kind.get_fields_and_field_types().items()}
+    return kind, {key: _converter(text) for key, text in kind.get_fields_and_field_types().items()}
 
 
-def _form(text: str) -> _Field:
+def _converter(text: str) -> _Convert:
     """What brings a value into the form of a field that rosidl describes by `text`."""
     if found := re.fullmatch(r"sequence<(\w+)(, \d+)?>", text):
         if found[1] in _NUMBERS:
             return _sequence_of(*_NUMBERS[found[1]])
-        return list if found[1] not in _SCALARS else _each(_SCALARS[found[1]])
+        return list if found[1] not in _SCALARS else _list_of(_SCALARS[found[1]])
     if found := re.fullmatch(r"(\w+)\[\d+\]", text):
         if found[1] in _NUMBERS:
             number = _NUMBERS[found[1]][1]
             return lambda value: np.ascontiguousarray(value, dtype=number).reshape(-1)
-        return list if found[1] not in _SCALARS else _each(_SCALARS[found[1]])
-    return _SCALARS.get(text, _as_it_is)
+        return list if found[1] not in _SCALARS else _list_of(_SCALARS[found[1]])
+    return _SCALARS.get(text, _unchanged)
 
 
-def _sequence_of(code: str, number: str) -> _Field:
+def _sequence_of(code: str, number: str) -> _Convert:
     def convert(value: Any) -> Any:
         if isinstance(value, array.array) and value.typecode == code:
             return value
@@ -111,9 +111,9 @@ def _sequence_of(code: str, number: str) -> _Field:
     return convert
 
 
-def _each(scalar: _Field) -> _Field:
+def _list_of(scalar: _Convert) -> _Convert:
     return lambda value: [scalar(item) for item in value]
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value

@@ -22,8 +22,8 @@ from cupid_core.data.tabletop.scene import SceneSettings, draw_scene
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.geometry import Camera, depth_to_metres
 from cupid_core.geometry.so3 import exp, rotate
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import Scene
 from cupid_core.render.cameras import look_at
 from cupid_core.render.raycast import render_scene
 from cupid_core.report.overlay import draw_overlay
@@ -87,14 +87,14 @@ def main(options: Options) -> None:
         print(options.out / name, f"{(options.out / name).stat().st_size / 1024:.0f} kB")
 
 
-def reconstructed(cupid: Cupid, index: int, samples: int) -> SceneReconstruction:
+def reconstructed(cupid: Cupid, index: int, samples: int) -> Scene:
     """A generated scene, as if a camera had seen it."""
     with torch.inference_mode():
         drawn = draw_scene(index, SceneSettings(least=3, most=5), seed=UNSEEN_SEED)
     depth_m, _ = depth_to_metres(drawn.depth)
-    return cupid.reconstruct_scene(
+    return cupid(
         drawn.color.numpy(),
-        drawn.labels.numpy().astype(np.int32),
+        masks=drawn.labels.numpy().astype(np.int32),
         names={item.label: item.family for item in drawn.objects},
         camera=Camera(drawn.K.double(), drawn.labels.shape[1], drawn.labels.shape[0]),
         depth=DepthMap(depth_m.float(), ScaleSource.SENSOR),
@@ -103,25 +103,25 @@ def reconstructed(cupid: Cupid, index: int, samples: int) -> SceneReconstruction
     )
 
 
-def scene_row(scene: SceneReconstruction) -> Picture:
+def scene_row(scene: Scene) -> Picture:
     """Photo, overlay, and the reconstruction from the side."""
     views = view_scene(scene, CupidConfig().report.longest_px)
     pictures = [views.image, draw_overlay(views, scene.objects), from_the_side(scene)]
     return beside([resized(picture, (WIDTH, HEIGHT)) for picture in pictures])
 
 
-def from_the_side(scene: SceneReconstruction, angle_rad: float = 1.1) -> Picture:
+def from_the_side(scene: Scene, angle_rad: float = 1.1) -> Picture:
     """The scene as a camera sees it that went around it by an angle."""
     up = upward(scene.objects)
     up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64) if up is None else up
-    places = torch.stack([item.T_camera_object.translation.double() for item in scene.objects])
+    places = torch.stack([item.pose.translation.double() for item in scene.objects])
     center = places.mean(dim=0)
     T_other_camera = look_at(center + rotate(exp(up * angle_rad), -center), center, up)
-    placed = [(item.mesh, T_other_camera @ item.T_camera_object.to(dtype=torch.float64)) for item in scene.objects]
+    placed = [(item.mesh, T_other_camera @ item.pose.to(dtype=torch.float64)) for item in scene.objects]
     return shaded(render_scene(placed, scene.camera))
 
 
-def object_row(scene: SceneReconstruction, number: int) -> Picture:
+def object_row(scene: Scene, number: int) -> Picture:
     """The cut-out of an object, and its mesh from all around."""
     item = scene.objects[number]
     mask = scene.labels == item.id

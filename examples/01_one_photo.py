@@ -1,21 +1,19 @@
 """One photo and a mask: the object's mesh in its own frame, and its pose up to scale (camera unknown)."""
 
-from pathlib import Path
+import numpy as np
+from PIL import Image
 
-from generated_frame import checkpoint, generated_frame, settings
+from cupid_core import Cupid, sample_frame
 
-from cupid_core.image.files import read_image, read_labels
-from cupid_core.mesh.glb import write_glb
-from cupid_core.reconstruct.cupid import Cupid
+frame = sample_frame()
+photo = Image.open(frame.color)
+mask = np.asarray(Image.open(frame.labels)) == 1
 
-files = generated_frame()
-image = read_image(files.color).rgb
-mask = read_labels(files.labels) == 1
+cupid = Cupid.from_pretrained()
+scene = cupid(photo, masks=mask)
+mug = scene[0]
 
-cupid = Cupid.from_pretrained(checkpoint(), config=settings())
-best = cupid.reconstruct(image, mask, seed=0).best
-
-print(best.pose.T_camera_object.matrix())  # unit: the longest side of the object is about 1
-print("focal length, estimated:", float(best.pose.camera.K[0, 0]), "px")
-print("silhouette IoU:", best.quality.silhouette_iou, best.quality.verdict.value, *best.quality.reasons)
-write_glb(Path("build/examples/one_photo.glb"), best.mesh)
+print(mug)
+print(mug.pose.matrix())  # T_camera_object; unit: the edge of the canonical cube
+print("focal length, estimated:", round(float(scene.camera.K[0, 0])), "px")
+mug.mesh.export("mug.glb")

@@ -2,49 +2,59 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from cupid_core import config as settings_of
-from cupid_core.errors import ConfigError
+from cupid_core.cli.arguments import Assignments, OptionalFile
+from cupid_core.config import CupidConfig
 
 
-def config(
-    action: tyro.conf.Positional[Literal["describe", "write", "check"]],
-    path: tyro.conf.Positional[Path | None] = None,
-    *,
-    settings: Annotated[settings_of.CupidConfig, tyro.conf.arg(name="")] = settings_of.CupidConfig(),  # noqa: B008
-) -> int:
-    """List every setting (describe), write a settings file (write), or check one (check).
+def describe(*, config: OptionalFile = None, assignments: Assignments = ()) -> int:
+    """List every setting: its value, unit and bounds, and below what it means.
 
     Args:
-        action: describe prints a table; write makes a commented YAML file; check reads one.
-        path: the YAML file of write and check.
-        settings: values that differ from the defaults, for describe and write.
+        config: show the values of this settings file; the defaults without.
+        assignments: change a setting, e.g. refine.iterations=5.
     """
-    if action == "describe":
-        _print_table(settings)
-        return 0
-    if path is None:
-        raise ConfigError(f"`cupid config {action}` needs a file name.", hint=f"cupid config {action} FILE.yaml")
-    if action == "write":
-        settings_of.save(settings, path)
-    else:
-        settings_of.load(settings_of.CupidConfig, path)
-    Console().print(f"{path}: good", highlight=False, soft_wrap=True)
+    console = Console()
+    for line in describe_lines(settings_of.load(CupidConfig, config, assignments), console.width):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def _print_table(settings: settings_of.CupidConfig) -> None:
-    rows = list(settings_of.describe(settings))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("setting", min_width=max(len(row[0]) for row in rows))  # names are there to be copied whole
-    for heading in ("value", "unit", "bounds", "meaning"):
-        table.add_column(heading)
-    for name, value, unit, bounds, description in rows:
-        table.add_row(name, str(value), unit, bounds, description)
-    Console().print(table)
+def write(path: tyro.conf.Positional[Path], *, config: OptionalFile = None, assignments: Assignments = ()) -> int:
+    """Write a settings file with all settings and a comment above each.
+
+    Args:
+        path: the YAML file to write.
+        config: start from this settings file instead of the defaults.
+        assignments: change a setting, e.g. refine.iterations=5.
+    """
+    settings_of.save(settings_of.load(CupidConfig, config, assignments), path)
+    Console().print(f"{path}: written", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def check(path: tyro.conf.Positional[Path]) -> int:
+    """Check a settings file: names, types and bounds.
+
+    Args:
+        path: the YAML file to read.
+    """
+    settings_of.load(CupidConfig, path)
+    Console().print(f"{path}: good", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def describe_lines(settings: CupidConfig, width: int) -> Iterator[str]:
+    """Per setting a line with name, value, unit and bounds, and the meaning below, wrapped to the width."""
+    for name, value, unit, bounds, meaning in settings_of.describe(settings):
+        shown = "''" if value == "" else value
+        limits = "; ".join(part for part in (unit, bounds) if part not in ("", "1", "choice"))
+        yield f"{name} = {shown}  [{limits}]" if limits else f"{name} = {shown}"
+        yield from textwrap.wrap(meaning, width, initial_indent="    ", subsequent_indent="    ")

@@ -1,16 +1,17 @@
-"""`cupid data`: prepare an asset data set from meshes."""
+"""`cupid data prepare`: an asset data set from meshes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cupid_core import config as settings_of
+from cupid_core.cli.arguments import OptionalFile
 from cupid_core.data.assets.prepare import AssetFailure, PreparationSummary, prepare_assets
 from cupid_core.data.assets.prepare_asset import AssetReport, LatentRecipe
 from cupid_core.errors import ConfigError
@@ -18,29 +19,27 @@ from cupid_core.training.asset_latents import latent_recipes
 from cupid_core.training.settings import TrainConfig
 
 
-def data(
-    action: tyro.conf.Positional[Literal["prepare"]],
+def prepare(
     meshes: tyro.conf.Positional[tuple[Path, ...]],
     *,
     out: Path,
     processes: int = 0,
-    encoders: Path | None = None,
-    train_config: Path | None = None,
+    encoders: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    train_config: OptionalFile = None,
     settings: Annotated[
         settings_of.AssetPreparationConfig, tyro.conf.arg(name="")
     ] = settings_of.AssetPreparationConfig(),  # noqa: B008
 ) -> int:
-    """Prepare an asset data set: voxels, views and surfaces of every mesh, and latents where there are encoders.
+    """Make a data set from meshes: voxels, views and surfaces of each, and latents where there are encoders.
 
-    Run again, it passes over what is finished, makes again what is damaged or has other settings, and replaces
-    assets whose mesh has changed. A mesh that cannot be used is reported and left out.
+    Run again, it skips finished assets, makes damaged ones and those of other settings again, and replaces assets
+    whose mesh has changed. A mesh that cannot be used is reported and left out.
 
     Args:
-        action: prepare writes the data set.
         meshes: .glb, .gltf, .obj, .ply and .stl files, or folders with such files.
         out: folder of the data set.
         processes: meshes worked on at a time; 0 takes one per core.
-        encoders: the --out of a training; latents of each autoencoder that is trained there are written.
+        encoders: the --out of a training; latents of every autoencoder trained there are written.
         train_config: the --config of that training.
         settings: how objects are prepared.
 
@@ -64,7 +63,7 @@ def data(
         def show(finished: int, total: int, news: AssetReport | AssetFailure) -> None:
             bar.update(task, completed=finished, total=total, last=news.source.name)
             if isinstance(news, AssetFailure):
-                _say(console, f"left out: {news.source}\n  {news.code}: {news.reason}", style="yellow")
+                _print(console, f"left out: {news.source}\n  {news.code}: {news.reason}", style="yellow")
 
         summary = prepare_assets(
             meshes,
@@ -74,7 +73,7 @@ def data(
             processes=processes or os.cpu_count() or 1,
             on_progress=show,
         )
-    _tell(console, summary, out, recipes)
+    _print_summary(console, summary, out, recipes)
     return int(bool(summary.failures) or summary.stopped)
 
 
@@ -86,21 +85,21 @@ def _recipes(encoders: Path | None, train_config: Path | None) -> list[LatentRec
     return latent_recipes(encoders, settings_of.load(TrainConfig, train_config))
 
 
-def _tell(console: Console, summary: PreparationSummary, out: Path, recipes: list[LatentRecipe]) -> None:
+def _print_summary(console: Console, summary: PreparationSummary, out: Path, recipes: list[LatentRecipe]) -> None:
     again = sum(bool(report.again) for report in summary.reports)
     kept = sum(not report.made for report in summary.reports)
     made = len(summary.reports) - kept - again
-    _say(console, f"made {made}, made again {again}, passed over {kept}, left out {len(summary.failures)}")
+    _print(console, f"made {made}, made again {again}, passed over {kept}, left out {len(summary.failures)}")
     if summary.replaced:
-        _say(console, f"taken out because their mesh changed: {len(summary.replaced)}")
+        _print(console, f"taken out because their mesh changed: {len(summary.replaced)}")
     if summary.same:
-        _say(console, f"same content as another file: {len(summary.same)}")
+        _print(console, f"same content as another file: {len(summary.same)}")
     if recipes:
-        _say(console, f"latents: {', '.join(recipe.folder for recipe in recipes)}")
+        _print(console, f"latents: {', '.join(recipe.folder for recipe in recipes)}")
     if summary.stopped:
-        _say(console, "interrupted; run the same command again to go on", style="yellow")
-    _say(console, f"{out} holds {summary.assets} assets")
+        _print(console, "interrupted; run the same command again to go on", style="yellow")
+    _print(console, f"{out} holds {summary.assets} assets")
 
 
-def _say(console: Console, text: str, style: str | None = None) -> None:
+def _print(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

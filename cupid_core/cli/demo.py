@@ -8,15 +8,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cupid_core.cli.inputs import Given
-from cupid_core.cli.reconstruct import NOTHING_RECONSTRUCTED, HowTo, run_reconstruction
-from cupid_core.config import CupidConfig
+from cupid_core import config as settings_of
+from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
+from cupid_core.cli.inputs import InputArgs
+from cupid_core.cli.reconstruct import NOTHING_RECONSTRUCTED, ReconstructOptions, run_reconstruction
+from cupid_core.config import CupidConfig, PresetName
 from cupid_core.data.tabletop.frame_files import write_frame
 from cupid_core.data.tabletop.scene import SceneSettings, TabletopScene, draw_scene
 from cupid_core.evaluation.scenes import scene_figures, scene_truth
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.models.locate import locate
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.write import check_output
 
 FRAME = "frame"
@@ -39,11 +41,15 @@ def demo(
     width: int = 640,
     height: int = 480,
     checkpoint: str = "tabletop",
-    samples: int = 1,
-    refine: bool = False,
-    device: str = "cpu",
+    preset: PresetName = "normal",
+    samples: int = 0,
+    refine: Switch = False,
+    no_refine: Switch = False,
+    device: str = "auto",
+    config: OptionalFile = None,
+    assignments: Assignments = (),
 ) -> int:
-    """Make a tabletop RGB-D frame, reconstruct its objects, compare with the truth, and say where the report is.
+    """Generate a tabletop RGB-D frame, reconstruct its objects, and compare them with the truth.
 
     Args:
         out: folder; the frame goes to frame/ in it, the results to result/.
@@ -53,9 +59,13 @@ def demo(
         width: of the image, pixels, a multiple of 16.
         height: of the image, pixels, a multiple of 16.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
-        samples: hypotheses drawn for each object.
-        refine: move the placed objects so that they meet depth and mask better.
-        device: cpu, cuda or cuda:1.
+        preset: fast: one hypothesis per object; normal: one, and refine its pose; best: four, and refine the best.
+        samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
+        refine: refine with preset fast too.
+        no_refine: do not refine, whatever the preset says.
+        device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
+        config: settings file; `cupid config write FILE` makes one with all defaults.
+        assignments: change a setting, e.g. refine.iterations=5.
 
     Returns:
         0, or 3 when not one object could be reconstructed.
@@ -63,16 +73,18 @@ def demo(
     console = Console()
     check_output(out / RESULT)
     locate(checkpoint)
-    settings = SceneSettings(width=width, height=height, least=3, most=5)
-    console.print("make a frame", highlight=False)
+    effort = preset_with(preset, samples=samples, refine=refine, no_refine=no_refine)
+    options = ReconstructOptions(checkpoint, effort.samples, effort.refine, device=device)
+    settings = settings_of.load(CupidConfig, config, assignments)
+    scenes = SceneSettings(width=width, height=height, least=3, most=5)
+    console.print("generate a frame", highlight=False)
     with torch.inference_mode():
         kinds = [name.strip() for name in families.split(",") if name.strip()] or None
-        drawn = draw_scene(scene, settings, seed=seed, families=kinds)
-    files = write_frame(drawn, out / FRAME)
-    given = Given(files.color, labels=files.labels, camera_info=files.info, depth=files.depth, names=files.info)
-    how = HowTo(checkpoint=checkpoint, samples=samples, refine=refine, device=device)
-    result = run_reconstruction(given, how, CupidConfig(), out / RESULT, Console(stderr=True))
-    console.print(truth_table(drawn, result))
+        generated = draw_scene(scene, scenes, seed=seed, families=kinds)
+    files = write_frame(generated, out / FRAME)
+    args = InputArgs(files.color, labels=files.labels, camera_info=files.info, depth=files.depth, names=files.info)
+    result = run_reconstruction(args, options, settings, out / RESULT, Console(stderr=True))
+    console.print(truth_table(generated, result))
     for id_, error in sorted(result.failures.items()):
         console.print(f"{id_}: error [{error.code}]: {error}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{sum(result.timings_s.values()):.1f} s to reconstruct", highlight=False)
@@ -80,16 +92,18 @@ def demo(
     return 0 if result.objects else NOTHING_RECONSTRUCTED
 
 
-def truth_table(drawn: TabletopScene, result: SceneReconstruction) -> Table:
+def truth_table(generated: TabletopScene, result: Scene) -> Table:
     """A row per true object: silhouette IoU, errors of rotation (up to symmetry), place, scale and surface."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "object", "verdict", "seen", *(words for words, _ in _FIGURES.values())):
+    for heading in ("id", "object", "verdict", "visible", *(words for words, _ in _FIGURES.values())):
         table.add_column(heading, justify="left" if heading in ("object", "verdict") else "right")
     found = {item.id: item for item in result.objects}
-    for item in drawn.objects:
+    for item in generated.objects:
         placed, figures = found.get(item.label), {}
         if placed is not None:
-            figures = scene_figures(scene_truth(drawn, item, result.camera), placed, drawn.labels == item.label)
+            figures = scene_figures(
+                scene_truth(generated, item, result.camera), placed, generated.labels == item.label
+            )
         table.add_row(
             str(item.label),
             item.family,

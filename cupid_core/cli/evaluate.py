@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -20,19 +21,23 @@ from rich.progress import (
 )
 
 from cupid_core import config as settings_of
+from cupid_core.cli.arguments import Assignments, OptionalFile
 from cupid_core.config import CupidConfig, SamplerConfig
 from cupid_core.errors import InputError
-from cupid_core.evaluation.benchmark import BenchmarkOptions, run_benchmark
+from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.records import CaseRecord
 from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
 from cupid_core.evaluation.sheet import contact_sheet
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.files import atomic_write
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.steps import samplers_of
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.stages import samplers_of
+from cupid_core.runtime.device import choose_device, inference_dtype
 
 NOTHING_FOUND = 1
+# Without a terminal: often enough to see that it runs, seldom enough for a log file.
+_LINE_EVERY_S = 10.0
 
 
 def evaluate(
@@ -40,34 +45,35 @@ def evaluate(
     *,
     checkpoint: str = "tabletop",
     without_checkpoint: str = "",
-    n: int = 200,
-    held_out: int = 50,
+    n: int = 250,
+    held_out: int | None = None,
     scenes: int = 0,
     samples: int = 4,
     family: str = "",
     seed: int = UNSEEN_SEED,
     steps: int = 0,
     appearance_steps: int = 0,
-    config: Path | None = None,
-    device: str = "cpu",
+    config: OptionalFile = None,
+    assignments: Assignments = (),
+    device: str = "auto",
     threads: int = 0,
     true_structure: bool = True,
     rank_by_voxels: bool = False,
     refine: bool = False,
-    json: Path | None = None,
-    sheet: Path | None = None,
+    json: OptionalFile = None,
+    sheet: OptionalFile = None,
     sheet_rows: int = 8,
     families: bool = True,
 ) -> int:
-    """Unseen generated objects through the whole pipeline from image and mask, measured against their truth.
+    """Run unseen generated objects through the whole pipeline and measure the results against their truth.
 
     Args:
         what: tabletop, the only benchmark there is.
         checkpoint: embedded name, folder, or hub id.
         without_checkpoint: a checkpoint whose stage 2 has conditioning "none": measured on the same structures and
             poses, for the worth of pose-aligned conditioning.
-        n: unseen objects of trained families.
-        held_out: objects of families that no training sees.
+        n: unseen objects in all.
+        held_out: how many of them are of families that no training sees; a fifth where it is not given.
         scenes: whole scenes with sensor depth, of three to seven objects each.
         samples: hypotheses per object; the best by agreement with image and mask counts.
         family: only this family.
@@ -75,13 +81,15 @@ def evaluate(
         steps: solver steps of stage 1; 0 takes what the checkpoint or the settings say.
         appearance_steps: solver steps of stage 2; 0 as above.
         config: settings of the pipeline (a YAML file as config/default.yaml).
-        device: cpu, cuda or cuda:1.
+        assignments: change a setting, e.g. refine.iterations=5.
+        device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         threads: of the CPU; 0 takes all cores.
         true_structure: also run stage 2 on the true structure and pose.
         rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
             not quite what the pipeline does.
         refine: in scenes, also refine the placed objects.
-        json: write all figures, also those of every object, to this file.
+        json: write all figures, also those of every object, to this file. Until then finished objects are kept
+            beside it (.jsonl), and the same command continues a run that was stopped.
         sheet: write pictures of the first objects to this PNG.
         sheet_rows: objects of each split in it.
         families: show the table of families.
@@ -90,24 +98,27 @@ def evaluate(
     _check_writable(json, sheet)
     if threads:
         torch.set_num_threads(threads)
-    settings = settings_of.load(CupidConfig, config) if config else CupidConfig()
-    cupid = _with_steps(Cupid.from_pretrained(checkpoint, device=device, config=settings), steps, appearance_steps)
-    other = _other(without_checkpoint, cupid, device)
+    place = choose_device(device)
+    settings = settings_of.load(CupidConfig, config, assignments)
+    cupid = _with_steps(_load(checkpoint, place, settings), steps, appearance_steps)
+    other = _load(without_checkpoint, place, cupid.config) if without_checkpoint else None
     options = BenchmarkOptions(
         objects=n,
         held_out=held_out,
         samples=samples,
         seed=seed,
         pictures=sheet_rows if sheet else 0,
-        at_once=max(1, cupid.config.reconstruct.batch // samples),
         family=family or None,
         given_structure=true_structure,
         rank_by_voxels=rank_by_voxels,
     )
-    with _Bar(console, n + held_out) as bar:
-        records = run_benchmark(cupid, options, without=other, on_record=bar.show)
+    file = json.with_suffix(".jsonl") if json else None
+    journal = open_journal(file, cupid, options, without=other, refine=refine) if file else None
+    with _Bar(console, n) as bar:
+        records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
     with _Bar(console, scenes, unit="scenes") as bar:
-        records += run_scenes(cupid, scenes, samples=samples, seed=seed, refine=refine, on_record=bar.show)
+        effort = {"samples": samples, "seed": seed, "refine": refine}
+        records += run_scenes(cupid, scenes, **effort, on_record=bar.show, journal=journal)  # type: ignore[arg-type]
     for table in tables(records, families=families):
         console.print(table)
     facts: dict[str, Any] = {
@@ -116,11 +127,13 @@ def evaluate(
         "without_checkpoint": without_checkpoint,
         "options": asdict(options) | {"scenes": scenes, "refine": refine},
     }
-    _write(console, records, facts | _machine(device), json, sheet)
+    _write(console, records, facts | _machine(place), json, sheet)
+    if journal is not None:
+        journal.remove()
     return 0 if any(not record.failure for record in records) else NOTHING_FOUND
 
 
-def _machine(device: str) -> dict[str, str]:
+def _machine(device: torch.device) -> dict[str, str]:
     """What the times depend on."""
     return {
         "torch": torch.__version__,
@@ -128,9 +141,8 @@ def _machine(device: str) -> dict[str, str]:
     }
 
 
-def _other(source: str, cupid: Cupid, device: str) -> Cupid | None:
-    """The checkpoint to compare with, under the same settings; None where there is none."""
-    return Cupid.from_pretrained(source, device=device, config=cupid.config) if source else None
+def _load(source: str, device: torch.device, settings: CupidConfig) -> Cupid:
+    return Cupid.from_pretrained(source, device=device, dtype=inference_dtype(device), config=settings)
 
 
 def _with_steps(cupid: Cupid, steps: int, appearance_steps: int) -> Cupid:
@@ -152,7 +164,7 @@ def _stepped(sampler: SamplerConfig, steps: int) -> SamplerConfig:
 
 
 def _check_writable(*paths: Path | None) -> None:
-    """Say before the work, not after, that a result cannot be written."""
+    """Fail before the work, not after, where a result cannot be written."""
     for path in paths:
         if path is not None and not path.resolve().parent.is_dir():
             raise InputError(f"There is no folder {path.resolve().parent}.", hint="Make it first.")
@@ -172,14 +184,15 @@ def _write(
 
 
 class _Bar:
-    """A progress bar over objects or scenes with the mean silhouette IoU so far; silent where nobody watches."""
+    """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
     def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
-        hidden = not console.is_terminal or not total
-        self._progress = Progress(*columns, *times, console=console, disable=hidden)
+        self._console, self._total, self._start, self._last_line = console, total, time.monotonic(), -_LINE_EVERY_S
+        silent = not console.is_terminal or not total
+        self._progress = Progress(*columns, *times, console=console, disable=silent)
         self._task = self._progress.add_task(unit, total=total, figure="")
 
     def __enter__(self) -> _Bar:
@@ -196,3 +209,11 @@ class _Bar:
         done = len(self._ious) if self._unit == "objects" else len(self._scenes)
         figure = f"silhouette IoU {sum(self._ious) / len(self._ious):.3f}"
         self._progress.update(self._task, completed=done, figure=figure)
+        spent = time.monotonic() - self._start
+        finished = self._unit == "objects" and done == self._total
+        if not self._console.is_terminal and (spent - self._last_line >= _LINE_EVERY_S or finished):
+            self._last_line = spent
+            left = spent / done * (self._total - done)
+            share = f"{done} of {self._total} {self._unit} ({100 * done / self._total:.0f} %)"
+            line = f"{share}, {spent / 60:.1f} min, about {left / 60:.1f} min left, {figure}"
+            self._console.print(line, highlight=False, soft_wrap=True)

@@ -1,13 +1,10 @@
-"""What `cupid reconstruct` is given, read from files and words; everything that can be wrong with it is said here.
-
-Knows files and formats, no reconstruction.
-"""
+"""The inputs of `cupid reconstruct`, read from files and checked."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,20 +34,20 @@ from cupid_core.types import DepthMap
 
 
 @dataclass(frozen=True)
-class Given:
-    """The words of the command line that name inputs; None or empty where not given.
+class InputArgs:
+    """The arguments of the command line that name inputs; None or empty where not given.
 
     Attributes:
         image: the photo.
-        mask: picture of the one object.
-        labels: picture with the number of the object at every pixel.
+        mask: mask image of the one object.
+        labels: label image: the id of the object at every pixel, 0 for none.
         box: x0,y0,x1,y1 of the one object.
         camera: fx,fy,cx,cy, or exif.
         camera_info: file with a camera.
         depth: aligned depth image.
-        depth_unit_m: metres per count of a depth image of whole numbers.
+        depth_unit_m: meters per count of a depth image of whole numbers.
         names: file with the names of the objects.
-        known_size: longest side in metres of the one object, or ID=METRES,ID=METRES.
+        known_size: longest side in meters of the one object, or ID=METERS,ID=METERS.
     """
 
     image: Path
@@ -64,26 +61,26 @@ class Given:
     names: Path | None = None
     known_size: str = ""
 
-    def named(self) -> dict[str, str]:
-        """Everything beside the image that was given, by name."""
-        words = {
+    def given(self) -> dict[str, str]:
+        """What was given beside the image, by the name of the option; of files their name without the folder."""
+        options = {
             "mask": self.mask, "labels": self.labels, "box": self.box, "camera": self.camera,
             "camera_info": self.camera_info, "depth": self.depth, "known_size": self.known_size,
         }  # fmt: skip
-        return {name: value.name if isinstance(value, Path) else value for name, value in words.items() if value}
+        return {name: value.name if isinstance(value, Path) else value for name, value in options.items() if value}
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What was read.
+    """The inputs of a reconstruction.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        masks: (H, W) bool by id.
+        masks: (H, W) bool by object id.
         camera: None where none was given.
         depth: None where there is none.
-        names: of objects, by id; those without a name are missing.
-        sizes_m: longest sides of objects, by id.
+        names: of objects, by id; objects without a name are missing.
+        sizes_m: known longest sides of objects in meters, by id.
     """
 
     image: NDArray[np.uint8]
@@ -94,31 +91,31 @@ class Inputs:
     sizes_m: Mapping[int, float]
 
 
-def read_inputs(given: Given, config: CupidConfig, *, device: str = "cpu") -> Inputs:
-    """Read everything that was given.
+def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") -> Inputs:
+    """Read and check all inputs.
 
     Args:
-        given: the words of the command line.
-        config: says which segmenter turns a box into a mask, and which model estimates depth where none is given.
+        args: the arguments of the command line.
+        config: which segmenter turns a box into a mask, and which model estimates depth where none is given.
         device: where these models run.
 
     Raises:
-        InputError: a file or a word cannot be used; its kinds say which and why.
-        MissingPackageError: the settings want a model whose package is not installed.
+        InputError: a file or an argument cannot be used; its subclasses say which and why.
+        MissingPackageError: the settings ask for a model whose package is not installed.
     """
-    _one_of("--mask, --labels and --box", [given.mask, given.labels, given.box])
-    _one_of("--camera and --camera-info", [given.camera, given.camera_info])
-    picture = read_image(given.image)
+    _one_of("--mask, --labels and --box", [args.mask, args.labels, args.box])
+    _one_of("--camera and --camera-info", [args.camera, args.camera_info])
+    picture = read_image(args.image)
     height, width = picture.rgb.shape[:2]
-    camera = _camera(given, height, width)
-    masks = _masks(given, config, picture, device)
+    camera = _camera(args, height, width)
+    masks = _masks(args, config, picture, device)
     return Inputs(
         image=picture.rgb,
         masks=masks,
         camera=camera,
-        depth=_depth(given, config, picture, camera, device),
-        names={} if given.names is None else read_names(given.names),
-        sizes_m=known_sizes(given.known_size, list(masks)),
+        depth=_depth(args, config, picture, camera, device),
+        names={} if args.names is None else read_names(args.names),
+        sizes_m=known_sizes(args.known_size, list(masks)),
     )
 
 
@@ -136,34 +133,38 @@ def read_names(path: Path) -> dict[int, str]:
         if isinstance(values, dict) and isinstance(values.get("objects"), list):
             values = {entry["label"]: entry["name"] for entry in values["objects"]}
         return {int(key): str(name) for key, name in values.items()}
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Give a YAML or JSON file.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         example = json.dumps({"objects": [{"label": 1, "name": "mug"}]})
         raise UnreadableFileError(
-            f"{path} does not say which object has which name.", hint=f"Write '1: mug' lines, or {example}."
+            f"{path} holds no names of objects by id.", hint=f"Write '1: mug' lines, or {example}."
         ) from error
 
 
 def known_sizes(text: str, ids: list[int]) -> dict[int, float]:
-    """Longest sides in metres by id, from "0.19" for a single object or "1=0.19,3=0.08".
+    """Longest sides in meters by id, from "0.19" for a single object or "1=0.19,3=0.08".
 
     Raises:
-        InputError: not of this form, an unknown id, or no positive length.
+        InputError: not of this form, an unknown id, or not a positive length.
     """
-    hint = "Write the longest side in metres, 0.19, or for several objects 1=0.19,3=0.08."
+    hint = "Write the longest side in meters, 0.19, or for several objects 1=0.19,3=0.08."
     sizes: dict[int, float] = {}
     for part in (piece for piece in text.split(",") if piece.strip()):
         name, _, number = part.rpartition("=")
         try:
             id_, size = (int(name) if name.strip() else None), float(number)
         except ValueError as error:
-            raise InputError(f"--known-size '{text}' is not understood.", hint=hint) from error
+            raise InputError(f"--known-size '{text}' is not a length.", hint=hint) from error
         if id_ is None and len(ids) != 1:
-            raise InputError(f"--known-size '{text}' is of which of the objects {ids}?", hint=hint)
+            raise InputError(f"--known-size '{text}' names no object, and there are several: {ids}.", hint=hint)
         id_ = ids[0] if id_ is None else id_
-        if id_ not in ids or not (math.isfinite(size) and size > 0):
-            raise InputError(f"--known-size '{part.strip()}': there are the objects {ids}.", hint=hint)
+        if id_ not in ids:
+            raise InputError(f"--known-size '{part.strip()}': there is no object {id_}, only {ids}.", hint=hint)
+        if not (math.isfinite(size) and size > 0):
+            raise InputError(f"--known-size '{part.strip()}' is not a positive length.", hint=hint)
         sizes[id_] = size
     return sizes
 
@@ -173,31 +174,31 @@ def _one_of(names: str, values: list[Any]) -> None:
         raise InputError(f"{names} exclude each other.", hint="Give one of them.")
 
 
-def _camera(given: Given, height: int, width: int) -> Camera | None:
-    if given.camera_info is not None:
-        camera = read_camera_info(given.camera_info)
-    elif given.camera == "exif":
-        camera = camera_of_photo(given.image, width, height)
-    elif given.camera:
-        camera = parse_camera(given.camera, width, height)
+def _camera(args: InputArgs, height: int, width: int) -> Camera | None:
+    if args.camera_info is not None:
+        camera = read_camera_info(args.camera_info)
+    elif args.camera == "exif":
+        camera = camera_of_photo(args.image, width, height)
+    elif args.camera:
+        camera = parse_camera(args.camera, width, height)
     else:
         return None
     check_camera(camera, height, width)
     return camera
 
 
-def _masks(given: Given, config: CupidConfig, picture: RgbImage, device: str) -> Mapping[int, Mask]:
+def _masks(args: InputArgs, config: CupidConfig, picture: RgbImage, device: str) -> Mapping[int, Mask]:
     height, width = picture.rgb.shape[:2]
-    if given.labels is not None:
-        return masks_from_labels(read_labels(given.labels), height, width)
-    if given.mask is not None:
-        return {1: read_mask(given.mask, height, width)}
-    if given.box:
-        return _segmented(given.box, config, picture, device)
+    if args.labels is not None:
+        return masks_from_labels(read_labels(args.labels), height, width)
+    if args.mask is not None:
+        return {1: read_mask(args.mask, height, width)}
+    if args.box:
+        return _segmented(args.box, config, picture, device)
     if picture.alpha is not None:
         return {1: mask_from_alpha(picture.alpha, threshold=config.crop.alpha_threshold)}
     raise EmptyMaskError(
-        f"Nothing says where the object is in {given.image}.",
+        f"There is no mask of an object in {args.image}.",
         hint="Give --mask, --labels or --box, or an image with an alpha channel.",
     )
 
@@ -217,15 +218,20 @@ def _segmented(text: str, config: CupidConfig, picture: RgbImage, device: str) -
 
 
 def _depth(
-    given: Given, config: CupidConfig, picture: RgbImage, camera: Camera | None, device: str
+    args: InputArgs, config: CupidConfig, picture: RgbImage, camera: Camera | None, device: str
 ) -> DepthMap | None:
     wanted = config.perception.depth
-    if given.depth is None:
+    if args.depth is None:
         return build_depth_source(wanted, device=device).depth(picture.rgb, camera)
-    depth = read_depth(given.depth, metres_per_count=given.depth_unit_m, scale_std=wanted.sensor_scale_std)
+    depth = read_depth(args.depth, metres_per_count=args.depth_unit_m, scale_std=wanted.sensor_scale_std)
     if tuple(depth.depth_m.shape) != picture.rgb.shape[:2]:
         raise InvalidDepthError(
-            f"{given.depth} is {tuple(depth.depth_m.shape)}, the image {picture.rgb.shape[:2]} (height, width).",
+            f"{args.depth} has {_size(depth.depth_m.shape)} pixels, the image {_size(picture.rgb.shape)}.",
             hint="Align depth to the color image first.",
         )
     return depth
+
+
+def _size(shape: Sequence[int]) -> str:
+    """Width x height of an array of rows."""
+    return f"{shape[1]}x{shape[0]}"

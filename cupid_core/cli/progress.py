@@ -1,4 +1,4 @@
-"""Shows how far a reconstruction is: a bar per stage on a terminal, a line per stage elsewhere."""
+"""Progress of a reconstruction: a bar per stage on a terminal, a line per stage elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from cupid_core.reconstruct.progress import Progress as Report
 
 WORDS = {
-    "crop": "cut the objects out",
-    "encode": "look at the image",
+    "crop": "crop the objects",
+    "encode": "encode the images",
     "structure": "sample the structure",
-    "pose": "solve the camera",
+    "pose": "solve the poses",
     "appearance": "sample the appearance",
     "decode": "decode the meshes",
     "measure": "compare with the image",
@@ -40,7 +40,7 @@ class StageBars:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._said = ""
+        self._printed = ""
 
     def __enter__(self) -> StageBars:
         self._progress.start()
@@ -55,9 +55,9 @@ class StageBars:
         """Show a stage's fraction; a stage that runs again starts its bar again."""
         words = WORDS.get(report.stage, report.stage)
         if not self._console.is_terminal:
-            if report.stage != self._said:
+            if report.stage != self._printed:
                 self._console.print(words, highlight=False, soft_wrap=True)
-            self._said = report.stage
+            self._printed = report.stage
             return
         if report.stage not in self._tasks:
             self._tasks[report.stage] = self._progress.add_task(words, total=1.0)

@@ -1,10 +1,8 @@
-"""`cupid reconstruct`: an image and what is known about it to meshes, poses, pictures and a report."""
+"""`cupid reconstruct`: from an image and what is known about it to meshes, poses, pictures and a report."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,25 +11,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cupid_core import __version__
 from cupid_core import config as settings_of
-from cupid_core.cli.inputs import Given, Inputs, read_inputs
+from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
+from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
 from cupid_core.cli.progress import StageBars
-from cupid_core.config import CupidConfig
-from cupid_core.models.locate import locate, sha256
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.progress import Progress
-from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
+from cupid_core.config import CupidConfig, PresetName
+from cupid_core.models.locate import locate
+from cupid_core.reconstruct.inputs import Frame
+from cupid_core.reconstruct.pipeline import Cupid, Request
+from cupid_core.reconstruct.progress import Progress, Run
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.objects_json import RunRecord
-from cupid_core.report.save import save_results
+from cupid_core.report.save import checkpoint_hash, save_results
 from cupid_core.report.write import check_output
-from cupid_core.types import ScaleSource
+from cupid_core.runtime.device import choose_device, inference_dtype
+from cupid_core.types import CameraSource, ScaleSource
 
 NOTHING_RECONSTRUCTED = 3
 _VERDICT_COLORS = {"good": "green", "doubtful": "yellow", "failed": "red"}
 
 
 @dataclass(frozen=True)
-class HowTo:
+class ReconstructOptions:
     """How to reconstruct.
 
     Attributes:
@@ -39,79 +41,86 @@ class HowTo:
         samples: hypotheses per object.
         refine: move placed objects so that they meet depth and mask better.
         seed: of the noise.
-        device: where the networks run.
+        device: where the networks run; "auto" takes cuda where there is a GPU.
     """
 
     checkpoint: str = "tabletop"
     samples: int = 1
     refine: bool = False
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
 
 
 def reconstruct(
     image: tyro.conf.Positional[Path],
     *,
     out: Path,
-    mask: Path | None = None,
-    labels: Path | None = None,
+    mask: OptionalFile = None,
+    labels: OptionalFile = None,
     box: str = "",
     camera: str = "",
-    camera_info: Path | None = None,
-    depth: Path | None = None,
+    camera_info: OptionalFile = None,
+    depth: OptionalFile = None,
     depth_unit_m: float = 0.001,
-    names: Path | None = None,
+    names: OptionalFile = None,
     known_size: str = "",
     checkpoint: str = "tabletop",
-    samples: int = 1,
-    refine: bool = False,
+    preset: PresetName = "normal",
+    samples: int = 0,
+    refine: Switch = False,
+    no_refine: Switch = False,
     seed: int = 0,
-    device: str = "cpu",
-    config: Path | None = None,
+    device: str = "auto",
+    config: OptionalFile = None,
+    assignments: Assignments = (),
 ) -> int:
     """Reconstruct the objects of an image: meshes in their own frames, poses, a scene and a report.
 
     Where the object is comes from --mask, --labels, --box or the image's alpha channel. Depth or --known-size
-    gives metres; without, poses are up to scale and say so.
+    gives meters; without, poses are up to scale and say so.
 
     Args:
         image: PNG, JPEG, TIFF, WebP, BMP or .npy.
         out: folder for objects.json, meshes, overlay.png and report.html; earlier results in it are replaced.
-        mask: picture of one object, bright or opaque where the object is.
-        labels: picture with the number of the object at every pixel, 0 for none.
+        mask: mask image of one object, bright or opaque where the object is.
+        labels: label image: the id of the object at every pixel, 0 for none.
         box: x0,y0,x1,y1 in pixels around one object; its mask is found inside.
         camera: fx,fy,cx,cy in pixels, or exif: the focal length that the photo itself states.
         camera_info: YAML or JSON with a sensor_msgs/CameraInfo or a calibration, lens distortion included.
-        depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in metres.
-        depth_unit_m: metres per count of a 16-bit depth image.
-        names: YAML or JSON with the names of the objects by number.
-        known_size: longest side in metres, e.g. 0.19, or for several objects 1=0.19,3=0.08.
+        depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in meters.
+        depth_unit_m: meters per count of a 16-bit depth image.
+        names: YAML or JSON with the names of the objects by id.
+        known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
-        samples: hypotheses drawn for each object; the best one is placed.
-        refine: move the placed objects so that they meet depth and mask better; never the shape.
+        preset: fast: one hypothesis per object; normal: one, and refine its pose; best: four, and refine the best.
+        samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
+        refine: refine with preset fast too: move placed objects, never their shape, to fit depth and mask better.
+        no_refine: do not refine, whatever the preset says.
         seed: the same seed gives the same result.
-        device: cpu, cuda or cuda:1.
+        device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         config: settings file; `cupid config write FILE` makes one with all defaults.
+        assignments: change a setting, e.g. refine.iterations=5; `cupid config describe` lists them all.
 
     Returns:
         0, or 3 when not one object could be reconstructed.
     """
-    given = Given(image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size)
-    settings = CupidConfig() if config is None else settings_of.load(CupidConfig, config)
-    how = HowTo(checkpoint, samples, refine, seed, device)
-    scene = run_reconstruction(given, how, settings, out, Console(stderr=True))
+    inputs = InputArgs(image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size)
+    settings = settings_of.load(CupidConfig, config, assignments)
+    effort = preset_with(preset, samples=samples, refine=refine, no_refine=no_refine)
+    options = ReconstructOptions(checkpoint, effort.samples, effort.refine, seed, device)
+    scene = run_reconstruction(inputs, options, settings, out, Console(stderr=True))
     show_summary(scene, out, Console())
     return 0 if scene.objects else NOTHING_RECONSTRUCTED
 
 
 def run_reconstruction(
-    given: Given, how: HowTo, settings: CupidConfig, out: Path, console: Console
-) -> SceneReconstruction:
+    args: InputArgs, options: ReconstructOptions, settings: CupidConfig, out: Path, console: Console
+) -> Scene:
     """Read, reconstruct, write; shows its progress.
 
     Args:
-        given: inputs.
-        how: to reconstruct.
+        args: names of the inputs.
+        options: how to reconstruct.
         settings: of every step.
         out: folder of the results.
         console: of the progress.
@@ -121,30 +130,31 @@ def run_reconstruction(
             is written then.
     """
     check_output(out)
-    inputs = read_inputs(given, settings, device=how.device)
-    folder = locate(how.checkpoint)
+    device = choose_device(options.device)
+    inputs = read_inputs(args, settings, device=str(device))
+    folder = locate(options.checkpoint)
     with StageBars(console) as bars:
-        cupid = Cupid.from_pretrained(folder, device=how.device, config=settings)
-        scene = cupid.reconstruct_scene(
+        cupid = Cupid.from_pretrained(folder, device=device, dtype=inference_dtype(device), config=settings)
+        frame = Frame.of(
             inputs.image,
             inputs.masks,
-            names=inputs.names,
             camera=inputs.camera,
+            camera_source=CameraSource.EXIF if args.camera == "exif" else CameraSource.GIVEN,
             depth=inputs.depth,
-            longest_sides_m=inputs.sizes_m,
-            seed=how.seed,
-            samples=how.samples,
-            refine=how.refine,
-            on_progress=bars,
+            names=inputs.names,
+            sizes_m=inputs.sizes_m,
         )
+        request = Request(options.seed, options.samples, options.refine)
+        scene = cupid.reconstruct(frame, request, Run(bars))
         bars(Progress("write", 0.0))
-        save_results(scene, _record(given, inputs, how, settings, folder), out, settings, names=inputs.names)
+        record = _record(args, inputs, replace(options, device=str(device)), settings, folder)
+        save_results(scene, record, out, settings, names=inputs.names)
         bars(Progress("write", 1.0))
     return scene
 
 
-def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> None:
-    """A row per object, why others are missing, and where everything is."""
+def show_summary(scene: Scene, out: Path, console: Console) -> None:
+    """Print a row per object, why others are missing, and where the report is."""
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "object", "verdict", "IoU", "depth", "size", "position"):
         justify: Literal["left", "right"] = "left" if heading in ("object", "verdict") else "right"
@@ -153,7 +163,7 @@ def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> Non
         table.add_row(*_row(item))
     if scene.objects:
         console.print(table)
-        sources = sorted({item.scale_source.value.replace("_", " ") for item in scene.objects})
+        sources = sorted({item.model.scale_source.value.replace("_", " ") for item in scene.objects})
         console.print(f"scale from: {', '.join(sources)}", highlight=False)
     for item in scene.objects:
         for reason in item.quality.reasons:
@@ -165,10 +175,10 @@ def show_summary(scene: SceneReconstruction, out: Path, console: Console) -> Non
     console.print(f"{total:.1f} s; report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _row(item: PlacedObject) -> tuple[str, ...]:
-    quality, metric = item.quality, item.scale_source is not ScaleSource.UNKNOWN
+def _row(item: SceneObject) -> tuple[str, ...]:
+    quality, metric = item.quality, item.model.scale_source is not ScaleSource.UNKNOWN
     extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
-    place = " ".join(f"{value:.2f}" for value in item.T_camera_object.translation.tolist())
+    place = " ".join(f"{value:.2f}" for value in item.pose.translation.tolist())
     color = _VERDICT_COLORS[quality.verdict.value]
     return (
         str(item.id),
@@ -181,27 +191,20 @@ def _row(item: PlacedObject) -> tuple[str, ...]:
     )
 
 
-def _record(given: Given, inputs: Inputs, how: HowTo, settings: CupidConfig, folder: Path) -> RunRecord:
-    named = given.named()
-    if inputs.depth is not None and given.depth is None:
-        named["depth"] = inputs.depth.source.value
+def _record(
+    args: InputArgs, inputs: Inputs, options: ReconstructOptions, settings: CupidConfig, folder: Path
+) -> RunRecord:
+    given = args.given()
+    if inputs.depth is not None and args.depth is None:
+        given["depth"] = inputs.depth.source.value
     return RunRecord(
-        image=given.image.name,
-        version=version("cupid_ros"),
-        checkpoint=how.checkpoint,
+        image=args.image.name,
+        version=__version__,
+        checkpoint=options.checkpoint,
         checkpoint_sha256=checkpoint_hash(folder),
-        seed=how.seed,
-        samples=how.samples,
+        seed=options.seed,
+        samples=options.samples,
         settings=settings.model_dump(mode="json"),
-        inputs=named,
-        device=how.device,
+        inputs=given,
+        device=options.device,
     )
-
-
-def checkpoint_hash(folder: Path) -> str:
-    """One content hash for all json and safetensors files of a checkpoint, by their names in it."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors") and path.is_file():
-            digest.update(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
-    return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""`cupid train`: train one stage, or export the stages of a training as a checkpoint."""
+"""`cupid train`: train one stage of the networks."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from pathlib import Path
@@ -14,15 +15,15 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cupid_core import config as settings_of
+from cupid_core.cli import process_clock
+from cupid_core.cli.arguments import Assignments
 from cupid_core.errors import ConfigError
-from cupid_core.models.locate import locate
+from cupid_core.runtime.device import choose_device
 from cupid_core.training.catalogue import build_stage, stage_settings
-from cupid_core.training.checkpoint import CheckpointLimits, unpack_checkpoint, write_checkpoint
 from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
 from cupid_core.training.parallel import Accelerated, Alone
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS
 from cupid_core.training.stage import StageContext
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -35,50 +36,42 @@ def train_command(
     out: Path = Path("training"),
     resume: bool = False,
     time_limit: str = "",
-    device: str = "cpu",
+    device: str = "auto",
     several: bool = False,
-    to: Path = Path("checkpoint"),
-    any_size: bool = False,
     accept_changes: bool = False,
-    checkpoint: str = "tabletop",
+    assignments: Assignments = (),
 ) -> int:
-    """Train a stage: occupancy-vae, uv-vae, image-encoder, structure, appearance-vae or appearance; or export.
+    """Train a stage: occupancy-vae, uv-vae, image-encoder, structure, appearance-vae or appearance.
 
     Args:
-        stage: which one; later ones need the results of earlier ones in the same --out. "export" puts what is
-            trained together to a checkpoint in --to; "unpack" undoes that: it puts the networks of --checkpoint
-            where the stages of a new --out look for them.
+        stage: which one; later ones need the results of earlier ones in the same --out.
         config: settings, e.g. config/train/tabletop.yaml.
         out: folder of the training; each stage has its own in it, all share the data in shards/.
         resume: continue where the stage was stopped.
-        time_limit: stop, saved, before this has passed: 90s, 9m, 2h; empty for no limit.
-        device: cpu, cuda or cuda:1.
+        time_limit: stop, saved, before the command has run for this long: 90s, 9m, 2h; empty for no limit.
+        device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         several: one of several processes started by `accelerate launch`.
-        to: folder of the checkpoint, of export.
-        any_size: export files larger than what ships inside the package.
         accept_changes: resume although settings were changed since.
-        checkpoint: folder or name of the checkpoint to unpack.
+        assignments: change a setting of the training, e.g. structure.run.batch_size=8.
     """
-    began, console = time.monotonic(), Console()
-    if stage == "export":
-        return _export(console, settings_of.load(TrainConfig, config), out, to, any_size=any_size)
-    if stage == "unpack":
-        stages = unpack_checkpoint(locate(checkpoint, download=False), out)
-        console.print(f"{out} now has {', '.join(stages)}", highlight=False, soft_wrap=True)
-        return 0
+    console = Console()
     logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)])
-    settings = settings_of.load(TrainConfig, config)
+    settings = settings_of.load(TrainConfig, config, assignments)
     section = stage_settings(stage, settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     parallel = Accelerated() if several else Alone()
-    place = parallel.device if isinstance(parallel, Accelerated) else torch.device(device)
-    context = StageContext(out, place, settings.seed, settings.workers)
+    place = parallel.device if isinstance(parallel, Accelerated) else choose_device(device)
+    began, limit = process_clock.started.get() or time.monotonic(), seconds(time_limit)
+    deadline = math.inf
+    if limit is not None and not several:  # several processes must end at the same step, so all wait for data
+        deadline = began + limit - section.run.spare_seconds
+    context = StageContext(out, place, settings.seed, settings.workers, deadline)
     options = LoopOptions(
         folder=out / stage,
         seed=settings.seed,
         resume=resume,
-        time_limit_s=seconds(time_limit),
+        time_limit_s=limit,
         began=began,
         settings=settings_of.to_yaml(settings),
         accept_changes=accept_changes,
@@ -86,7 +79,7 @@ def train_command(
     built = build_stage(stage, settings, context, resumed=resume)
     with _Bar(console, stage, section.run.steps) as bar:
         result = train(built, section.run, options, bar.show, parallel)
-    _say_end(console, stage, result, options.folder)
+    _print_end(console, stage, result, options.folder)
     return 0
 
 
@@ -100,25 +93,8 @@ def seconds(text: str) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None:
-        raise ConfigError(f"'{text}' is no duration.", hint="Write 90s, 9m or 2h.")
+        raise ConfigError(f"'{text}' is not a duration.", hint="Write 90s, 9m or 2h.")
     return float(match[1]) * _UNITS[match[2]]
-
-
-def _export(console: Console, settings: TrainConfig, root: Path, to: Path, *, any_size: bool) -> int:
-    look = settings.structure.image_encoder.kind
-    written = write_checkpoint(
-        root,
-        to,
-        (settings.samplers.structure, settings.samplers.appearance),
-        image_encoder="" if look in SMALL_ENCODERS else look,
-        limits=None if any_size else CheckpointLimits(),
-    )
-    for name, size in written.sizes.items():
-        console.print(f"{size / 2**20:7.2f} MiB  {name}", highlight=False, soft_wrap=True)
-    console.print(f"{sum(written.sizes.values()) / 2**20:7.2f} MiB  {to}", highlight=False, soft_wrap=True)
-    for key in written.missing:
-        console.print(f"missing: {key}", style="yellow")
-    return int(bool(written.missing))
 
 
 class _Bar:
@@ -156,7 +132,7 @@ class _Bar:
             )
 
 
-def _say_end(console: Console, stage: str, result: RunResult, folder: Path) -> None:
+def _print_end(console: Console, stage: str, result: RunResult, folder: Path) -> None:
     why = {"finished": "finished", "time": "out of time", "signal": "stopped"}[result.reason]
     again = "" if result.reason == "finished" else "; --resume continues"
     console.print(

@@ -3,13 +3,14 @@
     config = load(CupidConfig, Path("config/default.yaml"))
 
 The command line, the YAML files in `config/` and the ROS parameters all come from these models, under the same
-dotted names (`pose.tukey_cutoff`). This room knows values, not what is done with them.
+dotted names (`pose.tukey_cutoff`).
 """
 
 from cupid_core.config.assets import AssetPreparationConfig
 from cupid_core.config.base import (
     Settings,
     SettingsT,
+    assign,
     bounds_of,
     describe,
     from_mapping,
@@ -27,6 +28,7 @@ from cupid_core.config.method import (
     StructureSamplerConfig,
 )
 from cupid_core.config.perception import DepthConfig, PerceptionConfig, SegmenterConfig
+from cupid_core.config.presets import PRESETS, Preset, PresetName
 from cupid_core.config.reconstruct import ReconstructConfig
 from cupid_core.config.report import ReportConfig
 from cupid_core.config.ros import RosConfig
@@ -59,6 +61,7 @@ class CupidConfig(Settings):
 
 
 __all__ = [
+    "PRESETS",
     "AssetPreparationConfig",
     "AssetSampleConfig",
     "CropConfig",
@@ -70,6 +73,8 @@ __all__ = [
     "PerceptionConfig",
     "PlacementConfig",
     "PoseConfig",
+    "Preset",
+    "PresetName",
     "QualityConfig",
     "ReconstructConfig",
     "RefineConfig",
@@ -83,6 +88,7 @@ __all__ = [
     "StructureSamplerConfig",
     "StructureVaeLossConfig",
     "ViewCropConfig",
+    "assign",
     "bounds_of",
     "describe",
     "from_mapping",

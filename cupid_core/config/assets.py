@@ -1,4 +1,4 @@
-"""Settings of the preparation of asset data sets from meshes; knows values, not how they are used."""
+"""Settings of making asset data sets from meshes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class AssetPreparationConfig(Settings):
     up: Literal["auto", "y", "z"] = setting(
         "auto", "choice", "Axis that points up in the files; auto is y in .glb and .gltf, z in all others."
     )
-    texture_size: int = setting(1024, "pixel", "Textures with a longer side are shrunk to this.", ge=16, le=16384)
+    texture_size: int = setting(1024, "px", "Textures with a longer side are shrunk to this.", ge=16, le=16384)
     views: int = setting(24, "count", "Views for conditioning of each object.", ge=1, le=999)
-    image_size: int = setting(512, "pixel", "Width and height of a view.", ge=16, le=4096)
+    image_size: int = setting(512, "px", "Width and height of a view.", ge=16, le=4096)
     samples_per_edge: int = setting(
         2, "count", "Rays per pixel along each of its edges; more is smoother.", ge=1, le=8
     )
-    focal_low_mm: float = setting(24.0, "millimetre", "Shortest lens, of a 36 mm sensor.", ge=10.0, le=1000.0)
-    focal_high_mm: float = setting(200.0, "millimetre", "Longest lens, of a 36 mm sensor.", ge=10.0, le=1000.0)
+    focal_low_mm: float = setting(24.0, "mm", "Shortest lens, of a 36 mm sensor.", ge=10.0, le=1000.0)
+    focal_high_mm: float = setting(200.0, "mm", "Longest lens, of a 36 mm sensor.", ge=10.0, le=1000.0)
     seed: int = setting(0, "count", "Seed of cameras and lights.", ge=0, lt=2**31)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How settings are declared, read, written and described; knows no setting.
+"""How settings are declared, read, changed, written and described.
 
 Every setting is declared once, in a section of this folder, with type, default, bounds, unit and a sentence. The
 command line, the YAML files in `config/` and the ROS parameters all come from these models, under the same dotted
@@ -8,12 +8,13 @@ names.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from cupid_core.errors import ConfigError
 from cupid_core.files import write_text
@@ -64,26 +65,93 @@ def from_mapping(kind: type[SettingsT], values: dict[str, Any], origin: str = "t
         ) from error
 
 
-def load(kind: type[SettingsT], path: Path) -> SettingsT:
+def load(kind: type[SettingsT], path: Path | None, assignments: Sequence[str] = ()) -> SettingsT:
     """Read settings from a YAML file; keys that are not in the file keep their defaults.
 
+    Args:
+        kind: the settings model to build.
+        path: the file; None takes the defaults.
+        assignments: changes made after reading, see `assign`.
+
     Raises:
-        ConfigError: the file is missing, is not YAML, is not a mapping, or `from_mapping` refuses it.
+        ConfigError: the file is missing, is not YAML, is not a mapping, or `from_mapping` or `assign` refuses it.
     """
+    settings = kind() if path is None else from_mapping(kind, _read_yaml(path), origin=str(path))
+    return assign(settings, assignments)
+
+
+def assign(settings: SettingsT, assignments: Sequence[str], origin: str = "--set") -> SettingsT:
+    """Settings with some values replaced.
+
+    Args:
+        settings: the values to start from.
+        assignments: texts like "refine.iterations=5". Values are written as in YAML, but the value of a text
+            setting is taken literally.
+        origin: what to call the source in an error message.
+
+    Raises:
+        ConfigError: not of this form, an unknown name (with the nearest known one), wrong type, or out of bounds.
+    """
+    values = settings.model_dump()
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        location = tuple(name.strip().split("."))
+        if not separator or not name.strip():
+            raise ConfigError(
+                f"{origin} '{assignment}' is not NAME=VALUE.", hint="Write for example refine.iterations=5."
+            )
+        field = _field_at(type(settings), location)
+        if field is None:
+            hint = _nearest(type(settings), location)
+            raise ConfigError(f"{origin}: unknown setting '{'.'.join(location)}'.", hint=hint)
+        section: dict[str, Any] = values
+        for part in location[:-1]:
+            if section[part] is None:  # an optional section that is off; naming a value in it turns it on
+                section[part] = {}
+            section = section[part]
+        section[location[-1]] = text.strip() if field.annotation is str else _parse_value(text, assignment, origin)
+    return from_mapping(type(settings), values, origin=origin) if assignments else settings
+
+
+def _field_at(kind: type[Settings], location: tuple[str, ...]) -> FieldInfo | None:
+    """The declaration of a setting by its dotted name, split at the dots; None where there is none."""
+    *sections, leaf = location
+    for section in sections:
+        field = kind.model_fields.get(section)
+        types = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [item for item in types if isinstance(item, type) and issubclass(item, Settings)]
+        if not inner:
+            return None
+        kind = inner[0]
+    return kind.model_fields.get(leaf)
+
+
+def _parse_value(text: str, assignment: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{origin} '{assignment}': the value is not YAML.", hint="Write it as in a settings file."
+        ) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"File not found: {path}.", hint="Check the path.") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}.", hint="Give the path of a readable YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}.", hint="Correct the line it names.") from error
     if values is None:
-        values = {}
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path} holds a {type(values).__name__}, not a mapping of settings.",
             hint="Write 'section:' lines with indented 'name: value' lines below.",
         )
-    return from_mapping(kind, values, origin=str(path))
+    return values
 
 
 def save(settings: Settings, path: Path) -> None:
@@ -149,13 +217,14 @@ def bounds_of(field: Any) -> str:
 
 
 def _nearest(kind: type[Settings], location: tuple[str, ...]) -> str:
-    """Name the known setting that is spelled most like the unknown one, in its own section if there is one."""
+    """Name the known setting spelled most like the unknown one: in its section, else anywhere."""
     *section, leaf = location
     settings = [name.split(".") for name, *_ in describe(kind())]
     known = [name[:depth] for name in settings for depth in range(1, len(name) + 1)]
     for candidates in ([name for name in known if name[:-1] == section], known):
-        by_leaf = {name[-1]: ".".join(name) for name in candidates}
-        close = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.6)
-        if close:
-            return f"Did you mean '{by_leaf[close[0]]}'?"
+        leaves = difflib.get_close_matches(leaf, [name[-1] for name in candidates], n=1, cutoff=0.6)
+        if leaves:
+            names = [".".join(name) for name in candidates if name[-1] == leaves[0]]
+            (nearest,) = difflib.get_close_matches(".".join(location), names, n=1, cutoff=0.0)
+            return f"Did you mean '{nearest}'?"
     return "`cupid config describe` lists all settings."

@@ -1,4 +1,4 @@
-"""Settings of finished meshes: cleaning, decimation, texture, convex parts. Knows values only."""
+"""Settings of finished meshes: cleaning, decimation, texture, convex parts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class MeshConfig(Settings):
         0.05, "1", "Concavity up to which a part counts as convex; lower makes more parts.", ge=0.01, le=1.0
     )
     convex_faces: int = setting(
-        2000, "count", "Triangles to which a mesh is decimated before its convex parts are sought.", ge=100
+        2000, "count", "Triangles to which a mesh is decimated before the search for convex parts.", ge=100
     )
     convex_limit_s: float = setting(120.0, "s", "Longest time the search for convex parts may take.", gt=0.0)
     convex_parts: int = setting(16, "count", "Most convex parts of one object.", ge=1, le=1000)
     density_kg_m3: float = setting(
         400.0,
         "kg/m^3",
-        "Density of an object whose mass nobody told; a filled household package.",
+        "Density of an object whose mass is not given; the default is a filled household package.",
         gt=0.0,
         le=25_000,
     )

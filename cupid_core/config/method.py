@@ -1,4 +1,4 @@
-"""Settings of the method itself: samplers, similarity, crop, pose. Knows values only."""
+"""Settings of the method itself: samplers, similarity, crop, pose."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SimilarityConfig(Settings):
     """Robust alignment of two point sets (`geometry.similarity.align_robust`)."""
 
     hypotheses: int = setting(
-        512, "count", "Minimal three-point alignments drawn to find a start.", ge=1, le=100_000
+        512, "count", "Minimal three-point alignments sampled to find a start.", ge=1, le=100_000
     )
     finest_noise: float = setting(
         0.005,
@@ -59,11 +59,11 @@ class SimilarityConfig(Settings):
     min_inlier_ratio: float = setting(
         0.1, "1", "Alignments supported by a smaller fraction of the points are refused.", ge=0.0, le=1.0
     )
-    seed: int = setting(0, "count", "Seed of the draws, where the caller brings no generator.", ge=0)
+    seed: int = setting(0, "count", "Seed of the samples, where the caller gives no generator.", ge=0)
 
 
 class CropConfig(Settings):
-    """The square cut around an object before the networks see it (`image.crop`)."""
+    """The square crop around an object that the networks take (`image.crop`)."""
 
     margin: float = setting(
         1.2, "1", "Side of the square, as a multiple of the longer side of the mask's box.", ge=1.0, le=4.0
@@ -94,12 +94,20 @@ class PoseConfig(Settings):
     unknown_focal: float = setting(
         1.0,
         "image fraction",
-        "Most likely focal length when no camera is given. Depth cameras have 0.5 to 1.0, telephones 0.7 to 0.8.",
+        "Most likely focal length when no camera is given. Depth cameras have 0.5 to 1.0, phones 0.7 to 0.8.",
         gt=0.05,
         le=50.0,
     )
     unknown_focal_std_log: float = setting(
-        1.0, "1", "Standard deviation of the logarithm of that focal length.", gt=0.0, le=5.0
+        0.35, "1", "Standard deviation of the logarithm of that focal length.", gt=0.0, le=5.0
+    )
+    independent_pairs: int = setting(
+        0,
+        "count",
+        "Number of independent measurements that all pairs together count as when they are weighed against what "
+        "is known of the camera; 0 takes every pair as independent.",
+        ge=0,
+        le=1_000_000,
     )
     image_width_px: int = setting(
         518, "px", "Width of the image that uv refer to when no camera is given.", ge=1, le=100_000
@@ -118,14 +126,18 @@ class PoseConfig(Settings):
         6.0, "sigma", "Residual from which a pair counts as an outlier, in robust deviations.", ge=3.0, le=20.0
     )
     sample_points: int = setting(
-        1024, "count", "Pairs that starts, curvature and noise are taken from; all refine.", ge=64, le=100_000
+        1024,
+        "count",
+        "Pairs that starts, curvature and noise are computed from; the refinement uses all.",
+        ge=64,
+        le=100_000,
     )
     hypotheses: int = setting(
-        64, "count", "Four-point poses drawn when outliers spoil the ordinary start.", ge=8, le=10_000
+        64, "count", "Four-point poses sampled when outliers degrade the ordinary start.", ge=8, le=10_000
     )
     trusted_noise: float = setting(
-        0.02, "image fraction", "Robust residual up to which an ordinary start is believed.", gt=0.0, le=0.5
+        0.02, "image fraction", "Robust residual up to which an ordinary start is accepted.", gt=0.0, le=0.5
     )
     max_noise: float = setting(
-        0.05, "image fraction", "Robust residual from which no pose is given.", gt=0.0, le=0.5
+        0.05, "image fraction", "Robust residual from which the pose fails.", gt=0.0, le=0.5
     )

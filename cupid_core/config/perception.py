@@ -1,4 +1,4 @@
-"""Settings of masks and depth that are not given but made. Knows values only."""
+"""Settings of masks and depth that are estimated instead of given."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SegmenterConfig(Settings):
     sam2_side_px: int = setting(
         1024,
         "px",
-        "Side of the image SAM 2 sees, a multiple of 256; 1024 is what it was trained on.",
+        "Side of the input image of SAM 2, a multiple of 256; 1024 is what it was trained on.",
         ge=256,
         le=1024,
     )
@@ -70,7 +70,7 @@ class DepthConfig(Settings):
 
 
 class PerceptionConfig(Settings):
-    """Masks and depth that are made from the image."""
+    """Masks and depth that are estimated from the image."""
 
     segmenter: SegmenterConfig = SegmenterConfig()
     depth: DepthConfig = DepthConfig()

@@ -1,4 +1,4 @@
-"""Settings of a reconstruction as a whole. Knows values only."""
+"""Settings of a reconstruction as a whole."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ class ReconstructConfig(Settings):
     samplers: Literal["checkpoint", "settings"] = setting(
         "checkpoint",
         "choice",
-        "Run the samplers as the checkpoint says it is meant to be run, or as these settings say.",
+        "Take steps, solver and guidance of the samplers from the checkpoint, or from these settings.",
     )
     batch: int = setting(
         8, "count", "Hypotheses, of all objects together, that go through the networks at once.", ge=1, le=256
     )
+    rank_by: Literal["mesh", "voxels"] = setting(
+        "mesh",
+        "choice",
+        "What of the hypotheses is compared with the image: their meshes, or the boxes of their voxels, after "
+        "which only the best one is decoded; quicker, and a little worse.",
+    )
     border_is_hidden: bool = setting(
-        True, "switch", "Tell the networks that an object at the border of the image may continue beyond it."
+        True, "switch", "Mark the outside of the image as occluded: an object at the border may continue there."
     )
     judge_size: int = setting(
-        192, "pixel", "Edge of the rendering by which hypotheses are compared with the image.", ge=32, le=2048
+        192, "px", "Edge of the rendering that is compared with the image to rank hypotheses.", ge=32, le=2048
     )
     color_weight: float = setting(
         0.5, "1", "Rank: color error (mean absolute, 0 to 1) against silhouette IoU.", ge=0.0, le=10.0

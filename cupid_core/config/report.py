@@ -1,4 +1,4 @@
-"""Settings of what people are shown: sizes of pictures and of the turntable. Knows values only."""
+"""Settings of the report: sizes of pictures and of the turntable."""
 
 from __future__ import annotations
 

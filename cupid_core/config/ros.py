@@ -1,22 +1,23 @@
-"""Settings of the ROS layer: worker process, inputs, what is published. Knows values only."""
+"""Settings of the ROS layer: worker process, inputs, what is published."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from cupid_core.config.base import Settings, setting
+from cupid_core.config.presets import PresetName
 
 
 class RosWorkerConfig(Settings):
-    """The process that owns the networks (`cupid_ros.worker`)."""
+    """The process that owns the networks (`cupid_core.serving.worker`)."""
 
     deadline_s: float = setting(
-        60.0, "s", "A request that takes longer from acceptance is answered as too late.", gt=0.0, le=86_400.0
+        60.0, "s", "A request that takes longer from acceptance fails with deadline_exceeded.", gt=0.0, le=86_400.0
     )
     grace_s: float = setting(
         2.0,
         "s",
-        "Time to stop by itself after a cancel or a deadline; then the process is killed.",
+        "Time to stop after a cancel or a deadline; then the process is killed.",
         ge=0.0,
         le=600.0,
     )
@@ -31,14 +32,14 @@ class RosWorkerConfig(Settings):
         1.0, "s", "Pause between two starts of a process that fails to start.", ge=0.0, le=600.0
     )
     max_request_mb: int = setting(
-        256, "megabyte", "Images of one request together; larger ones are refused.", ge=1, le=65_536
+        256, "MB", "Images of one request together; larger ones are refused.", ge=1, le=65_536
     )
 
 
 class RosTopicsConfig(Settings):
     """Names of what the node subscribes to; relative ones follow its namespace, and all can be remapped.
 
-    An input that is named is waited for, so that no object loses its scale because depth came late.
+    The node waits for every input that is named, so that no object loses its scale because depth came late.
     """
 
     image: str = setting("image", "name", "Color image; names that end in /compressed carry CompressedImage.")
@@ -49,10 +50,10 @@ class RosTopicsConfig(Settings):
 
 
 class RosInputConfig(Settings):
-    """What comes in, and how it is brought together (`cupid_ros.server`)."""
+    """Inputs and their synchronization (`cupid_ros.inputs`, `cupid_ros.frame_messages`)."""
 
     sync_queue: int = setting(
-        20, "count", "Messages of each topic that wait for those that belong to them.", ge=1, le=1000
+        20, "count", "Messages of each topic that are kept until those of the other topics arrive.", ge=1, le=1000
     )
     sync_slop_s: float = setting(
         0.02, "s", "Stamps of image, depth, labels and detections may differ by this.", ge=0.0, le=10.0
@@ -63,25 +64,29 @@ class RosInputConfig(Settings):
     depth_scale_std: float = setting(
         0.01, "1", "Relative standard deviation of all depths of the sensor together.", ge=0.0, le=1.0
     )
-    min_score: float = setting(0.0, "1", "Detections with a lower score are left out.", ge=0.0, le=1.0)
+    min_score: float = setting(0.0, "1", "Detections with a lower score are ignored.", ge=0.0, le=1.0)
     max_objects: int = setting(
-        32, "count", "Objects of one image; of more, those with the best scores are taken.", ge=1, le=1000
+        32, "count", "Most objects of one image; those with the best scores are taken.", ge=1, le=1000
     )
 
 
 class RosTrackingConfig(Settings):
-    """Ids of detections that bring none (`cupid_ros.tracks`)."""
+    """Ids for detections that have none (`cupid_core.serving.tracking`)."""
 
     min_iou: float = setting(
         0.3, "1", "Overlap of masks (intersection over union) from which it is the same object.", gt=0.0, le=1.0
     )
     max_shift: float = setting(
-        0.5, "1", "Else: largest shift of the center, as a share of the larger object's size.", ge=0.0, le=10.0
+        0.5,
+        "1",
+        "With less overlap: largest shift of the center, as a share of the larger object's size.",
+        ge=0.0,
+        le=10.0,
     )
     forget_s: float = setting(
         5.0,
         "s",
-        "An object without an id of its own that was not seen for this long loses it.",
+        "An object without an id of its own that was not detected for this long is forgotten.",
         gt=0.0,
         le=86_400.0,
     )
@@ -93,9 +98,9 @@ class RosTrackingConfig(Settings):
 class RosOutputConfig(Settings):
     """What is published."""
 
-    tf: bool = setting(True, "switch", "Send camera frame -> cupid/<id>.")
+    tf: bool = setting(True, "switch", "Send the transform camera frame -> cupid/<id>.")
     tf_static: bool = setting(False, "switch", "Send it on /tf_static instead.")
-    tf_prefix: str = setting("cupid/", "name", "What stands before the id in the frame of an object.")
+    tf_prefix: str = setting("cupid/", "name", "Prefix of the id in the name of the frame of an object.")
     fixed_frame: str = setting("", "name", "Parent frame of the objects; empty takes the camera's.")
     markers: bool = setting(True, "switch", "Publish triangle lists for RViz.")
     marker_lifetime_s: float = setting(
@@ -120,12 +125,12 @@ class RosConfig(Settings):
     device: str = setting(
         "auto", "name", "Where the networks run: cpu, cuda, cuda:1, ...; auto takes cuda if it is there."
     )
-    preset: Literal["fast", "normal", "best"] = setting(
-        "normal", "choice", "fast draws one hypothesis, normal one and refines the pose, best four and refines."
+    preset: PresetName = setting(
+        "normal", "choice", "fast: one hypothesis; normal: one, and refine its pose; best: four, and refine."
     )
     seed: int = setting(0, "count", "The same image and seed give the same objects.", ge=0, le=2**31 - 1)
     update_poses: bool = setting(
-        False, "switch", "Continuous: reconstruct known objects again when they are seen again."
+        False, "switch", "Continuous: reconstruct known objects again when they are detected again."
     )
     topics: RosTopicsConfig = RosTopicsConfig()
     worker: RosWorkerConfig = RosWorkerConfig()

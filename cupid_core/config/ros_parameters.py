@@ -1,4 +1,4 @@
-"""Settings as ROS parameters: a file, a table, and what a node declares. Knows names and values, no node."""
+"""Settings as ROS parameters: a file, a table, and what a node declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a scene of several objects: metric place, occlusion, refinement, judgement. Knows values only."""
+"""Settings of a scene of several objects: metric placement, occlusion, refinement, quality."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cupid_core.config.base import Settings, setting
 
 
 class PlacementConfig(Settings):
-    """Metric scale and place of an object, and which others may hide it (`scene.place`, `scene.occlusion`)."""
+    """Metric scale and position of an object, and what may occlude it (`scene.place`, `scene.occlusion`)."""
 
     border_px: int = setting(
         3, "px", "Pixels this close to the border of the mask or of the silhouette are left out.", ge=0, le=50
@@ -20,7 +20,7 @@ class PlacementConfig(Settings):
         30, "count", "Fewer pixels with rendered and measured depth than this give no scale.", ge=8, le=100_000
     )
     max_pairs: int = setting(
-        4000, "count", "Pairs that are used at most, drawn evenly over the visible surface.", ge=64, le=1_000_000
+        4000, "count", "Most pairs that are used, sampled evenly over the visible surface.", ge=64, le=1_000_000
     )
     independent_patches: int = setting(
         16,
@@ -46,7 +46,11 @@ class PlacementConfig(Settings):
         le=1.0,
     )
     occlusion_reach_px: int = setting(
-        10, "px", "Objects whose masks come this close may hide each other; depth is compared there.", ge=1, le=200
+        10,
+        "px",
+        "Objects whose masks come this close may occlude each other; depth is compared there.",
+        ge=1,
+        le=200,
     )
     occlusion_step_m: float = setting(
         0.008, "m", "Step of depth from which one object is in front.", gt=0.0, le=1.0
@@ -55,7 +59,7 @@ class PlacementConfig(Settings):
         0.01, "1", "The same, relative to the depth; the larger of both counts.", gt=0.0, le=1.0
     )
     occlusion_share: float = setting(
-        0.25, "1", "An object in front along this share of the common border hides the other.", gt=0.0, le=1.0
+        0.25, "1", "An object in front along this share of the common border occludes the other.", gt=0.0, le=1.0
     )
     occlusion_pixels: int = setting(
         12, "count", "With fewer pixels of depth at the border the order is unknown.", ge=1, le=10_000
@@ -63,11 +67,11 @@ class PlacementConfig(Settings):
 
 
 class RefineConfig(Settings):
-    """Moving an object, never its shape, to meet depth and mask (`scene.refine`)."""
+    """Moving an object, never its shape, to fit depth and mask (`scene.refine`)."""
 
     iterations: int = setting(8, "count", "Rounds of rendering and solving.", ge=1, le=100)
     size_px: int = setting(
-        160, "px", "Longer side of the cut-out in which the object is rendered in every round.", ge=32, le=4096
+        160, "px", "Longer side of the crop in which the object is rendered in every round.", ge=32, le=4096
     )
     tukey_cutoff: float = setting(
         4.7, "sigma", "Residuals beyond this many robust deviations have no influence.", ge=2.0, le=20.0
@@ -75,12 +79,12 @@ class RefineConfig(Settings):
     depth_noise: float = setting(
         0.005,
         "1",
-        "Smallest deviation that depth residuals are believed to have, relative to depth.",
+        "Smallest standard deviation of depth residuals, relative to depth.",
         gt=0.0,
         le=1.0,
     )
     outline_noise_px: float = setting(
-        1.0, "px", "Smallest deviation of the mask's border, pixels of the cut-out.", gt=0.0, le=50.0
+        1.0, "px", "Smallest standard deviation of the mask's border, in pixels of the crop.", gt=0.0, le=50.0
     )
     independent_patches: int = setting(
         40, "count", "Number of independent measurements that depth, and the outline, count as.", ge=1, le=100_000
@@ -91,18 +95,18 @@ class RefineConfig(Settings):
     rotation_std_rad: float = setting(0.15, "rad", "Expected error of the rotation.", gt=0.0, le=3.0)
     scale_std: float = setting(0.1, "1", "Expected relative error of the scale.", gt=0.0, le=1.0)
     max_iou_loss: float = setting(
-        0.005, "1", "Loss of silhouette IoU from which the refinement is refused.", ge=0.0, le=1.0
+        0.005, "1", "Loss of silhouette IoU from which the refinement is rejected.", ge=0.0, le=1.0
     )
     max_residual_growth: float = setting(
-        0.02, "1", "Relative growth of the depth residual from which the refinement is refused.", ge=0.0, le=1.0
+        0.02, "1", "Relative growth of the depth residual from which the refinement is rejected.", ge=0.0, le=1.0
     )
     residual_tolerance_m: float = setting(
-        0.0005, "m", "Growth of the depth residual that is never a reason to refuse.", ge=0.0, le=0.1
+        0.0005, "m", "Growth of the depth residual that is never a reason to reject.", ge=0.0, le=0.1
     )
 
 
 class QualityConfig(Settings):
-    """From which numbers a reconstruction is good, doubtful or failed (`scene.quality`)."""
+    """Thresholds between good, doubtful and failed reconstructions (`scene.quality`)."""
 
     good_iou: float = setting(0.75, "1", "Silhouette IoU below this is doubtful.", ge=0.0, le=1.0)
     failed_iou: float = setting(0.4, "1", "Silhouette IoU below this has failed.", ge=0.0, le=1.0)

@@ -1,4 +1,4 @@
-"""Settings of training targets and of the data they are made from. Knows values only."""
+"""Settings of training targets and of the data they are made from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cupid_core.config.base import Settings, setting
 
 
 class FlowTrainingConfig(Settings):
-    """What a training step of a flow network draws (`training.flow`)."""
+    """What a training step of a flow network samples (`training.flow`)."""
 
     time_mean: float = setting(1.0, "1", "Mean of the logit of the flow time; larger is noisier.", ge=-5.0, le=5.0)
     time_std: float = setting(1.0, "1", "Standard deviation of the logit of the flow time.", gt=0.0, le=5.0)
@@ -48,7 +48,7 @@ class StructureVaeLossConfig(Settings):
 
 
 class ViewCropConfig(Settings):
-    """The square cut around the object of a training view (`data.assets.view_crop`)."""
+    """The square crop around the object of a training view (`data.assets.view_crop`)."""
 
     min_ratio: float = setting(1.0, "1", "Smallest side, as a multiple of the longer side of the object.", gt=0.0)
     max_ratio: float = setting(1.4, "1", "Largest side, as a multiple of the longer side of the object.", gt=0.0)
@@ -56,7 +56,7 @@ class ViewCropConfig(Settings):
         1.5, "1", "Both shapes of the beta distribution between them; 1 is uniform.", gt=0.0, le=1e3
     )
     buckets: int = setting(
-        0, "count", "Ratios are moved to the middle of this many steps; 0 leaves them as drawn.", ge=0, le=1000
+        0, "count", "Ratios are moved to the middle of this many steps; 0 leaves them as sampled.", ge=0, le=1000
     )
     beyond_border: bool = setting(
         False, "switch", "Let the square reach beyond the image instead of shrinking it to fit."
@@ -70,10 +70,10 @@ class ViewCropConfig(Settings):
 
 
 class AssetSampleConfig(Settings):
-    """How a training sample is made of an asset and one of its views (`data.assets.samples`)."""
+    """How a training sample is made from an asset and one of its views (`data.assets.samples`)."""
 
     resolution: int = setting(64, "count", "Voxels per axis.", ge=1, le=1024)
-    image_size: int = setting(518, "pixel", "Width and height of the image the networks see.", ge=1, le=8192)
+    image_size: int = setting(518, "px", "Width and height of the input image of the networks.", ge=1, le=8192)
     flag: Literal["image", "crop", "occupied"] = setting(
         "image",
         "choice",

@@ -1,4 +1,1 @@
-"""Where training and evaluation data come from: procedural tabletop objects and asset data sets.
-
-Knows files, images and geometry; must not know how a network is trained or what it predicts.
-"""
+"""Training and evaluation data: procedural tabletop objects and asset data sets."""

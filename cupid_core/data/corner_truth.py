@@ -1,7 +1,7 @@
-"""What the corners of the small cubes inside voxels should say: signed distance, color and normal.
+"""True signed distance, color and normal at the corners of the small cubes inside voxels.
 
 A mesh decoder turns every voxel into 4 x 4 x 4 cubes; this is the truth it learns from, wherever that comes from
-(analytic objects, scanned meshes). Knows voxels and corners; must not know objects, images or networks.
+(analytic objects, scanned meshes).
 """
 
 from __future__ import annotations

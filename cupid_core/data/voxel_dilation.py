@@ -1,4 +1,4 @@
-"""Thickens a set of voxels with a Gaussian; knows integer coordinates, not what the voxels belong to."""
+"""Thickens a set of voxels with a Gaussian."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How good results are: metrics on poses, shapes and pictures, and the benchmark on generated tabletop objects.
+"""Evaluation: metrics on poses, shapes and images, and the benchmark on generated tabletop objects.
 
-`pose_metrics`, `shape_metrics` and `image_metrics` are pure functions that training may use too. Must not know how
-anything is trained; nobody but the command line imports the benchmark.
+`pose_metrics`, `shape_metrics` and `image_metrics` are pure functions that training may use too.
 """

@@ -1,94 +1,113 @@
 """The benchmark: unseen objects through the whole pipeline from image and mask, measured against truth.
 
-`run_benchmark` tells the story: make cases, reconstruct some at a time, measure each. Objects depend on the seed
-and their number alone and every hypothesis on its own seed, so the same options give the same figures. Knows
-the pipeline and the metrics; must not know tables, files or training.
+`run_benchmark` makes objects, reconstructs and measures each. Objects depend on the seed and their
+number alone, and every hypothesis on its own seed: the same options give the same figures, also in a run that was
+stopped and continued.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from cupid_core.data.tabletop import HELD_OUT, TabletopSettings
 from cupid_core.errors import CupidError, InputError
 from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.measure import (
-    LOST,
+    FAILURE_FIGURES,
     Figures,
-    lost_figures,
+    failure_figures,
     metric_figures,
     metric_truth,
     picture_figures,
     random_figures,
-    seen,
+    render_in_view,
     structure_figures,
     surface_figures,
 )
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.sheet import pictures_of
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabletop_cases
-from cupid_core.evaluation.true_structure import GivenStructure, paint_given, true_structure_figures
-from cupid_core.pose import PoseEstimate
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.frame import Frame
-from cupid_core.reconstruct.placing import place_object
-from cupid_core.reconstruct.results import Hypothesis, Reconstruction
-from cupid_core.reconstruct.steps import Draw, solve_cameras
-from cupid_core.reconstruct.view import ObjectView, look_at
+from cupid_core.evaluation.true_structure import GivenStructure, sample_appearance_on, true_structure_figures
+from cupid_core.reconstruct.inputs import Frame, ObjectCrop, crop_object
+from cupid_core.reconstruct.pipeline import Cupid, Request, reconstruct_frame
+from cupid_core.reconstruct.progress import Run
+from cupid_core.reconstruct.results import Hypothesis, SceneObject
+from cupid_core.reconstruct.stages import Structure, solve_poses
 from cupid_core.render.raycast import MeshCaster
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is measured.
+    """Options of the benchmark.
 
     Attributes:
-        objects: unseen objects of trained families.
-        held_out: objects of families that no training sees.
+        objects: unseen objects in all.
+        held_out: how many of them are of families that no training uses; None for a fifth. The others are of
+            trained families. Ignored where `family` is given.
         samples: hypotheses per object; the best by agreement with the image counts.
         seed: of the objects, of the noise of the sampling, of the sensor.
         given_structure: also run stage 2 on the true structure and pose.
         pictures: objects of each split whose pictures are kept.
-        at_once: objects that go through the networks together.
-        family: only this one; None draws by weight.
-        rank_by_voxels: rank hypotheses by the outline of their voxels and give only the best a mesh; cheaper, and
-            not what the pipeline does.
+        family: only this one; None for all, by weight.
+        rank_by_voxels: rank hypotheses by the outline of their voxels and make a mesh of the best only; cheaper,
+            but not the ranking of the pipeline.
     """
 
-    objects: int = 200
-    held_out: int = 50
+    objects: int = 250
+    held_out: int | None = None
     samples: int = 4
     seed: int = UNSEEN_SEED
     given_structure: bool = True
     pictures: int = 8
-    at_once: int = 2
     family: str | None = None
     rank_by_voxels: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.objects, self.held_out, self.pictures, self.seed) < 0 or min(self.samples, self.at_once) < 1:
+        counts = (self.objects, self.held_out or 0, self.pictures, self.seed)
+        if min(counts) < 0 or self.samples < 1:
             raise InputError(f"{self} is out of range.", hint="Use numbers >= 0, and at least one sample.")
+        if (self.held_out or 0) > self.objects and self.family is None:
+            raise InputError(
+                f"{self.held_out} objects of held-out families are more than {self.objects} objects in all.",
+                hint="The number of objects counts both kinds; raise it, or ask for fewer held-out ones.",
+            )
+
+    def splits(self) -> tuple[tuple[str, int], ...]:
+        """Splits and how many objects of each; a family belongs to one of them."""
+        if self.family is not None:
+            return (("held_out" if self.family in HELD_OUT else "train", self.objects),)
+        held_out = self.objects // 5 if self.held_out is None else self.held_out
+        return ("train", self.objects - held_out), ("held_out", held_out)
 
 
 OnRecord = Callable[[CaseRecord], None]
 
 
 def run_benchmark(
-    cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None, on_record: OnRecord | None = None
+    cupid: Cupid,
+    options: BenchmarkOptions,
+    *,
+    without: Cupid | None = None,
+    on_record: OnRecord | None = None,
+    journal: RecordJournal | None = None,
 ) -> list[CaseRecord]:
-    """Measure a checkpoint.
+    """Measure a checkpoint on generated objects.
 
     Args:
-        cupid: what is measured, with its settings.
-        options: how much of it.
-        without: a checkpoint whose stage 2 is not told where voxels are in the image; it is run on the same
-            structures, poses and noise.
-        on_record: called with every object that is finished.
+        cupid: checkpoint and settings to measure.
+        options: number of objects, and what to measure.
+        without: a checkpoint whose stage 2 is not conditioned on the image positions of the voxels; it is run on
+            the same structures, poses and noise.
+        on_record: called with every object that is finished, also in an earlier run.
+        journal: keeps finished objects, and has those of an earlier run that was stopped (`open_journal`).
 
     Returns:
         One record per object, those of trained families first.
@@ -98,108 +117,136 @@ def run_benchmark(
     """
     _check_sizes(cupid, without)
     records: list[CaseRecord] = []
-    for split, count in _splits(options):
-        for start in range(0, count, options.at_once):
-            chosen = range(start, min(start + options.at_once, count))
-            for record in _measured(cupid, without, options, split, chosen):
-                records.append(record)
-                if on_record is not None:
-                    on_record(record)
+    for split, count in options.splits():
+        for index in range(count):
+            record = _finished(journal, split, index, options)
+            if record is None:
+                record = _measured(cupid, without, options, split, index)
+                if journal is not None:
+                    journal.append([record])
+            records.append(record)
+            if on_record is not None:
+                on_record(record)
     return records
 
 
+def open_journal(
+    path: Path, cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None, refine: bool = False
+) -> RecordJournal:
+    """The journal of a benchmark, and of scenes under the same settings; one that exists is continued.
+
+    A run may be continued with more or fewer objects, because an object does not depend on how many there are.
+
+    Args:
+        path: of the file.
+        cupid: what is measured.
+        options: of `run_benchmark`.
+        without: as in `run_benchmark`.
+        refine: as in `run_scenes`.
+
+    Raises:
+        InputError: the file is of other weights or settings, or cannot be used.
+    """
+    header: dict[str, Any] = {
+        "weights": [_weights_hash(one) for one in (cupid, without) if one is not None],
+        "settings": cupid.config.model_dump(mode="json"),
+        "samples": options.samples,
+        "seed": options.seed,
+        "family": options.family,
+        "given_structure": options.given_structure,
+        "rank_by_voxels": options.rank_by_voxels,
+        "refine": refine,
+    }
+    return RecordJournal(path, header)
+
+
+def _finished(
+    journal: RecordJournal | None, split: str, index: int, options: BenchmarkOptions
+) -> CaseRecord | None:
+    """Record of an earlier run for this object; None where it has still to be measured.
+
+    A journal has no pictures: objects whose pictures are wanted are measured again.
+    """
+    if journal is None or index < options.pictures:
+        return None
+    found = journal.finished.get((split, index), [])
+    return found[-1] if found else None
+
+
+def _weights_hash(cupid: Cupid) -> str:
+    """Hash of all weights that affect the result."""
+    digest = hashlib.sha256()
+    for name, value in vars(cupid.networks).items():
+        tensors = value.state_dict() if isinstance(value, nn.Module) else {}
+        for key, tensor in {**tensors, **({"": value} if isinstance(value, Tensor) else {})}.items():
+            digest.update(f"{name}.{key} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _measured(
-    cupid: Cupid, without: Cupid | None, options: BenchmarkOptions, split: str, chosen: range
-) -> Iterator[CaseRecord]:
-    """Some objects: made, reconstructed together, measured one by one."""
+    cupid: Cupid, without: Cupid | None, options: BenchmarkOptions, split: str, index: int
+) -> CaseRecord:
+    """Generate one object, reconstruct it, measure it."""
     settings = TabletopSettings(resolution=cupid.networks.appearance_flow.resolution)
-    cases = tabletop_cases(chosen, settings, seed=options.seed, split=split, family=options.family)
-    start = time.perf_counter()
-    views = [
-        look_at(case.image, case.mask, cupid.config, camera=case.camera, occlusion=case.occlusion)
-        for case in cases
-    ]
-    crop_s = (time.perf_counter() - start) / len(cases)
+    (case,) = tabletop_cases(
+        range(index, index + 1), settings, seed=options.seed, split=split, family=options.family
+    )
+    config = cupid.config
     if options.rank_by_voxels:
-        results = _best_by_voxels(cupid, options, views)
-    else:
-        results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples)
-    painted = _conditioning(cupid, without, options, cases, views, results)
-    for case, result, extra in zip(cases, results, painted, strict=True):
-        record = CaseRecord(
-            split=case.split,
-            index=case.index,
-            family=case.family,
-            figures={**lost_figures(case), **extra},
-            occluded=bool((case.silhouette & ~case.visible).any()),
-            truncated=case.truncated,
-        )
-        if isinstance(result, CupidError):
-            yield replace(record, failure=result.code)
-            continue
-        timings = {"crop": crop_s} | {name: s / len(cases) for name, s in result.timings_s.items()}
-        figures, placing_s = _figures(cupid, case, result)
-        yield replace(
-            record,
-            figures=figures | extra,
-            timings_s=timings | {"place": placing_s},
-            pictures=pictures_of(case, result.best) if case.index < options.pictures else (),
-        )
+        by_voxels = config.reconstruct.model_copy(update={"rank_by": "voxels"})
+        config = config.model_copy(update={"reconstruct": by_voxels})
+    frame = Frame.of(
+        case.image,
+        {1: case.mask},
+        camera=case.camera,
+        depth=case.depth,
+        occlusion_masks={1: case.occlusion & ~case.mask},
+    )
+    request = Request(seed=options.seed, samples=options.samples)
+    scene = reconstruct_frame(cupid.networks, frame, config, request, Run())
+    crop = crop_object(case.image, case.mask, config, camera=case.camera, occlusion=case.occlusion)
+    extra = _conditioning(cupid, without, options, case, crop, scene.objects[0].best if scene.objects else None)
+    record = CaseRecord(
+        split=case.split,
+        index=case.index,
+        family=case.family,
+        figures={**failure_figures(case), **extra},
+        occluded=bool((case.silhouette & ~case.visible).any()),
+        truncated=case.truncated,
+    )
+    if not scene.objects:
+        return replace(record, failure=scene.failures[1].code)
+    return replace(
+        record,
+        figures=_figures(cupid, case, scene.objects[0]) | extra,
+        timings_s=dict(scene.timings_s),
+        pictures=pictures_of(case, scene.objects[0].best) if case.index < options.pictures else (),
+    )
 
 
-def _best_by_voxels(
-    cupid: Cupid, options: BenchmarkOptions, views: Sequence[ObjectView]
-) -> list[Reconstruction | CupidError]:
-    """Hypotheses without meshes but for the best of each view; timings are those of stage 1 and of all of this."""
-    results = cupid.reconstruct_views(views, seed=options.seed, samples=options.samples, pose_only=True)
-    found = {row: result for row, result in enumerate(results) if isinstance(result, Reconstruction)}
-    if not found:
-        return results
-    start = time.perf_counter()
-    given = [GivenStructure(r.best.coords, r.best.resolution, r.best.pose.T_camera_object) for r in found.values()]
-    meshes = paint_given(cupid.networks, [views[row] for row in found], given, cupid.config, options.seed)
-    timing = {"appearance and decode": time.perf_counter() - start}
-    for (row, result), mesh in zip(found.items(), meshes, strict=True):
-        if isinstance(mesh, CupidError):
-            results[row] = mesh
-        else:
-            best = replace(result.best, mesh=mesh)
-            results[row] = replace(result, hypotheses=(best,), timings_s={**result.timings_s, **timing})
-    return results
-
-
-def _figures(cupid: Cupid, case: TabletopCase, result: Reconstruction) -> tuple[Figures, float]:
-    """Everything about the best hypothesis, and the seconds that placing it with depth took."""
-    best = result.best
-    assert best.mesh is not None
-    caster = MeshCaster(best.mesh)
-    rendering = seen(case, caster, best.pose.T_camera_object, best.pose.camera)
+def _figures(cupid: Cupid, case: TabletopCase, placed: SceneObject) -> Figures:
+    """All figures of an object: of its best hypothesis up to scale, and with depth in metres."""
+    best = placed.best
+    caster = MeshCaster(best.mesh())
+    rendering = render_in_view(case, caster, best.pose.T_camera_object, best.pose.camera)
     figures = structure_figures(case, best)
     figures["iou"] = silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette)
     figures["iou_stated"] = best.quality.silhouette_iou
     figures["rotation_free_deg"] = _rotation_without_camera(cupid, case, best)
     figures |= picture_figures(case, rendering)
-    figures |= surface_figures(case, best.mesh)
+    figures |= surface_figures(case, best.mesh())
     figures |= random_figures(case, caster)
-    start = time.perf_counter()
-    if case.depth is not None:
-        frame = Frame.of(case.image, {1: case.mask}, camera=case.camera, depth=case.depth)
-        try:
-            placed = place_object(frame, 1, result, case.occlusion & ~case.mask, cupid.config, refine=False)
-        except CupidError:
-            return figures, time.perf_counter() - start
-        seconds = time.perf_counter() - start
-        return figures | metric_figures(metric_truth(case), placed), seconds
-    return figures, time.perf_counter() - start
+    return figures if case.depth is None else figures | metric_figures(metric_truth(case), placed)
 
 
 def _rotation_without_camera(cupid: Cupid, case: TabletopCase, best: Hypothesis) -> float:
     """Rotation error of the same structure when K is not given; 180 where there is no pose."""
-    view = look_at(case.image, case.mask, cupid.config, occlusion=case.occlusion)
-    draw = Draw(0, best.number, best.coords, best.uv, best.resolution)
-    (solved,) = solve_cameras([draw], [view], cupid.config)
-    if not isinstance(solved, Draw) or not isinstance(solved.pose, PoseEstimate):
-        return LOST["rotation_free_deg"]
+    crop = crop_object(case.image, case.mask, cupid.config, occlusion=case.occlusion)
+    structure = replace(best.structure, crop=0, pose=None)
+    (solved,) = solve_poses([structure], [crop], cupid.config)
+    if not isinstance(solved, Structure) or solved.pose is None:
+        return FAILURE_FIGURES["rotation_free_deg"]
     estimated = solved.pose.T_camera_object.matrix().double()
     return rotation_error_deg(case.T_camera_object, estimated, case.symmetry)
 
@@ -208,36 +255,26 @@ def _conditioning(
     cupid: Cupid,
     without: Cupid | None,
     options: BenchmarkOptions,
-    cases: Sequence[TabletopCase],
-    views: Sequence[ObjectView],
-    results: Sequence[Reconstruction | CupidError],
-) -> list[Figures]:
-    """PSNR on the true structures of both and, of `without`, on the recovered ones."""
-    figures = [Figures() for _ in cases]
+    case: TabletopCase,
+    crop: ObjectCrop,
+    best: Hypothesis | None,
+) -> Figures:
+    """PSNR of both checkpoints on the true structure, and of `without` on the reconstructed one."""
+    figures = Figures()
     for suffix, one in (("_true", cupid), ("_true_without", without)):
         if one is not None and options.given_structure:
-            found = true_structure_figures(
-                one.networks, cases, views, one.config, seed=options.seed, suffix=suffix
+            (found,) = true_structure_figures(
+                one.networks, [case], [crop], one.config, seed=options.seed, suffix=suffix
             )
-            for row, some in enumerate(found):
-                figures[row] |= some
-    recovered = {row: result.best for row, result in enumerate(results) if isinstance(result, Reconstruction)}
-    if without is not None and recovered:
-        given = [GivenStructure(h.coords, h.resolution, h.pose.T_camera_object) for h in recovered.values()]
-        looks = [views[row] for row in recovered]
-        meshes = paint_given(without.networks, looks, given, without.config, options.seed)
-        for (row, best), mesh in zip(recovered.items(), meshes, strict=True):
-            if not isinstance(mesh, CupidError):
-                rendering = seen(cases[row], MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
-                figures[row] |= picture_figures(cases[row], rendering, "_without")
+            figures |= found
+    if without is not None and best is not None:
+        structure = best.structure
+        given = GivenStructure(structure.coords, structure.resolution, best.pose.T_camera_object)
+        (mesh,) = sample_appearance_on(without.networks, [crop], [given], without.config, options.seed)
+        if not isinstance(mesh, CupidError):
+            rendering = render_in_view(case, MeshCaster(mesh), best.pose.T_camera_object, best.pose.camera)
+            figures |= picture_figures(case, rendering, "_without")
     return figures
-
-
-def _splits(options: BenchmarkOptions) -> tuple[tuple[str, int], ...]:
-    """Splits and how many objects of each; a family belongs to one of them."""
-    if options.family is not None:
-        return (("held_out" if options.family in HELD_OUT else "train", options.objects),)
-    return ("train", options.objects), ("held_out", options.held_out)
 
 
 def _check_sizes(cupid: Cupid, without: Cupid | None) -> None:

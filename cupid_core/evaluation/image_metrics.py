@@ -1,4 +1,4 @@
-"""How well pictures and silhouettes agree; knows pixels, must not know what they show."""
+"""Metrics of images and silhouettes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cupid_core.errors import InputError
 
-# Squared error below which two pictures are the same: 120 dB.
+# Squared error below which two images count as equal: 120 dB.
 _LEAST_ERROR = 1e-12
 
 
@@ -18,7 +18,7 @@ def psnr(mean_squared_error: float) -> float:
 
 
 def picture_psnr(picture: Tensor, truth: Tensor, where: Tensor | None = None) -> float:
-    """PSNR in dB of two pictures.
+    """PSNR in dB of two images.
 
     Args:
         picture: (H, W, C) in [0, 1].
@@ -29,7 +29,7 @@ def picture_psnr(picture: Tensor, truth: Tensor, where: Tensor | None = None) ->
         At most 120 dB; NaN where no pixel counts.
 
     Raises:
-        InputError: the pictures differ in shape.
+        InputError: the images differ in shape.
     """
     if picture.shape != truth.shape:
         raise InputError(

@@ -1,7 +1,6 @@
-"""What one result is worth beside the truth: pose, structure, pictures, surfaces, place in metres.
+"""Figures of one result against the truth: pose, structure, images, surfaces, metric placement.
 
-Every function returns figures by name; `docs/evaluation.md` says what each name means. Knows cases and results;
-must not know networks.
+Every function returns figures by name; `docs/evaluation.md` says what each name means.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ from cupid_core.evaluation.surface_truth import SURFACE_POINTS
 from cupid_core.evaluation.tabletop_cases import TabletopCase
 from cupid_core.geometry import SE3, Camera, Sim3, unproject_depth
 from cupid_core.geometry.grid import voxel_centers
-from cupid_core.reconstruct.results import Hypothesis, PlacedObject
+from cupid_core.reconstruct.results import Hypothesis, SceneObject
 from cupid_core.render.raycast import MeshCaster, Rendering, render_mesh
 from cupid_core.types import ScaleSource, TriangleMesh
 
 Figures = dict[str, float]
 
-# Image errors are given in pixels of a crop of this size, whatever size the networks saw.
+# Image errors are given in pixels of a crop of this size, whatever the input size of the networks.
 CROP_PX = 128
-# A surface point counts as right up to here: a voxel of 32, and 10 mm.
+# A surface point counts as correct up to this error: a voxel of 32, and 10 mm.
 TOLERANCE = 1 / 32
 TOLERANCE_M = 0.01
-# What a case without a result counts for; its picture is black (`lost_figures`).
-LOST: Figures = {
+# Figures of a case without a result; its image is black (`failure_figures`).
+FAILURE_FIGURES: Figures = {
     "iou": 0.0,
     "rotation_deg": 180.0,
     "rotation_free_deg": 180.0,
@@ -52,17 +51,17 @@ LOST: Figures = {
 }
 
 
-def lost_figures(case: TabletopCase) -> Figures:
-    """What a case counts for that gave nothing: `LOST`, and the `psnr` of a black picture."""
-    return {**LOST, "psnr": picture_psnr(torch.zeros_like(case.colors), case.colors)}
+def failure_figures(case: TabletopCase) -> Figures:
+    """Figures of a case without a result: `FAILURE_FIGURES`, and the `psnr` of a black image."""
+    return {**FAILURE_FIGURES, "psnr": picture_psnr(torch.zeros_like(case.colors), case.colors)}
 
 
 def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
     """Stage 1 and the pose with known K: `rotation_deg`, `uv_px`, `occupancy_iou`, `occupancy_f1`."""
     estimated = hypothesis.pose.T_camera_object.matrix().double()
     nearest = nearest_true_pose(case.T_camera_object, estimated, case.symmetry)
-    grid = torch.zeros((hypothesis.resolution,) * 3, dtype=torch.bool)
-    grid[tuple(hypothesis.coords.T)] = True
+    grid = torch.zeros((hypothesis.structure.resolution,) * 3, dtype=torch.bool)
+    grid[tuple(hypothesis.structure.coords.T)] = True
     return {
         "rotation_deg": float(rotation_angles_deg(nearest[:3, :3], estimated[:3, :3])),
         "uv_px": uv_median_px(hypothesis, nearest),
@@ -72,24 +71,27 @@ def structure_figures(case: TabletopCase, hypothesis: Hypothesis) -> Figures:
 
 
 def uv_median_px(hypothesis: Hypothesis, T_camera_object: Tensor) -> float:
-    """Median distance of the sampled image positions of the voxels from where the true pose projects these voxels.
+    """Median distance between the sampled image positions of the voxels and their projections by the true pose.
 
-    Voxels that truly lie outside the crop do not count: positions end at its border. NaN where none lies inside.
+    Voxels whose true projection is outside the crop are ignored, because positions end at its border. NaN where
+    none lies inside.
     """
-    camera = hypothesis.crop_camera.to(dtype=torch.float64)
-    centers = voxel_centers(hypothesis.coords.double(), hypothesis.resolution)
+    pose = hypothesis.structure.pose
+    assert pose is not None
+    camera = pose.camera.to(dtype=torch.float64)
+    centers = voxel_centers(hypothesis.structure.coords.double(), hypothesis.structure.resolution)
     true = camera.px_to_uv(camera.project(SE3.from_matrix(T_camera_object).apply(centers)))
     inside = ((true >= 0) & (true <= 1)).all(dim=-1)
-    distance = (hypothesis.uv.double() - true)[inside].norm(dim=-1) * CROP_PX
+    distance = (hypothesis.structure.uv.double() - true)[inside].norm(dim=-1) * CROP_PX
     return float(distance.median()) if len(distance) else math.nan
 
 
-def seen(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Rendering:
-    """A mesh in the view of the case.
+def render_in_view(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Rendering:
+    """Render a mesh in the view of a case.
 
     Args:
         case: whose view.
-        mesh: canonical frame, ready to be rendered.
+        mesh: canonical frame, with its ray casting scene.
         pose: T_camera_object, canonical units.
         camera: of the photograph.
     """
@@ -97,16 +99,16 @@ def seen(case: TabletopCase, mesh: MeshCaster, pose: SE3, camera: Camera) -> Ren
 
 
 def picture_figures(case: TabletopCase, rendering: Rendering, suffix: str = "") -> Figures:
-    """Beside the true view: `psnr` of all pixels on black, `psnr_inside` of those inside both silhouettes."""
+    """Against the true view: `psnr` of all pixels on black, `psnr_inside` of those inside both silhouettes."""
     silhouette = torch.as_tensor(rendering.mask)
-    colors = colored(rendering)
+    colors = rendered_colors(rendering)
     return {
         f"psnr{suffix}": picture_psnr(colors, case.colors),
         f"psnr_inside{suffix}": picture_psnr(colors, case.colors, silhouette & case.silhouette),
     }
 
 
-def colored(rendering: Rendering) -> Tensor:
+def rendered_colors(rendering: Rendering) -> Tensor:
     """(H, W, 3) colors of a rendering on black; all black for a mesh without colors."""
     mask = torch.as_tensor(rendering.mask)
     if rendering.colors is None:
@@ -121,10 +123,10 @@ def surface_figures(case: TabletopCase, mesh: TriangleMesh) -> Figures:
 
 
 def random_figures(case: TabletopCase, mesh: MeshCaster) -> Figures:
-    """The same mesh at the true place, turned as in another view: what knowing nothing of the pose is worth."""
+    """Baseline without a pose estimate: the mesh at the true position, rotated as in another view."""
     turned = case.T_camera_object.clone()
     turned[:3, :3] = case.T_other[:3, :3]
-    rendering = seen(case, mesh, SE3.from_matrix(turned), case.camera)
+    rendering = render_in_view(case, mesh, SE3.from_matrix(turned), case.camera)
     return {
         "random_rotation_deg": rotation_error_deg(case.T_camera_object, turned, case.symmetry),
         "random_iou": silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette),
@@ -141,8 +143,8 @@ class MetricTruth:
         symmetry: (3,) row of `SymmetryGroup`.
         surface: (Q, 3) all over the surface.
         visible: (V, 3) of the visible pixels.
-        camera: in whose image it is seen.
-        unhidden: (H, W) bool, pixels where nothing is in front of the object.
+        camera: of the image.
+        unoccluded: (H, W) bool, pixels where nothing is in front of the object.
     """
 
     T_camera_object: Tensor
@@ -151,7 +153,7 @@ class MetricTruth:
     surface: Tensor
     visible: Tensor
     camera: Camera
-    unhidden: Tensor
+    unoccluded: Tensor
 
 
 def metric_truth(case: TabletopCase) -> MetricTruth:
@@ -170,28 +172,28 @@ def metric_truth(case: TabletopCase) -> MetricTruth:
         surface=to_camera.apply(case.surface.double()),
         visible=points[case.visible],
         camera=camera,
-        unhidden=~torch.from_numpy(case.occlusion[rows, columns]),
+        unoccluded=~torch.from_numpy(case.occlusion[rows, columns]),
     )
 
 
-def metric_figures(truth: MetricTruth, placed: PlacedObject) -> Figures:
-    """A placed object in metres: translation, scale, and both surfaces; nothing where its scale is not known.
+def metric_figures(truth: MetricTruth, placed: SceneObject) -> Figures:
+    """A placed object in metres: translation, scale, and both surfaces; empty where its scale is unknown.
 
     `translation_mm`, `scale_percent`, `metric_rotation_deg`, `chamfer_visible_mm`, `fscore_visible`,
     `chamfer_whole_mm`, `fscore_whole`.
     """
-    if placed.scale_source is ScaleSource.UNKNOWN:
+    if placed.model.scale_source is ScaleSource.UNKNOWN:
         return {}
-    pose = placed.T_camera_object.to(dtype=torch.float64)
+    pose = placed.pose.to(dtype=torch.float64)
     whole = pose.apply(points_on_surface(placed.mesh, SURFACE_POINTS).double())
     figures = {
         "translation_mm": 1e3 * translation_error(truth.T_camera_object, pose.matrix()),
-        "scale_percent": 100 * scale_error(truth.scale_m, placed.scale),
+        "scale_percent": 100 * scale_error(truth.scale_m, placed.model.scale),
         "metric_rotation_deg": rotation_error_deg(truth.T_camera_object, pose.matrix(), truth.symmetry),
     }
-    rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
-    shown = torch.as_tensor(rendering.mask) & truth.unhidden
-    visible = unproject_depth(torch.as_tensor(rendering.depth).double(), truth.camera)[shown]
+    rendering = render_mesh(placed.mesh, placed.pose, truth.camera)
+    visible_mask = torch.as_tensor(rendering.mask) & truth.unoccluded
+    visible = unproject_depth(torch.as_tensor(rendering.depth).double(), truth.camera)[visible_mask]
     for name, points, true in (("visible", visible, truth.visible), ("whole", whole, truth.surface)):
         if len(points) and len(true):
             agreement = surface_agreement(points, true, TOLERANCE_M)

@@ -1,7 +1,4 @@
-"""How far a pose is from the truth, where the symmetry of the object allows several truths.
-
-Knows matrices and symmetry groups; must not know how poses are found.
-"""
+"""Pose errors up to the symmetry of the object."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from torch import Tensor
 
 from cupid_core.data.tabletop.symmetry import SymmetryGroup, elements
 
-# Rotations that stand for a continuous symmetry; 5 degrees apart, so an error is at most 2.5 degrees too high.
+# Samples of a continuous symmetry; 5 degrees apart, so an error is at most 2.5 degrees too high.
 CONTINUOUS_STEPS = 72
 
 
 def group_rotations(symmetry: Tensor, steps: int = CONTINUOUS_STEPS) -> Tensor:
-    """Rotations (M, 3, 3) of the object frame that leave the object as it is.
+    """Rotations (M, 3, 3) of the object frame that leave the object unchanged.
 
     Args:
         symmetry: (3,) row of `SymmetryGroup`: fold about z (0 is continuous), mirror, flip.
-        steps: rotations that stand for a continuous symmetry.
+        steps: samples of a continuous symmetry.
     """
     fold, mirror, flip = (int(value) for value in symmetry)
     return elements(SymmetryGroup(fold, bool(mirror), bool(flip)), steps)
@@ -30,7 +27,7 @@ def group_rotations(symmetry: Tensor, steps: int = CONTINUOUS_STEPS) -> Tensor:
 def rotation_angles_deg(R_a: Tensor, R_b: Tensor) -> Tensor:
     """Angle (...) between rotations (..., 3, 3), degrees in [0, 180]."""
     relative = R_a.mT @ R_b
-    # The arc cosine of the trace loses small angles; sine and cosine together do not.
+    # The arc cosine of the trace is inaccurate for small angles; sine and cosine together are not.
     skew = relative - relative.mT
     sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1).norm(dim=-1)
     cosine = relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1
@@ -40,16 +37,16 @@ def rotation_angles_deg(R_a: Tensor, R_b: Tensor) -> Tensor:
 def nearest_true_pose(
     T_true: Tensor, T_estimated: Tensor, symmetry: Tensor, steps: int = CONTINUOUS_STEPS
 ) -> Tensor:
-    """The one of the equally true poses that an estimate is nearest to, by rotation.
+    """The true pose, among those that are equal by symmetry, with the rotation nearest to an estimate.
 
     Args:
         T_true: (4, 4) T_camera_object.
         T_estimated: (4, 4).
         symmetry: (3,) row of `SymmetryGroup`.
-        steps: rotations that stand for a continuous symmetry.
+        steps: samples of a continuous symmetry.
 
     Returns:
-        (4, 4): T_true @ g for the best g of the group; the object looks the same in it.
+        (4, 4): T_true @ g for the best g of the group.
     """
     group = group_rotations(symmetry, steps).to(T_true)
     every = T_true[:3, :3] @ group
@@ -68,7 +65,7 @@ def rotation_error_deg(
         T_true: (4, 4).
         T_estimated: (4, 4).
         symmetry: (3,) row of `SymmetryGroup`.
-        steps: rotations that stand for a continuous symmetry.
+        steps: samples of a continuous symmetry.
     """
     nearest = nearest_true_pose(T_true, T_estimated, symmetry, steps)
     return float(rotation_angles_deg(nearest[:3, :3], T_estimated[:3, :3].to(T_true)))

@@ -1,6 +1,6 @@
-"""From records to figures to tables and JSON; knows numbers, not where they come from.
+"""Summaries of benchmark records, as tables and as JSON.
 
-Which figures there are, how they are summed up and what they are called stands here alone (`ROWS`).
+`ROWS` defines which figures there are, how they are summarized, and their names.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Row:
         name: in JSON.
         title: in the table, with the unit.
         figure: of the records.
-        sum_up: values (never empty) to one number.
-        digits: behind the point.
+        sum_up: reduces values (never empty) to one number.
+        digits: after the decimal point.
     """
 
     name: str
@@ -95,13 +95,14 @@ FAMILY_ROWS = ("iou", "rotation_median_deg", "uv_px", "occupancy_f1", "psnr_db",
 
 @dataclass(frozen=True)
 class Summary:
-    """Some records summed up.
+    """Summary of some records.
 
     Attributes:
         count: records.
-        failed: records that gave nothing; figures count them as the worst (`measure.LOST`) or leave them out.
+        failed: records without a result; figures count them as the worst (`measure.FAILURE_FIGURES`) or ignore
+            them.
         values: by name of the row; rows that no record has a figure for are absent.
-        counted: how many records stand behind each value.
+        counted: number of records behind each value.
     """
 
     count: int
@@ -146,7 +147,7 @@ def mean_timings(records: Sequence[CaseRecord]) -> dict[str, float]:
 
 
 def tables(records: Sequence[CaseRecord], *, families: bool = True) -> Iterable[Table]:
-    """The tables for people: figures, time, families."""
+    """The tables of figures, times and families."""
     splits = by_split(records)
     if not splits:
         return
@@ -190,24 +191,12 @@ def to_json(records: Sequence[CaseRecord], facts: Mapping[str, Any]) -> str:
         "families": {family: _plain(summary) for family, summary in by_family(records).items()},
         "timings_s": mean_timings([record for record in records if record.split != "scene"]),
     }
-    objects = [
-        {
-            "split": record.split,
-            "index": record.index,
-            "family": record.family,
-            "failure": record.failure,
-            "occluded": record.occluded,
-            "truncated": record.truncated,
-            "figures": {name: value for name, value in record.figures.items() if math.isfinite(value)},
-            "timings_s": dict(record.timings_s),
-        }
-        for record in records
-    ]
+    objects = [record.to_plain() for record in records]
     return json.dumps({**facts, **summaries, "objects": objects}, indent=1, allow_nan=False) + "\n"
 
 
 def write_json(records: Sequence[CaseRecord], facts: Mapping[str, Any], path: Path) -> None:
-    """`to_json` into a file, atomically.
+    """Write `to_json` to a file atomically.
 
     Raises:
         OutputError: it cannot be written.

@@ -1,7 +1,4 @@
-"""Whole generated scenes with sensor depth through the pipeline, every object measured in metres.
-
-Knows the pipeline, scenes and metrics; must not know tables or files.
-"""
+"""The benchmark on whole generated scenes with sensor depth; every object is measured in metres."""
 
 from __future__ import annotations
 
@@ -14,20 +11,20 @@ from torch import Tensor
 
 from cupid_core.data.tabletop.scene import SceneObject, TabletopScene, draw_scene
 from cupid_core.evaluation.image_metrics import silhouette_iou
-from cupid_core.evaluation.measure import LOST, Figures, MetricTruth, metric_figures
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.measure import FAILURE_FIGURES, Figures, MetricTruth, metric_figures
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.surface_truth import surface_points
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.geometry import SE3, Camera, Sim3, depth_to_metres, unproject_depth
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.results import PlacedObject
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import SceneObject as ReconstructedObject
 from cupid_core.render.raycast import render_mesh
 from cupid_core.types import DepthMap, ScaleSource
 
-# Objects of which less than this share is seen are no fair question.
-_LEAST_VISIBLE = 0.3
-_LEAST_PIXELS = 200
-_LOST: Figures = {"iou": LOST["iou"], "metric_rotation_deg": LOST["rotation_deg"]}
+# Objects with a smaller visible share, or fewer pixels, are not counted.
+_MIN_VISIBLE = 0.3
+_MIN_PIXELS = 200
+_FAILURE_FIGURES: Figures = {"iou": FAILURE_FIGURES["iou"], "metric_rotation_deg": FAILURE_FIGURES["rotation_deg"]}
 
 
 def run_scenes(
@@ -38,24 +35,31 @@ def run_scenes(
     seed: int = UNSEEN_SEED,
     refine: bool = False,
     on_record: Callable[[CaseRecord], None] | None = None,
+    journal: RecordJournal | None = None,
 ) -> list[CaseRecord]:
     """Measure whole scenes: K known, depth of a noisy sensor, true label image as masks.
 
     Args:
-        cupid: what is measured.
-        count: scenes.
+        cupid: checkpoint and settings to measure.
+        count: number of scenes.
         samples: hypotheses per object.
         seed: of the scenes and of the noise of the sampling.
-        refine: also move the placed objects so that they meet depth and mask better.
-        on_record: called with every object that is finished.
+        refine: also refine the placements against depth and mask.
+        on_record: called with every object that is finished, also in an earlier run.
+        journal: keeps finished scenes, and has those of an earlier run that was stopped.
 
     Returns:
-        A record for every object of which enough is seen.
+        A record for every object of which enough is visible.
     """
     records = []
     for index in range(count):
-        scene = draw_scene(index, seed=seed)
-        for record in measured_scene(cupid, scene, index, samples=samples, seed=seed, refine=refine):
+        found = journal.finished.get(("scene", index), []) if journal is not None else []
+        if not found:
+            scene = draw_scene(index, seed=seed)
+            found = measured_scene(cupid, scene, index, samples=samples, seed=seed, refine=refine)
+            if journal is not None:
+                journal.append(found)
+        for record in found:
             records.append(record)
             if on_record is not None:
                 on_record(record)
@@ -72,9 +76,9 @@ def measured_scene(
         return []
     depth_m, _ = depth_to_metres(scene.depth)
     camera = Camera(scene.K.double(), labels.shape[1], labels.shape[0])
-    found = cupid.reconstruct_scene(
+    found = cupid(
         scene.color.numpy(),
-        labels.astype(np.int32),
+        masks=labels.astype(np.int32),
         names={item.label: item.family for item in scene.objects},
         camera=camera,
         depth=DepthMap(depth_m.float(), ScaleSource.SENSOR),
@@ -87,7 +91,7 @@ def measured_scene(
     records = []
     for item in counted:
         result, failure = placed.get(item.label), found.failures.get(item.label)
-        figures, code = dict(_LOST), "" if failure is None else failure.code
+        figures, code = dict(_FAILURE_FIGURES), "" if failure is None else failure.code
         if result is not None:
             figures = scene_figures(scene_truth(scene, item, camera), result, scene.labels == item.label)
         elif failure is None:
@@ -101,8 +105,8 @@ def measured_scene(
 
 
 def is_counted(item: SceneObject, labels: NDArray[np.uint8]) -> bool:
-    """Enough of an object is seen to ask for it."""
-    return item.visible >= _LEAST_VISIBLE and int((labels == item.label).sum()) >= _LEAST_PIXELS
+    """Whether enough of an object is visible for it to be counted."""
+    return item.visible >= _MIN_VISIBLE and int((labels == item.label).sum()) >= _MIN_PIXELS
 
 
 def scene_truth(scene: TabletopScene, item: SceneObject, camera: Camera) -> MetricTruth:
@@ -118,12 +122,12 @@ def scene_truth(scene: TabletopScene, item: SceneObject, camera: Camera) -> Metr
         surface=to_camera.apply(surface.double()),
         visible=unproject_depth(scene.depth_true.double(), camera)[own],
         camera=camera,
-        unhidden=own | (scene.labels == 0),
+        unoccluded=own | (scene.labels == 0),
     )
 
 
-def scene_figures(truth: MetricTruth, placed: PlacedObject, mask: Tensor) -> Figures:
-    """Figures of a placed object: `iou` of what is not hidden with its true mask (H, W), and `metric_figures`."""
-    rendering = render_mesh(placed.mesh, placed.T_camera_object, truth.camera)
-    shown = torch.as_tensor(rendering.mask) & truth.unhidden
-    return {"iou": silhouette_iou(shown, mask), **metric_figures(truth, placed)}
+def scene_figures(truth: MetricTruth, placed: ReconstructedObject, mask: Tensor) -> Figures:
+    """Figures of a placed object: `iou` of its unoccluded part with the true mask (H, W), and `metric_figures`."""
+    rendering = render_mesh(placed.mesh, placed.pose, truth.camera)
+    visible_mask = torch.as_tensor(rendering.mask) & truth.unoccluded
+    return {"iou": silhouette_iou(visible_mask, mask), **metric_figures(truth, placed)}

@@ -1,7 +1,4 @@
-"""How well a shape agrees with the truth: on voxel grids, and as points of two surfaces.
-
-Knows grids and points; must not know where they come from.
-"""
+"""Metrics of shapes: on voxel grids, and on points of two surfaces."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from cupid_core.errors import InputError
 from cupid_core.packages import open3d
 from cupid_core.types import TriangleMesh
 
-# Points compared with each other at a time.
+# Points per block of the distance matrix.
 _BLOCK = 1024
 _TINY = 1e-9
 
@@ -28,7 +25,7 @@ def occupancy_iou(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def occupancy_f1(predicted: Tensor, truth: Tensor) -> Tensor:
-    """F1 (B,) of bool grids (B, R, R, R) where a voxel counts as right up to one voxel away."""
+    """F1 (B,) of bool grids (B, R, R, R) where a voxel counts as correct up to one voxel away."""
     near_truth, near_predicted = _dilated(truth), _dilated(predicted)
     precision = (predicted & near_truth).flatten(1).sum(1) / predicted.flatten(1).sum(1).clamp(min=1)
     recall = (truth & near_predicted).flatten(1).sum(1) / truth.flatten(1).sum(1).clamp(min=1)
@@ -37,7 +34,7 @@ def occupancy_f1(predicted: Tensor, truth: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SurfaceAgreement:
-    """Two surfaces against each other.
+    """Agreement of two surfaces.
 
     Attributes:
         chamfer: mean distance of points of either surface to the other, mean of both directions, in their unit.
@@ -61,10 +58,10 @@ def surface_agreement(predicted: Tensor, truth: Tensor, tolerance: float) -> Sur
     Args:
         predicted: (P, 3), P >= 1.
         truth: (Q, 3), Q >= 1, in the same frame and unit.
-        tolerance: distance up to which a point counts as right.
+        tolerance: distance up to which a point counts as correct.
 
     Raises:
-        InputError: one of them has no point.
+        InputError: one of them is empty.
         MissingPackageError: open3d cannot be loaded.
     """
     if not len(predicted) or not len(truth):
@@ -99,7 +96,7 @@ def points_on_surface(mesh: TriangleMesh, count: int, seed: int = 0) -> Tensor:
         raise InputError("A mesh without area has no surface.", hint="Leave it out.")
     draw = torch.rand(count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(total)
     face = torch.searchsorted(total, draw[:, 0] * total[-1]).clamp(max=len(total) - 1)
-    # The square root spreads points evenly over a triangle instead of crowding them in one corner.
+    # The square root spreads points evenly over a triangle instead of concentrating them in one corner.
     root, along = draw[:, 1:2].sqrt(), draw[:, 2:]
     points = corners[face, 0] + first[face] * (root * (1 - along)) + second[face] * (root * along)
     return points.to(mesh.vertices.dtype)

@@ -1,7 +1,4 @@
-"""The contact sheet: for some objects the input, the re-rendering at the recovered pose, and two novel views.
-
-Knows pictures and meshes; must not know figures.
-"""
+"""The contact sheet: for some objects the input, the rendering at the estimated pose, and two novel views."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from cupid_core.render.raycast import Rendering, render_mesh
 
 COLUMNS = ("input", "mask", "truth", "re-rendered", "novel view", "novel view")
 _NOVEL_EDGE_PX = 128
-# Two sides of the object, seen from above, wherever the photograph was taken from.
+# Two views from above, independent of the view of the photograph.
 _NOVEL_CAMERAS, _NOVEL_CHOSEN = 4, (0, 2)
 _PITCH_RAD = math.radians(25.0)
 _TITLE_PX = 14
@@ -34,8 +31,7 @@ _BACKGROUND = 0.12
 
 def pictures_of(case: TabletopCase, hypothesis: Hypothesis) -> tuple[Picture, ...]:
     """The pictures of one row, in the order of `COLUMNS`."""
-    mesh = hypothesis.mesh
-    assert mesh is not None
+    mesh = hypothesis.mesh()
     rows, columns = slice(case.top, case.top + case.size), slice(case.left, case.left + case.size)
     given = case.mask[rows, columns, None]
     pose, camera = hypothesis.pose.T_camera_object, case.view_camera(hypothesis.pose.camera)
@@ -53,7 +49,7 @@ def pictures_of(case: TabletopCase, hypothesis: Hypothesis) -> tuple[Picture, ..
 
 
 def shaded(rendering: Rendering, *, light: bool = True) -> Picture:
-    """(H, W, 3) uint8: a rendering, brighter where it faces the camera if `light`."""
+    """(H, W, 3) uint8 image of a rendering; with `light`, surfaces that face the camera are brighter."""
     mask = torch.as_tensor(rendering.mask)
     colors = (
         torch.full((*mask.shape, 3), _PLAIN)

@@ -1,7 +1,4 @@
-"""What is exactly known about the surface of a generated object: points of it, its colors, how it shines.
-
-Knows one drawn object; must not know images as a pipeline gets them.
-"""
+"""Exact truth of the surface of a generated object: points, colors, gloss."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.settings import TabletopSettings
 from cupid_core.data.tabletop.textures import SurfacePoints
 
-# Points of the surface that shapes are compared at.
+# Number of surface points for comparisons of shapes.
 SURFACE_POINTS = 8192
-# Steps towards the surface, and how near they have to get, canonical units.
+# Projection steps onto the surface, and the largest remaining distance, canonical units.
 _STEPS = 3
 _ON_SURFACE = 1e-3
 _NORMAL_STEP = 0.004
@@ -36,7 +33,7 @@ def surface_points(program: Program, shell: Tensor, seed: int, count: int = SURF
         program: of one object.
         shell: (r, r, r) bool, its voxels that the surface passes through.
         seed: of the random points.
-        count: how many are wanted; thin objects may give fewer.
+        count: number of points; thin objects may give fewer.
     """
     resolution = shell.shape[0]
     centers = grids.centers(resolution)[shell.flatten()]
@@ -52,8 +49,8 @@ def surface_points(program: Program, shell: Tensor, seed: int, count: int = SURF
     return found[torch.randperm(len(found), generator=generator)[:count]]
 
 
-def surface_look(objects: Objects, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Unlit color (N, 3), sRGB in [0, 1], and shine (N,), 0 matt to 1 mirror, of points of one object.
+def surface_appearance(objects: Objects, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Unlit color (N, 3), sRGB in [0, 1], and gloss (N,), 0 matt to 1 mirror, of points of one object.
 
     Args:
         objects: one object.
@@ -66,13 +63,13 @@ def surface_look(objects: Objects, points: Tensor, normals: Tensor) -> tuple[Ten
     owner = torch.zeros_like(slot[0])
     shown = SurfacePoints(inside[:, 0], program.metric(inside)[:, 0], normals.T, owner, slot[0])
     reflectance, roughness, metallic = objects.surfaces.rows(shown)[:, REFLECTANCE : METALLIC + 1].unbind(1)
-    # The same rule as whole scenes have for what a depth camera loses.
+    # The same rule by which whole scenes decide where a depth camera measures nothing.
     shine = metallic * (1 - roughness) + 0.6 * (roughness < 0.2).float()
     return objects.surfaces.albedo(shown).T, shine.to(reflectance)
 
 
 def other_view(objects: Objects, seed: int, index: int, settings: TabletopSettings) -> Tensor:
-    """T_camera_object (4, 4) of another random view of one object, as the generator draws them."""
+    """T_camera_object (4, 4) of another random view of one object, as the generator samples them."""
     drawn = draw_view(Draws(VIEW_STREAM, seed, index, 1), objects.shapes[0].rests, settings)
     views = build_views([drawn], objects.surfaces.groups, objects.surface, objects.surface_valid)
     return views.matrix()[0]

@@ -1,9 +1,9 @@
-"""Generated objects as a user would hand them in: a photograph, a mask, a camera, depth; and the truth.
+"""Generated objects as inputs of the pipeline (image, mask, camera, depth), with their truth.
 
-The generator makes a square view cut around the object. The photograph is that view in its place in the image of
-the camera: black around it, the principal point in the middle. So a pipeline meets what it meets in use, an object
-somewhere in a wide image, cropped by its own rule, and may assume a centerd principal point where K is unknown.
-Beyond a view whose border cuts the object is hidden, as behind an occluder. Must not know networks.
+The generator makes a square view cut around the object. The photograph is that view at its position in the image
+of the camera, black around it, with the principal point in the middle. So the input is as in use: an object
+somewhere in a wide image, cropped by the rule of the pipeline, with a centered principal point where K is unknown.
+Where the border of the view cuts the object, pixels beyond the view count as occluded.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.objects import build_objects
 from cupid_core.data.tabletop.shape import Shape
 from cupid_core.data.tabletop.splits import draw_shape
-from cupid_core.evaluation.surface_truth import other_view, surface_look, surface_points
+from cupid_core.evaluation.surface_truth import other_view, surface_appearance, surface_points
 from cupid_core.geometry.camera import Camera
 from cupid_core.types import DepthMap, ScaleSource
 
 # No training may have this seed: training seeds are below 2^20.
 UNSEEN_SEED = 2_000_003
-# Keeps the draws of the depth sensor apart from those of the generator (`data.tabletop.draws` has 1 to 4).
+# Random numbers of the depth sensor must differ from those of the generator (`data.tabletop.draws` has 1 to 4).
 _SENSOR_STREAM = 5
 _MASK = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class TabletopCase:
-    """One view of one object, and everything that is true of it.
+    """One view of one object, with its truth.
 
     The *view* is the square of S pixels that the generator made; it lies in the photograph at (left, top).
 
@@ -48,7 +48,7 @@ class TabletopCase:
         mask: (H, W) bool, as a segmentation would give it, with its errors.
         occlusion: (H, W) bool, where an occluder is; beyond the view too, if that cuts the object.
         camera: of the photograph; its principal point is in the middle to half a pixel.
-        depth: as a depth camera measures it; None where it measures nothing (too far).
+        depth: as a depth camera measures it; None without any measurement (too far).
         left: column of the photograph that is column 0 of the view.
         top: row of the photograph that is row 0 of the view.
         T_camera_object: (4, 4) float64, canonical units.
@@ -57,7 +57,7 @@ class TabletopCase:
         symmetry: (3,) row of `SymmetryGroup`.
         shell: (r, r, r) bool, voxels that the surface passes through.
         silhouette: (S, S) bool, the whole object in the view, occluded parts included.
-        visible: (S, S) bool, without what an occluder hides.
+        visible: (S, S) bool, without occluded parts.
         colors: (S, S, 3) unlit sRGB in [0, 1], black off the object.
         depth_true: (S, S) camera z in canonical units, NaN off the object.
         surface: (Q, 3) canonical points all over the surface.
@@ -104,7 +104,7 @@ def tabletop_cases(
     split: str = "train",
     family: str | None = None,
 ) -> list[TabletopCase]:
-    """Make cases; each depends on (seed, index) alone.
+    """Generate cases; each depends on (seed, index) alone.
 
     Args:
         indices: object numbers >= 0.
@@ -130,11 +130,11 @@ def _case(
     objects = build_objects([shape], settings.resolution, "cpu")
     silhouette = batch.mask_full[row, 0] > 0
     points, normals = (values[row].permute(1, 2, 0)[silhouette] for values in (batch.xyz, batch.normal))
-    albedo, shine = surface_look(objects, points, normals)
+    albedo, point_gloss = surface_appearance(objects, points, normals)
     colors, gloss = torch.zeros(size, size, 3), torch.zeros(size, size)
-    colors[silhouette], gloss[silhouette] = albedo, shine
-    width, left = _room(float(batch.intrinsics[row, 0, 2]), size)
-    height, top = _room(float(batch.intrinsics[row, 1, 2]), size)
+    colors[silhouette], gloss[silhouette] = albedo, point_gloss
+    width, left = _photograph_extent(float(batch.intrinsics[row, 0, 2]), size)
+    height, top = _photograph_extent(float(batch.intrinsics[row, 1, 2]), size)
     inside = (slice(top, top + size), slice(left, left + size))
     picture = (batch.photo[row].permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     image, mask = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), bool)
@@ -173,8 +173,8 @@ def _touches_border(silhouette: Tensor) -> bool:
     return bool(silhouette[[0, -1]].any() | silhouette[:, [0, -1]].any())
 
 
-def _room(center: float, size: int) -> tuple[int, int]:
-    """Length of the photograph along an axis, and where the view begins in it.
+def _photograph_extent(center: float, size: int) -> tuple[int, int]:
+    """Length of the photograph along an axis, and the first pixel of the view in it.
 
     Args:
         center: principal point, normalized to the view.
@@ -186,7 +186,7 @@ def _room(center: float, size: int) -> tuple[int, int]:
 
 
 def _measured(batch: TabletopBatch, row: int, gloss: Tensor, *, seed: int) -> Tensor:
-    """Depth (S, S) in metres that a sensor measures; 0 where it measures nothing, as everywhere off the object."""
+    """Depth (S, S) in metres that a sensor measures; 0 without a measurement, as everywhere off the object."""
     size = batch.depth.shape[-1]
     rays = Camera.from_normalized(batch.intrinsics[row], size, size).rays()
     towards = rays / rays.norm(dim=-1, keepdim=True) @ batch.T_camera_object[row, :3, :3]

@@ -1,4 +1,4 @@
-"""Geometry: frames, cameras, points. Mathematics on tensors only; knows no images of objects, networks or ROS."""
+"""Geometry: frames, cameras, points. Mathematics on tensors only."""
 
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion

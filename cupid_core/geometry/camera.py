@@ -1,9 +1,8 @@
 """The camera: pixel intrinsics, lens, image size, and how they follow the pixels through crop and resize.
 
-Frame: OpenCV / ROS optical (x right, y down, z forward), metres or any unit of length. Two image coordinates
-live here and nowhere else: pixels px with pixel centers at integers (OpenCV, ROS), and normalized
-uv = (px + 0.5) / size in [0, 1] across the whole image (the networks). Knows no poses: points come in the camera
-frame.
+Frame: OpenCV / ROS optical (x right, y down, z forward), metres or any unit of length. Two image coordinates live
+here and nowhere else: pixels px with pixel centers at integers (OpenCV, ROS), and normalized uv = (px + 0.5) /
+size in [0, 1] across the whole image (the networks).
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ class Camera:
             plane (z <= 0), for NaN points, and for points outside the range of the lens model.
 
         Raises:
-            InvalidTensorError: last dimension is not 3; points with a gradient meet lens distortion.
+            InvalidTensorError: last dimension is not 3; points with a gradient and a camera with lens distortion.
         """
         _check_last(points_camera, 3, "Camera.project")
         z = points_camera[..., 2:]
@@ -130,7 +129,7 @@ class Camera:
         return torch.stack((u, K[1, 1] * xy[..., 1] + K[1, 2]), dim=-1)
 
     def unproject(self, px: Tensor, depth: Tensor) -> Tensor:
-        """Points seen at pixels; the inverse of `project`.
+        """Points at pixels and depths; the inverse of `project`.
 
         Args:
             px: (..., 2) pixels, centers at integers.
@@ -141,7 +140,8 @@ class Camera:
             ray of the lens leads to the pixel.
 
         Raises:
-            InvalidTensorError: last dimension of px is not 2; points with a gradient meet lens distortion.
+            InvalidTensorError: last dimension of px is not 2; points with a gradient and a camera with lens
+                distortion.
         """
         ray = self._ray(px)
         return ray * torch.where((depth > 0) & depth.isfinite(), depth, torch.nan)[..., None]
@@ -178,7 +178,7 @@ class Camera:
             InvalidCameraError: the size is not positive.
         """
         _check_size(width, height)
-        # The normalized intrinsics see the whole image as [0, 1] and do not change.
+        # Normalized intrinsics refer to the whole image as [0, 1], so they do not change.
         return Camera.from_normalized(self.K_normalized(), width, height, self.distortion)
 
     def undistort(self, image: Image, interpolation: Interpolation = "linear") -> tuple[Image, Camera]:
@@ -189,7 +189,7 @@ class Camera:
             interpolation: "nearest" for masks, labels and depth.
 
         Returns:
-            The image as the pinhole camera of the same K sees it (zero where the lens saw nothing); that camera.
+            The image of the pinhole camera with the same K (zero outside the view of the lens), and that camera.
 
         Raises:
             InvalidImageError: the image has another size than the camera, or a type that cannot be resampled.

@@ -1,7 +1,7 @@
 """Lens distortion as ROS CameraInfo names it; OpenCV does the mathematics.
 
-The only file of this room that touches OpenCV. Works on the plane z = 1 in front of the camera, so it knows lens
-coefficients but neither focal lengths nor image sizes (those come in only to resample a picture).
+The only file of `geometry` that uses OpenCV. It works on the plane z = 1 in front of the camera, so focal lengths
+and image sizes are needed only to resample an image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Interpolation = Literal["linear", "nearest"]
 _COUNTS: dict[str, tuple[int, ...]] = {"plumb_bob": (5, 4), "rational_polynomial": (8,), "equidistant": (4,)}
 # Far below a thousandth of a pixel at any focal length; by default OpenCV stops after five rounds.
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 500, 1e-13)
-# A ray that does not come back to its pixel within this (plane z = 1; 0.1 px at f = 1000 px) is not its ray.
+# A ray that does not project back to its pixel within this (plane z = 1; 0.1 px at f = 1000 px) is not its ray.
 _ROUND_TRIP_LIMIT = 1e-4
 
 
@@ -128,7 +128,7 @@ class Distortion:
     def rectify(self, image: Image, K: NDArray[np.float64], interpolation: Interpolation) -> Image:
         """Resample an image (H, W) or (H, W, C) as a pinhole camera of the same pixel K would have taken it.
 
-        Pixels that the lens never saw become zero.
+        Pixels outside the view of the lens become zero.
         """
         height, width = image.shape[:2]
         coefficients = np.asarray(self.coefficients, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Depth images and the points they show: metres, holes, normals.
+"""Depth images and their 3D points: metres, holes, normals.
 
 A point map is one 3D point per pixel, in the camera's optical frame. A hole is absence: NaN in the numbers and
-False in the mask, never zero. Knows cameras and pixels, not sensors, files or objects.
+False in the mask, never zero.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ def normals(points: Tensor, max_relative_jump: float = 0.05) -> Tensor:
     Args:
         points: (*B, H, W, 3) in the camera frame, NaN in holes; H, W >= 2.
         max_relative_jump: largest step in depth to a neighbor, as a fraction of the depth of the pixel, that
-            still counts as the same surface; 0.05 is a surface seen at 88 degrees with a focal length of 500 px.
+            still counts as the same surface; 0.05 is a surface viewed at 88 degrees with a focal length of 500 px.
 
     Returns:
         (*B, H, W, 3) unit vectors that face the camera (n . p < 0). NaN where the pixel or one of its four
-        neighbors is a hole or lies beyond a depth jump, and where the surface is seen exactly edge-on.
+        neighbors is a hole or lies beyond a depth jump, and where the surface is viewed exactly edge-on.
 
     Raises:
         InvalidTensorError: wrong shape, or an image of less than 2 x 2 pixels.

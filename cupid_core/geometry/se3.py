@@ -1,7 +1,7 @@
 """Rigid transforms: `SE3`, a frozen batch of rotations and translations.
 
 `T_a_b` maps points of frame b into frame a, and names cancel: `T_a_c = T_a_b @ T_b_c`. Quaternions are in ROS
-order (x, y, z, w). Knows points and transforms, not cameras or solvers.
+order (x, y, z, w).
 """
 
 from __future__ import annotations

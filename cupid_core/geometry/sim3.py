@@ -1,7 +1,7 @@
 """Similarities: `Sim3`, a frozen batch of rigid transforms with one scale each.
 
 `T_a_b` maps points of frame b, in its own unit of length, into frame a. Used where a canonical object meets metric
-depth. Knows points and transforms, not where the scale came from.
+depth.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Similarity between two sets of matched points: closed form, weighted, and robust with a covariance.
-
-Knows pairs of points and weights. Does not know where they came from (depth, rendering, networks) nor what the
-scale will be used for.
-"""
+"""Similarity between two sets of matched points: closed form, weighted, and robust with a covariance."""
 
 from __future__ import annotations
 
@@ -66,7 +62,7 @@ def align(points_a: Tensor, points_b: Tensor, weights: Tensor | None = None, wit
         points_a: (*B, N, 3), N >= 3, any unit.
         points_b: (*B, N, 3), matched by index, any unit.
         weights: (*B, N) >= 0, linear: a weight of 2 counts like the point twice. Points of weight 0 may be NaN.
-            Code that multiplies both centerd sets by w, as the published CUPID does, has the effective weight w^2
+            Code that multiplies both centered sets by w, as the published CUPID does, has the effective weight w^2
             in rotation and scale; give w^2 here to match these.
         with_scale: False keeps the scale at 1.
 
@@ -100,7 +96,7 @@ def align_robust(
     """Similarity T_b_a under outliers: best of many three-point alignments, then reweighted least squares.
 
     Minimum N is 8, for the points and for the inliers; `align` takes fewer. Starts are found with up to about 70 %
-    outliers at the default number of draws. The noise level is estimated, so no threshold in metres is needed.
+    outliers at the default number of samples. The noise level is estimated, so no threshold in metres is needed.
 
     Args:
         points_a: (N, 3) any unit.
@@ -108,8 +104,8 @@ def align_robust(
         weights: (N,) >= 0, linear, as relative inverse variances of the residuals. Points of weight 0 may be NaN.
         with_scale: False keeps the scale at 1.
         config: settings; the defaults where None.
-        generator: CPU generator of the draws; where None, one seeded by the settings, so equal input gives equal
-            output.
+        generator: CPU generator of the random samples; where None, one seeded by the settings, so equal input
+            gives equal output.
 
     Returns:
         The estimate. Its covariance assumes independent noise of equal variance (after weighting) in all
@@ -197,7 +193,7 @@ def _reweight(
     for _ in range(rounds):
         lengths = (fit.apply(a) - b).norm(dim=-1) * w.sqrt()
         near = lengths[lengths <= _TAIL_SIGMAS * sigma]
-        # With nobody near, sigma stays; the caller then counts too few inliers and refuses.
+        # Without inliers sigma stays; the caller then counts too few of them and raises.
         if near.numel() > 0:
             lost = _UNKNOWNS / (3.0 * max(near.numel(), _MIN_ROBUST_POINTS))
             sigma = max(float(near.median()) / (_MEDIAN_LENGTH * (1.0 - lost) ** 0.5), floor)
@@ -210,7 +206,7 @@ def _reweight(
 
 
 def _require_agreement(b: Tensor, residuals: Tensor, chosen: Tensor, min_ratio: float) -> None:
-    """Refuse a fit that too few points support, or that says little about those which do."""
+    """Raise for a fit with too few inliers, or one that its inliers do not determine."""
     count, total = int(chosen.sum()), chosen.numel()
     if count < _MIN_ROBUST_POINTS or count < min_ratio * total:
         raise AlignmentError(

@@ -1,7 +1,6 @@
 """Rotations as unit quaternions (x, y, z, w) and rotation vectors: the mathematics that SE3 and Sim3 share.
 
-Plain functions over batched tensors, smooth in value and gradient at every angle up to pi. Knows rotations of
-three-space only: no translations, no scales, no cameras.
+Plain functions over batched tensors, smooth in value and gradient at every angle up to pi.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def stumpff(order: int, squared_angle: Tensor) -> Tensor:
     Source: Stumpff, Himmelsmechanik I, 1959; series and the recurrence c_k = 1/k! - x c_(k+2).
     """
     near = squared_angle < _SERIES_LIMIT
-    # Each branch sees a harmless argument where the other is chosen, so that no NaN enters the gradient.
+    # Each branch gets a harmless argument where the other one is chosen, so that no NaN enters the gradient.
     inner = torch.where(near, squared_angle, torch.zeros_like(squared_angle))
     series = torch.zeros_like(inner)
     for i in reversed(range(_SERIES_TERMS)):

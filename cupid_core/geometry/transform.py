@@ -1,6 +1,6 @@
 """What SE3 and Sim3 have in common: a batch of transforms as a frozen value made of tensors.
 
-Indexing, moving between devices and types, stacking. Knows shapes, not what the tensors mean.
+Indexing, moving between devices and types, stacking.
 """
 
 from __future__ import annotations

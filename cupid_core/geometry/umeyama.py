@@ -1,7 +1,6 @@
 """The closed-form similarity between matched points, and what makes it undefined.
 
-The arithmetic under `similarity`: always float64, batched, with undefined items marked instead of raised. Knows no
-outliers.
+The arithmetic under `similarity`: always float64, batched, with undefined items marked instead of raised.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from cupid_core.errors import AlignmentError, InvalidTensorError
 from cupid_core.geometry import so3
 from cupid_core.geometry.sim3 import Sim3
 
-# A set thinner than this fraction of its length is a line: the turn about it would be decided by rounding.
+# A set thinner than this fraction of its length is a line: the rotation about it would be decided by rounding.
 _LINE_LIMIT = 1e-4
 # Coordinates are rounded to eps times their size; spread below a few of these steps is no spread.
 ROUNDING_STEPS = 16.0
-# A mirrored set whose two smaller singular values agree to this has a free turn about its main axis.
+# A mirrored set whose two smaller singular values agree to this has an undetermined rotation about its main axis.
 _MIRROR_GAP = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A closed-form fit before anybody asked whether it is defined.
+    """A closed-form fit that may be undefined; `require_defined` checks it.
 
     Attributes:
         scale: (*B,).
@@ -58,13 +57,13 @@ def umeyama(a: Tensor, b: Tensor, w: Tensor, with_scale: bool) -> Fit:
     """
     share = (w / w.sum(-1, keepdim=True))[..., None]
     mean_a, mean_b = (share * a).sum(-2), (share * b).sum(-2)
-    centerd_a, centerd_b = a - mean_a[..., None, :], b - mean_b[..., None, :]
-    left, singular, right = torch.linalg.svd((share * centerd_b).transpose(-1, -2) @ centerd_a)
+    centered_a, centered_b = a - mean_a[..., None, :], b - mean_b[..., None, :]
+    left, singular, right = torch.linalg.svd((share * centered_b).transpose(-1, -2) @ centered_a)
     # Flip the least certain direction where the best orthogonal matrix would mirror.
     sign = torch.where(torch.linalg.det(left) * torch.linalg.det(right) < 0, -1.0, 1.0).to(singular)
     signs = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), dim=-1)
     rotation = (left * signs[..., None, :]) @ right
-    variance = (share * centerd_a.square()).sum((-1, -2))
+    variance = (share * centered_a.square()).sum((-1, -2))
     if with_scale:
         scale = (singular * signs).sum(-1) / torch.where(variance > 0, variance, torch.ones_like(variance))
     else:
@@ -78,8 +77,8 @@ def umeyama(a: Tensor, b: Tensor, w: Tensor, with_scale: bool) -> Fit:
 def spread_out(points: Tensor, w: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether weighted points (*B, N, 3) span more than a line, beyond rounding of the type they came in; (*B)."""
     share = (w / w.sum(-1, keepdim=True))[..., None]
-    centerd = points - (share * points).sum(-2, keepdim=True)
-    extent = torch.linalg.eigvalsh((share * centerd).transpose(-1, -2) @ centerd).clamp(min=0.0).sqrt()
+    centered = points - (share * points).sum(-2, keepdim=True)
+    extent = torch.linalg.eigvalsh((share * centered).transpose(-1, -2) @ centered).clamp(min=0.0).sqrt()
     largest = points.abs().amax((-1, -2))
     rounding = ROUNDING_STEPS * torch.finfo(dtype).eps * largest
     spread: Tensor = extent[..., 1] > torch.maximum(_LINE_LIMIT * extent[..., 2], rounding)
@@ -104,7 +103,7 @@ def require_defined(defined: Tensor) -> None:
 
 
 def _which(bad: Tensor) -> str:
-    """Name the bad items of a batch in a message; nothing for a single one."""
+    """Names of the undefined items of a batch for a message; empty for a single item."""
     return f" in item {torch.nonzero(bad)[0].tolist()} of the batch" if bad.ndim else ""
 
 

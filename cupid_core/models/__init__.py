@@ -1,1 +1,1 @@
-"""The networks. Knows tensors and topologies, never files (the weights module aside), images or ROS."""
+"""The networks, their checkpoints, and the index structures that they work on."""

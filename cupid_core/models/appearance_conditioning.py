@@ -1,4 +1,4 @@
-"""What the stage-2 flow needs at every step but must make only once; knows tensors, not networks."""
+"""Inputs of the stage-2 flow that are the same in every step of a sampling run, so they are computed once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cupid_core.models.topology import VoxelTopology
 
 
 class FlowModulations(NamedTuple):
-    """What time does to every block.
+    """Modulations of every block by the flow time.
 
     Attributes:
         inner: (T, blocks, 6C) of the transformer blocks.
@@ -25,7 +25,7 @@ class FlowModulations(NamedTuple):
 
 @dataclass(frozen=True)
 class AppearanceConditioning:
-    """Everything of a sampling run that depends on image, pose, voxels and schedule alone.
+    """Everything in a sampling run that depends only on image, pose, voxels and schedule.
 
     Attributes:
         topology: of the N voxels of B items.
@@ -45,8 +45,8 @@ class AppearanceConditioning:
         """Modulations at a time of the schedule.
 
         Raises:
-            InputError: the time is not one the conditioning was made for.
+            InputError: the time is not in the schedule of the conditioning.
         """
         inner = self.context.at(time)
         row = self.context.times.index(time)
-        return FlowModulations(inner, tuple(made[row : row + 1] for made in self.outer))
+        return FlowModulations(inner, tuple(modulation[row : row + 1] for modulation in self.outer))

@@ -1,13 +1,14 @@
-"""Stage 2: the flow network over the structured latent of the active voxels. Knows rows, tokens and a topology.
+"""Stage 2: the flow network over the structured latent of the active voxels.
 
-It knows neither images nor cameras: what an image says about single voxels arrives as pose-aligned features (see
-`pose_aligned` and `appearance_variants`).
+What the image shows at single voxels enters as pose-aligned features (see `pose_aligned` and
+`appearance_variants`).
+
 Source: TRELLIS (Xiang et al. 2024) section 3.2, CUPID (arXiv 2510.20776) section 3.3.
 
 Choices:
 * Sparse residual blocks take the rows from the fine grid to one of half the resolution, where the transformer runs
   on tokens padded to the longest item; they come back with skip connections.
-* `forward` is the plain path; sampling uses `condition` once and `denoise` per step, the same blocks.
+* `forward` is the plain path. Sampling uses `condition` once and `denoise` per step, with the same blocks.
 * The null branch of guidance is the second half of one batched call; its cross-attention is a constant.
 """
 
@@ -137,7 +138,7 @@ class SLatFlowModel(nn.Module):
         pose: Tensor | None = None,
         cond_weights: Tensor | None = None,
     ) -> Tensor:
-        """Velocity, everything but the pose-aligned features made anew.
+        """Velocity in one call: everything but the pose-aligned features is computed here.
 
         Args:
             x: (N, in_channels) float32 rows of the latent.
@@ -151,7 +152,7 @@ class SLatFlowModel(nn.Module):
             (N, out_channels) float32.
 
         Raises:
-            InputError: what is given does not fit the network.
+            InputError: an input does not fit the network.
         """
         bias = self._context_bias(cond_weights)
         memories = context_memories(self.blocks, cond)
@@ -176,17 +177,17 @@ class SLatFlowModel(nn.Module):
         view: VoxelView | None = None,
         cond_weights: Tensor | None = None,
     ) -> AppearanceConditioning:
-        """Make all that stays the same while sampling.
+        """Compute everything that stays the same while sampling.
 
         Args:
             cond: (Bc, Lk, cond_channels) contexts; the k = B / Bc items of one context are adjacent.
             times: flow times in [0, 1] that the solver will visit.
             topology: of the voxels of B items.
-            view: what the image says about each voxel; None for a network without pose-aligned features.
+            view: image tokens and positions of each voxel; None for a network without pose-aligned features.
             cond_weights: (Bc, Lk) visible fractions.
 
         Raises:
-            InputError: what is given does not fit the network.
+            InputError: an input does not fit the network.
         """
         if view is not None and view.uv.shape[0] != topology.coords.shape[0]:
             raise InputError(
@@ -214,7 +215,7 @@ class SLatFlowModel(nn.Module):
 
         Args:
             conditioning: from `condition`.
-            null_half: the rows come twice, the second time for the null condition (guidance).
+            null_half: x has every row twice, the second time for the null condition (guidance).
 
         Returns:
             velocity(x, time) with x (N, in_channels), or (2 N, in_channels) with `null_half`.

@@ -1,7 +1,7 @@
 """Structured-latent auto-encoder: the transformer shared by encoder and decoders, and the encoders.
 
-Knows rows of voxel features and a topology, not images or what the latent is used for. Source: TRELLIS (Xiang et
-al. 2024) section 3.1; windows without cyclic wrap, shifted by half a window in every second block.
+Source: TRELLIS (Xiang et al. 2024) section 3.1; windows without cyclic wrap, shifted by half a window in every
+second block.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cupid_core.models.layers.sparse_blocks import SparseTransformerBlock
 from cupid_core.models.padded_groups import PaddedGroups
 from cupid_core.models.topology import VoxelTopology
 
-# Logarithm of the variance of a posterior that is a point.
-_CERTAIN = -30.0
+# Log variance of a posterior without uncertainty.
+_DETERMINISTIC_LOGVAR = -30.0
 # Components with less variance than this share of the first are rounding errors.
-_LEAST_SHARE = 1e-8
+_MIN_VARIANCE_SHARE = 1e-8
 
 
 class Posterior(NamedTuple):
@@ -107,7 +107,7 @@ class SparseTransformerBase(nn.Module):
         return self
 
     def add_head(self, in_channels: int, out_channels: int) -> None:
-        """Add the output layer, the last part of every network built on this one, and set first values."""
+        """Add the output layer and initialize all parameters; every subclass calls this last."""
         self.out_layer = nn.Linear(in_channels, out_channels)
         initialize_flow(self)
         self.to_precision(torch.float16 if self._starts_half else torch.float32)
@@ -167,8 +167,8 @@ class SLatEncoder(SparseTransformerBase):
 class PrincipalEncoder(nn.Module):
     """The principal components of the rows as their latent: an encoder in closed form, for small training budgets.
 
-    Linear, sees one voxel at a time, nothing to train; the same interface as `SLatEncoder`. Knows no row before
-    `fit`.
+    It is linear in the row of one voxel and has nothing to train. Same interface as `SLatEncoder`. Its weights are
+    NaN until `fit`.
 
     Args:
         resolution: cells of the voxel grid along an edge.
@@ -187,24 +187,24 @@ class PrincipalEncoder(nn.Module):
         self.register_buffer("bias", torch.full((latent_channels,), torch.nan))
 
     def fit(self, rows: Tensor) -> PrincipalEncoder:
-        """Take mean, axes and deviations of rows (N, in_channels), in place; returns the encoder.
+        """Set mean, axes and deviations from rows (N, in_channels), in place; returns the encoder.
 
-        An axis points where its largest entry is positive, so the same rows always give the same latent. An axis
-        along which nothing varies gives zeros.
+        The sign of an axis is such that its largest entry is positive, so that the same rows always give the same
+        latent. An axis without variance gives zeros.
         """
         wide = rows.double()
         mean = wide.mean(0)
         variance, axes = torch.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))
         variance, axes = variance.flip(0)[: len(self.bias)], axes.flip(1)[:, : len(self.bias)]
         axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-        lively = variance > variance[0] * _LEAST_SHARE
-        weight = (axes * torch.where(lively, variance, torch.inf).rsqrt()).T
+        varies = variance > variance[0] * _MIN_VARIANCE_SHARE
+        weight = (axes * torch.where(varies, variance, torch.inf).rsqrt()).T
         self.weight.copy_(weight)
         self.bias.copy_(-weight @ mean)
         return self
 
     def to_precision(self, torso_dtype: torch.dtype) -> PrincipalEncoder:
-        """Has no torso: stays in float32; returns the encoder."""
+        """No effect: the encoder has no torso and stays in float32. Returns the encoder."""
         return self
 
     def rescale(self, mean: Tensor, std: Tensor) -> None:
@@ -215,4 +215,4 @@ class PrincipalEncoder(nn.Module):
     def forward(self, rows: Tensor, topology: VoxelTopology) -> Posterior:
         """As `SLatEncoder`; the topology is not needed."""
         mean = F.linear(rows, self.weight, self.bias)
-        return Posterior(mean, torch.full_like(mean, _CERTAIN))
+        return Posterior(mean, torch.full_like(mean, _DETERMINISTIC_LOGVAR))

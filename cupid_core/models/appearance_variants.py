@@ -1,6 +1,6 @@
 """The pose-aligned variants of the stage-2 flow, by their published class names, and the switch between them.
 
-They know what an image says about each voxel (`VoxelView`) and append it to the latent of the voxel. Source: CUPID
+Each appends image features at the projected voxel (`VoxelView`) to the latent of the voxel. Source: CUPID
 (arXiv 2510.20776) section 3.3 and Table 4; only `LATENT_VISUAL` has published weights.
 """
 
@@ -21,7 +21,7 @@ from cupid_core.models.topology import VoxelTopology
 
 
 class PoseConditioning(str, Enum):
-    """What the flow is told about the place of each voxel in the image; the rows of the paper's Table 4.
+    """Image features of each voxel that condition the flow; the rows of the paper's Table 4.
 
     `SPATIAL` is not in the table: image tokens through a small trained layer instead of the latent encoder.
     """
@@ -35,14 +35,14 @@ class PoseConditioning(str, Enum):
 
 
 class LatentConditioningSLatFlowModel(SLatFlowModel):
-    """Told the structured latent of the image tokens at each voxel.
+    """Conditioned on the structured latent of the image tokens at each voxel.
 
     Args:
         cond_latent_channels: channels of that latent.
-        visible_only: the latent is zero at voxels the camera does not see.
+        visible_only: the latent is zero at voxels that are not visible to the camera.
         other_pose_channels: channels of further features, set by subclasses.
-        pretrained_slat_enc: accepted because published files may name it (as the two below); where the encoder
-            comes from is the checkpoint loader's business.
+        pretrained_slat_enc: accepted because published files may name it (as the two below); it has no effect,
+            because the checkpoint loader reads the encoder.
         slat_enc_path: see `pretrained_slat_enc`.
         slat_enc_ckpt: see `pretrained_slat_enc`.
         flow: the arguments of `SLatFlowModel`.
@@ -76,12 +76,12 @@ class LatentConditioningSLatFlowModel(SLatFlowModel):
 
 
 class VisualLatentConditioningSLatFlowModel(LatentConditioningSLatFlowModel):
-    """Told the latent and a pyramid of shallow color features; the published network.
+    """Conditioned on the latent and a pyramid of shallow color features; the published network.
 
     Args:
         visual_input_channels: channels of the image; None takes 3, or 4 where the network is occlusion aware and
             reads the visibility mask as well (CUPID appendix A.2).
-        visual_feat_resolution: edge of the image the first convolution sees.
+        visual_feat_resolution: edge of the image that the first convolution reads.
         visual_feat_channels: channels of each convolution; the first keeps the resolution, the others halve it.
         visual_conv_kernel_size: edge of the kernels.
         flow: the arguments of `LatentConditioningSLatFlowModel` and `SLatFlowModel`.
@@ -136,7 +136,7 @@ class PositionalEmbeddingConditioningSLatFlowModel(SLatFlowModel):
     Args:
         cond_latent_channels: channels the position embedding is reduced to.
         cond_pos_embed_channels: channels of the image encoder's position table.
-        image_cond_model: accepted because published code names it; the table is handed in with the view.
+        image_cond_model: accepted because published code names it; the position table is part of the view.
         flow: the arguments of `SLatFlowModel`.
     """
 

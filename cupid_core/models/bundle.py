@@ -1,4 +1,4 @@
-"""All networks of one checkpoint, loaded and ready for the stages. Knows names, not how they are used."""
+"""All networks of one checkpoint, loaded and ready for the stages."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class NetworkBundle:
         uv_decoder: stage-1 latent to UV logits.
         appearance_flow: stage 2.
         slat_encoder: image tokens at the voxels to the latent that stage 2 is conditioned on; None where the
-            appearance flow does not want one.
+            appearance flow does not use one.
         mesh_decoder: stage-2 latent to cube fields.
         gaussian_decoder: stage-2 latent to Gaussians; None where the checkpoint has none.
         latent_mean: (C,) of the stage-2 latent.
         latent_std: (C,) of the stage-2 latent.
-        published: samplers as published; settings of the caller come first.
+        published: samplers as published; settings of the caller take precedence.
     """
 
     image_encoder: ImageEncoder
@@ -91,9 +91,9 @@ class NetworkBundle:
         Args:
             source: name of an embedded checkpoint, a folder in the published layout, or a hub id.
             device: where the networks go.
-            torso: precision of the deep stacks; parity is measured in float32, GPUs want bfloat16 or float16.
+            torso: precision of the deep stacks; parity is measured in float32; on GPUs use bfloat16 or float16.
             image_encoder_file: the official image encoder's state dict, where the checkpoint names it without
-                containing it; None looks into the checkpoint folder.
+                containing it; None searches the checkpoint folder.
             download: allow asking the hub for what is not on this machine.
 
         Raises:
@@ -139,7 +139,7 @@ def _official_image_encoder(
     """The image encoder a checkpoint names, from its official file.
 
     Raises:
-        CheckpointError: an unknown name, or the file is not where it is looked for.
+        CheckpointError: an unknown name, or the file is not found.
     """
     name = checkpoint.arguments.image_cond_model
     if name not in _OFFICIAL_FILES:

@@ -1,4 +1,4 @@
-"""What a flow network needs at every step but must make only once; knows blocks, not which network owns them.
+"""What a flow network needs at every step but must make only once.
 
 During sampling neither the context nor the schedule changes. So each block's keys and values of the context, and
 every block's modulation at every time of the schedule, are made before the first step, and `Conditioning` carries

@@ -1,9 +1,9 @@
-"""Image to conditioning tokens at small scale: convolutions, then a few transformer blocks. Knows tensors only.
+"""Image to conditioning tokens at small scale: convolutions, then a few transformer blocks.
 
-Stands behind the same interface as the published image encoder (`models.image_encoder`): class token,
-registers and patch tokens, layer-normed without gain or bias. A small network learns from few images what
-patches of a plain vision transformer need very many for: the stem brings edges and neighborhood (Xiao et al.
-2021, "Early convolutions help transformers see better").
+Has the same interface as the published image encoder (`models.image_encoder`): class token,
+registers and patch tokens, layer-normed without gain or bias. The
+convolutional stem lets a small network learn from far fewer images than a plain vision transformer with linear
+patches (Xiao et al. 2021, "Early convolutions help transformers see better").
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ConvImageTransformer(ImageEncoder):
 
     Args:
         img_size: edge of the images in pixels.
-        planes: what the image consists of, names of `encoder_planes.PLANES`.
+        planes: input planes, names of `encoder_planes.PLANES`.
         stem_channels: width of each halving of the stem; a cell is 2^levels pixels wide.
         stem_residual: levels of the stem, from 0, that have a residual pair of convolutions.
         embed_dim: width of the tokens.
@@ -139,7 +139,7 @@ class ConvImageTransformer(ImageEncoder):
 
 
 def checked_image(image: Tensor, encoder: ImageEncoder) -> Tensor:
-    """The image (B, C, S, S) itself, if it is what the encoder wants.
+    """The image (B, C, S, S) itself, after a check of its shape.
 
     Raises:
         InvalidTensorError: another size or number of channels.
@@ -147,22 +147,22 @@ def checked_image(image: Tensor, encoder: ImageEncoder) -> Tensor:
     expected = (encoder.in_channels, encoder.img_size, encoder.img_size)
     if tuple(image.shape[1:]) != expected:
         raise InvalidTensorError(
-            f"Images are {tuple(image.shape[1:])}, this encoder wants {expected}.",
+            f"Images are {tuple(image.shape[1:])}, this encoder takes {expected}.",
             hint=f"Resize to {encoder.img_size} pixels; its planes are {', '.join(encoder.planes)}.",
         )
     return image
 
 
 def with_hidden(image: Tensor, hidden: Tensor) -> Tensor:
-    """Write what is hidden into the mask channel.
+    """Mark occluded pixels in the mask channel.
 
     Args:
         image: (B, 4, S, S) RGB on black and mask in [0, 1].
-        hidden: (B, 1, S, S) in [0, 1], 1 where the object could continue unseen (behind another object, beyond the
-            border of the photograph).
+        hidden: (B, 1, S, S) in [0, 1], 1 where the object may continue out of sight (behind another object, beyond
+            the border of the photograph).
 
     Returns:
-        (B, 4, S, S): the mask channel is 1 on the object, 1/2 where hidden, 0 elsewhere.
+        (B, 4, S, S): the mask channel is 1 on the object, 1/2 where occluded, 0 elsewhere.
     """
     mask = image[:, 3:]
     return torch.cat([image[:, :3], torch.maximum(mask, 0.5 * hidden * (1 - mask))], dim=1)

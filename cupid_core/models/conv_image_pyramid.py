@@ -1,9 +1,8 @@
 """Image to conditioning tokens at small scale: a convolutional pyramid, down to the whole view and up again.
 
-Stands behind the same interface as the published image encoder (`models.image_encoder`). To say which side of an
-object is seen, every part of the image needs what the whole of it shows; the way down gathers that at a cost far
-below attention between all cells, the way up brings it back to them (feature pyramids, Lin et al. 2017). Knows
-tensors only.
+Has the same interface as the published image encoder (`models.image_encoder`). To recognize which
+side of an object is visible, every cell needs the context of the whole image; the way down gathers that at a cost
+far below attention between all cells, the way up brings it back to them (feature pyramids, Lin et al. 2017).
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class ConvImagePyramid(ImageEncoder):
         planes: what the image consists of, names of `encoder_planes.PLANES`.
         channels: width at each halving, at least four, multiples of 8; tokens are those after the third.
         pairs: residual pairs at each level after the first.
-        shrink: squares of so many pixels are averaged before anything else. Which side of an object is seen shows
-            in a small picture too, and four times as many of those can be looked at.
+        shrink: edge of squares of pixels that are averaged first. The viewpoint can be recognized in a small image
+            too, and a step then processes four times as many.
         embed_dim: width of the tokens.
         use_fp16: the torso starts in float16.
 

@@ -1,4 +1,4 @@
-"""Structured latent to Gaussian splats. Knows voxels and splats, not rendering or files.
+"""Structured latent to Gaussian splats.
 
 Source: TRELLIS (Xiang et al. 2024) section 3.1 on 3D Gaussian splatting (Kerbl et al. 2023). Every voxel makes the
 same number of Gaussians near itself; a smallest size keeps them from vanishing (mip-splatting, Yu et al. 2024).
@@ -178,7 +178,7 @@ class SLatGaussianDecoder(SparseTransformerBase):
         return self.project(self.tokens(latent, topology))
 
     def attributes(self, raw: Tensor, topology: VoxelTopology) -> Gaussians:
-        """The n N splats that `forward`'s result stands for, those of a voxel adjacent."""
+        """The n N Gaussians of an output of `forward`; those of a voxel are adjacent."""
         rule, per_voxel = self.activation, self.activation.num_gaussians
         widths = [per_voxel * width for width in PARTS.values()]
         part = {

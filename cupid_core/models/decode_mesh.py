@@ -1,4 +1,4 @@
-"""Structured latent to the 101 numbers per fine cube that a mesh is extracted from. Knows voxels, not surfaces.
+"""Structured latent to the 101 numbers per fine cube that a mesh is extracted from.
 
 Source: TRELLIS (Xiang et al. 2024) section 3.1. Two subdivisions take the grid from R to 4 R cells per edge.
 

@@ -1,4 +1,4 @@
-"""Structured latent to the factors of a radiance field in each voxel. Knows voxels, not rendering.
+"""Structured latent to the factors of a radiance field in each voxel.
 
 Source: TRELLIS (Xiang et al. 2024) section 3.1 on Strivec (Gao et al. 2023): per voxel a sum of `rank` products of
 three vectors of length `dim`.

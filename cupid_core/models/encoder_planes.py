@@ -1,12 +1,12 @@
-"""The planes an image encoder is given, by name, and how those of depth and gravity are computed.
+"""The input planes of an image encoder, by name, and how those of depth and gravity are computed.
 
     rgb      3  color in [0, 1] on black
-    mask     1  1 on the object, 1/2 where it may continue unseen, 0 elsewhere
+    mask     1  1 on the object, 1/2 where it may continue occluded, 0 elsewhere
     points   4  measured surface points in the frame of the crop, and whether there is one
     gravity  2  how far each pixel's ray points down, and whether gravity is known
 
-Every group beside the color may be absent: its planes are zero then, so that a robot without depth, or without a
-known up direction, gives what it has. Knows tensors and cameras, not networks.
+Every group but the color may be absent; its planes are zero then, for robots without depth or without a known up
+direction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cupid_core.errors import ConfigError, InvalidTensorError
 PLANES: dict[str, int] = {"rgb": 3, "mask": 1, "points": 4, "gravity": 2}
 # Farther points, in half widths of the crop, belong to something else.
 _FARTHEST = 2.5
-# Fewer measured points say too little about where the object is.
+# With fewer measured points the position of the object is too uncertain.
 _FEWEST_POINTS = 12
 
 
@@ -44,7 +44,7 @@ def select_planes(image: Tensor, planes: Sequence[str]) -> Tensor:
 
     Args:
         image: (B, C, S, S), channels in the order of `PLANES`, possibly only the first groups.
-        planes: what the encoder wants.
+        planes: of the encoder.
 
     Returns:
         (B, channels_of(planes), S, S).

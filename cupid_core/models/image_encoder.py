@@ -1,4 +1,4 @@
-"""Image to conditioning tokens: the DINOv2 vision transformer with registers. Knows tensors, not files or masks.
+"""Image to conditioning tokens: the DINOv2 vision transformer with registers.
 
 Own implementation with the official parameter names, so that the official state dict loads strictly. Sources:
 DINOv2 (Oquab et al. 2023), "Vision transformers need registers" (Darcet et al. 2023). CUPID takes the hidden state
@@ -260,9 +260,9 @@ def token_visibility(visible: Tensor, patch_size: int, num_prefix_tokens: int) -
     """Visible fraction of each token of an image encoder (CUPID, appendix A.2).
 
     Args:
-        visible: (B, 1, H, W) in [0, 1], 0 where another object hides what would be there.
+        visible: (B, 1, H, W) in [0, 1], 0 where another object is in front.
         patch_size: edge of a patch in pixels; divides H and W.
-        num_prefix_tokens: tokens before the patches, which stand for the whole image and keep weight 1.
+        num_prefix_tokens: tokens before the patches, which describe the whole image and keep weight 1.
 
     Returns:
         (B, prefix + patches) float32.

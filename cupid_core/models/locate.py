@@ -56,7 +56,7 @@ def locate(source: str | Path, *, download: bool = True) -> Path:
     if download:
         return pull(name)
     pinned = hub_id.commit or "<commit>"
-    hint = f"`cupid weights pull {hub_id.repository}@{pinned}` on a machine with network access. {LAYOUT}"
+    hint = f"`cupid checkpoint pull {hub_id.repository}@{pinned}` on a machine with network access. {LAYOUT}"
     raise CheckpointError(f"'{name}' is neither a folder nor in the local cache.", hint=hint)
 
 
@@ -111,7 +111,7 @@ def find_beside(folder: Path, relative: str, *, download: bool = False) -> Path:
     wanted = HubId(hub_id.repository, hub_id.commit or "<commit>", network)
     raise CheckpointError(
         f"{relative} is neither in {folder} nor in the local cache.",
-        hint=f"`cupid weights pull {wanted}` fetches it, or copy it to {path}.",
+        hint=f"`cupid checkpoint pull {wanted}` fetches it, or copy it to {path}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Sets of voxels that attend to each other, as padded gather tables; knows indices, not features or networks.
+"""Sets of voxels that attend to each other, as padded gather tables.
 
 A group is a window of the grid or a whole item. Groups have different sizes; the table pads them to the largest,
 so attention inside all groups is one batched call without a loop over them.

@@ -1,8 +1,9 @@
-"""Image features at the place where each voxel projects. Knows tensors and a topology, not cameras or flows.
+"""Image features at the place where each voxel projects.
 
-Source: CUPID (arXiv 2510.20776) section 3.3. Once the camera is known, every voxel has an image position uv, and
-the image says something about that voxel in particular: a latent (image tokens at uv through the structured-latent
-encoder) and a pyramid of shallow color features. Both depend on image and uv only, so they are made once per run.
+Source: CUPID (arXiv 2510.20776) section 3.3. Once the camera is known, every voxel has an image position uv, where
+features of the image are sampled: a latent (image tokens at uv through the structured-latent
+encoder) and a pyramid of shallow color features. Both depend on image and uv only, so they are computed once per
+run.
 
 uv is normalized, (0, 0) the outer corner of the first pixel and (1, 1) that of the last.
 """
@@ -27,7 +28,7 @@ PREFIX_TOKENS = 5
 
 @dataclass(frozen=True)
 class VoxelView:
-    """What one image per item says about the N voxels of a topology.
+    """Image features for the N voxels of a topology, from one image per item.
 
     Several items may share an image: then Bc images serve B = k Bc items, the k items of one image adjacent.
 
@@ -36,7 +37,7 @@ class VoxelView:
         tokens: (Bc, prefix + P * P, C) image tokens, patches row by row; all zero for the null condition.
         image: (Bc, 3, H, W) RGB in [0, 1] on black, or (Bc, 4, H, W) with the visibility mask; None if not used.
         latent: (N, latent channels) from `with_latent`; None until then.
-        visible: (N,) 1 where the camera sees the voxel, 0 where another hides it; None if not used.
+        visible: (N,) 1 where the voxel is visible, 0 where another occludes it; None if not used.
         position_table: (1, 1 + P * P, C) position embedding of the image encoder, class token first; None if not
             used.
         prefix_tokens: tokens before the patches.
@@ -93,7 +94,7 @@ class VoxelView:
 
 
 def latent_features(encoder: SLatEncoder, view: VoxelView, topology: VoxelTopology) -> Tensor:
-    """Posterior mean of the structured latent of the image tokens seen at each voxel.
+    """Posterior mean of the structured latent of the image tokens at each voxel.
 
     Not normalized, unlike the latent that the flow denoises. Items whose prefix tokens are all zero are under the
     null condition and get zeros.
@@ -118,7 +119,7 @@ def visual_features(
         image: (Bc, channels, H, W), resized to `resolution` first.
         uv: (N, 2).
         topology: of the voxels.
-        resolution: edge of the image the first convolution sees.
+        resolution: edge of the image that the first convolution reads.
 
     Returns:
         (N, sum of the convolutions' channels).
@@ -167,7 +168,7 @@ def patch_map(tokens: Tensor, prefix_tokens: int = PREFIX_TOKENS) -> Tensor:
 
 
 def visible_voxels(uv: Tensor, depth: Tensor, topology: VoxelTopology, *, cells: int = 64) -> Tensor:
-    """Which voxels no other voxel of the same item hides from the camera.
+    """Voxels that no other voxel of the same item occludes.
 
     A depth buffer of cells x cells per item keeps the nearest voxel; a voxel is visible if it is at most two voxel
     edges behind the nearest of its cell. Voxels outside the image are not visible.

@@ -1,4 +1,4 @@
-"""Published class names and the networks that answer to them; knows names, not files."""
+"""Published class names and the networks that implement them."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 
 def network_class(name: str, *, origin: str) -> type[nn.Module]:
-    """The network a published class name stands for.
+    """The network class of a published class name.
 
     Args:
         name: class name of a published json, e.g. "ElasticSLatEncoder".
-        origin: which network asks, for the error message.
+        origin: file that names the class, for the error message.
 
     Raises:
         CheckpointError: no such network.

@@ -1,4 +1,4 @@
-"""Logits of the structure decoders to voxels and their image coordinates. Knows grids, not networks or cameras.
+"""Logits of the structure decoders to voxels and their image coordinates.
 
 Source: CUPID section 3; the widening of thin selections follows the released behavior.
 """
@@ -50,7 +50,7 @@ def decode_structure(
             (or all voxels of the grid).
         step: by multiples of this.
         on_empty: what to do when an item has no occupied voxel; with several hypotheses in a batch, "keep" and
-            look at `counts`.
+            check `counts`.
 
     Raises:
         StructureEmptyError: an item without occupied voxel and `on_empty="raise"`.

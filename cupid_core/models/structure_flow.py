@@ -1,11 +1,11 @@
-"""Stage 1: the flow network over the dense latent of structure and view. Knows tensors, not images or solvers.
+"""Stage 1: the flow network over the dense latent of structure and view.
 
 One token per latent voxel (CUPID: 16^3 voxels, 8 channels of occupancy and 8 of UV), a stack of modulated cross
 blocks, the image tokens as context. Source: CUPID (arXiv 2510.20776) section 3, on the network of TRELLIS.
 
 Choices:
 * `forward` is the plain, readable path; sampling uses `condition` once and `denoise` per step, the same blocks.
-* Hidden image tokens can be weighed down (`occlusion_aware`, CUPID appendix A.2); the published weights were
+* Occluded image tokens can be weighted down (`occlusion_aware`, CUPID appendix A.2); the published weights were
   trained without.
 """
 
@@ -116,7 +116,7 @@ class SparseStructureFlowModel(nn.Module):
         return self
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor, cond_weights: Tensor | None = None) -> Tensor:
-        """Velocity, everything made anew.
+        """Velocity in one call, with nothing precomputed.
 
         Args:
             x: (B, in_channels, R, R, R) float32.

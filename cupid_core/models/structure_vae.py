@@ -1,4 +1,4 @@
-"""Autoencoder of dense 64^3 volumes: occupancy (1 channel) or the UV cube (3 channels). Knows volumes, not poses.
+"""Autoencoder of dense 64^3 volumes: occupancy (1 channel) or the UV cube (3 channels).
 
 Dense 3D convolutions, 64^3 to 16^3 and back; volumes are indexed [x, y, z]. Source: the sparse-structure VAE of
 TRELLIS; CUPID trains a second one on (flag, u, v). `SparseStructure*` are the published class names.

@@ -1,4 +1,4 @@
-"""Which canonical point of the object each part of the image shows: the coarse pose comes from it.
+"""Predicts the canonical point of the object in each cell of the image; the coarse pose follows from them.
 
 Sources: normalized object coordinates (Wang et al. 2019, "NOCS"), by regression and, as there, by bins along each
 axis. A regression draws what it is unsure of towards the middle, which a similarity turns into a wrong size; the
@@ -21,7 +21,7 @@ _MODE_WIDTH = 2
 
 
 class SurfacePrediction(NamedTuple):
-    """What the head says of n x n cells.
+    """Prediction for n x n cells.
 
     Attributes:
         points: (B, 3, n, n) canonical points by regression.

@@ -1,4 +1,4 @@
-"""The active voxels of one or several objects as plain index tensors; knows coordinates, not features or networks.
+"""The active voxels of one or several objects as plain index tensors.
 
 Built once per object (or batch of objects) on the device of the coordinates, with sorting and searching only.
 Every sparse operation is then a gather: a convolution reads `neighbors`, pooling reads `children`, attention
@@ -35,7 +35,7 @@ class VoxelTopology:
         neighbors: (N, 27) int32 rows of the 3x3x3 neighborhood in the same item; N where there is no voxel.
         items: the voxels of each item as one group, for attention over a whole item and for statistics per item.
         windows: the voxels of each attention window, one entry per shift: 0, then half a window.
-        down: the next coarser level, or None where it was not asked for.
+        down: the next coarser level, or None where it was not requested.
         resolution: cells per axis.
         batch_size: B; every item has at least one voxel.
         window_size: edge of the windows in voxels, or None where there are none.
@@ -70,7 +70,7 @@ class VoxelTopology:
             levels: how many coarser levels to make; these have no windows.
 
         Raises:
-            InvalidTensorError: coords has a wrong shape or type, a voxel is outside the grid or there twice, an
+            InvalidTensorError: coords has a wrong shape or type, a voxel is outside the grid or duplicated, an
                 item has no voxel, or the resolution, window or number of levels is not possible.
         """
         check_arguments(coords, resolution, window_size, levels)
@@ -188,7 +188,7 @@ class Coarsening:
 
 
 def step_to_parent(child: int, neighbor: int) -> tuple[int, int]:
-    """Where neighbor k of child s is, seen from the parent of s.
+    """Position of neighbor k of child s relative to the parent of s.
 
     Returns:
         Offset (0 to 26) of the parent of that neighbor, and which of its children (0 to 7) the neighbor is.
@@ -243,7 +243,7 @@ def _coarsen(coords: Tensor, neighbors: Tensor, resolution: int, batch_size: int
 
 
 def _find_neighbors(coords: Tensor, resolution: int) -> Tensor:
-    """(N, 27) int32. The grid is padded by one cell, so a step beyond the border meets no code of a voxel."""
+    """(N, 27) int32. The grid is padded by one cell, so a step beyond the border finds no voxel."""
     count, side = coords.shape[0], resolution + 2
     codes, order = torch.sort(cell_code(coords + torch.tensor([0, 1, 1, 1], device=coords.device), side))
     step = cube(3, coords.device) - 1

@@ -1,7 +1,4 @@
-"""Integer voxel coordinates: small cubes of them, one number per cell, and whether they can be indexed at all.
-
-Knows coordinates, not tables made from them.
-"""
+"""Integer voxel coordinates: small cubes of them, one number per cell, and whether they can be indexed at all."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ def cell_of_code(code: Tensor, side: int) -> Tensor:
 
 
 def check_arguments(coords: Tensor, resolution: int, window: int | None, levels: int) -> None:
-    """Check what needs no look at the values.
+    """Check arguments as far as possible without reading the values.
 
     Raises:
         InvalidTensorError: see `VoxelTopology.build`.

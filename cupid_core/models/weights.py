@@ -189,7 +189,7 @@ def build_network(files: NetworkFiles) -> nn.Module:
         CheckpointError: unknown class, or arguments it does not take.
     """
     kind = network_class(files.class_name, origin=files.key)
-    # The stored precision says nothing about the wanted one; the torso is cast once the weights are in.
+    # The stored precision need not be the requested one; the torso is cast after the weights are loaded.
     arguments = {name: False if name == "use_fp16" else value for name, value in files.arguments.items()}
     try:
         with torch.device("meta"):
@@ -215,7 +215,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read: {_diagnosis(path, error)}.", hint=_HINT_FILE) from error
 
 
-_HINT_FILE = "Copy or pull the file again; `cupid weights verify` checks a whole checkpoint."
+_HINT_FILE = "Copy or pull the file again; `cupid checkpoint verify` checks a whole checkpoint."
 
 
 def _diagnosis(path: Path, error: Exception) -> str:

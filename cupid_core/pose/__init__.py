@@ -1,4 +1,4 @@
-"""Object poses from 3D-2D pairs, with or without a known camera. Knows geometry; never a network or a file."""
+"""Object poses from 3D-2D pairs, with or without a known camera."""
 
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.pose.solve import solve_pose, solve_poses

@@ -1,7 +1,4 @@
-"""3D-2D pairs as they come in: checked, weighted, thinned out, and brought into one image coordinate.
-
-Knows tensors, image sizes and lenses; knows no poses and solves nothing.
-"""
+"""3D-2D pairs as they come in: checked, weighted, thinned out, and brought into one image coordinate."""
 
 from __future__ import annotations
 
@@ -56,9 +53,9 @@ class Observation:
     usable: int
 
     def inside(self, projection: Array, margin: float, most: int) -> Observation:
-        """The same pairs, but those count that a pose puts inside the image; the measurement has no say.
+        """The same pairs, weighted by whether a pose projects them inside the image, whatever was measured.
 
-        A clamped pair is drawn to the border from outside, so where the pose puts it tells it apart, while
+        A clamped pair was moved to the border from outside, so its projection distinguishes it, while
         choosing by measured uv would let the noise choose its own points.
 
         Args:
@@ -67,7 +64,7 @@ class Observation:
             most: `PoseConfig.sample_points`.
 
         Returns:
-            Itself when there is no border to judge by, or when too few pairs would be left.
+            Itself when there is no border to compare with, or when too few pairs would be left.
         """
         if self.border is None or self.extent is None:
             return self
@@ -109,9 +106,9 @@ def observe(
     image = torch.stack(uv.unbind(-1))[None]
     base = None if weights is None else weights.detach().to(points_object.dtype)[None, None]
     border = _near_border(uv, image, config.border_margin)
-    image, seen, extent = _square(uv, image, camera, config)
-    if seen is not None:
-        base = seen if base is None else base * seen
+    image, visible, extent = _square(uv, image, camera, config)
+    if visible is not None:
+        base = visible if base is None else base * visible
     base = _mean_one(base)
     counted = base
     if border is not None:
@@ -162,7 +159,7 @@ def degeneracy(spread: Array, usable: int) -> Degeneracy:
 def spread_indices(length: int, count: int) -> NDArray[np.int64]:
     """`count` increasing indices below `length`: one at a random (fixed) place in each of `count` equal strata.
 
-    Voxels come in rows of equal length; equal steps would fall into step with the rows and pick a plane.
+    Voxels come in rows of equal length; equal steps could coincide with the row length and select a single plane.
     """
     edges = np.arange(count + 1, dtype=np.int64) * length // count
     jitter = np.random.default_rng(0).random(count)

@@ -1,7 +1,6 @@
 """Direct linear transformation: projection matrices straight from points, no first guess, no camera.
 
-Knows points and their images only: no priors, no robustness. `dlt` is ours; `reference_dlt` repeats the published
-method, for comparison only.
+`dlt` is ours; `reference_dlt` repeats the published method, for comparison only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the room hands out: a pose with its camera, uncertainty and quality. Knows no solver."""
+"""The result of the pose solvers: a pose with its camera, uncertainty and quality."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PoseEstimate:
         inlier_ratio: share of the pairs that count with a residual below `PoseConfig.tukey_cutoff` deviations.
         reprojection_rms_px: root mean square distance of measured and predicted image points of those, pixels.
         degeneracy: "none", "planar" (points in one plane: fine for known cameras), "few_points" (covariance is
-            unreliable). "line" is never handed out, it is an error.
+            unreliable). "line" is never returned, it raises.
     """
 
     T_camera_object: SE3

@@ -1,7 +1,4 @@
-"""Between cameras of real images and the square image coordinates of this room: priors in, refined cameras out.
-
-Knows cameras and settings; no points, no solver.
-"""
+"""Conversion between cameras of real images and the square image coordinates of the solvers, with priors."""
 
 from __future__ import annotations
 
@@ -23,12 +20,16 @@ def image_size(camera: Camera | None, config: PoseConfig) -> tuple[int, int]:
     return camera.width, camera.height
 
 
-def intrinsics_prior(cameras: Sequence[Camera | None], config: PoseConfig) -> IntrinsicsPrior:
-    """What is known before looking at the points.
+def intrinsics_prior(
+    cameras: Sequence[Camera | None], config: PoseConfig, counts: Sequence[int] = ()
+) -> IntrinsicsPrior:
+    """Prior of the intrinsics, before any point is used.
 
     Args:
         cameras: B cameras, or B times None; not mixed.
         config: standard deviations, and what to refine of given cameras.
+        counts: pairs of each of B objects; they matter where `config.independent_pairs` says that their errors are
+            common: the prior then counts as much more as the pairs are more than independent ones.
     """
     mode = "unknown" if cameras[0] is None else config.intrinsics
     precision = np.zeros(FULL_SIZE)
@@ -39,7 +40,10 @@ def intrinsics_prior(cameras: Sequence[Camera | None], config: PoseConfig) -> In
         precision[7] = precision[6] if mode == "prior" else 0.0
         precision[8:] = 1.0 / config.principal_point_std**2
     means = np.array([_square_intrinsics(camera, config) for camera in cameras])
-    return IntrinsicsPrior(means, free_parameters(mode), np.tile(precision, (len(cameras), 1)))
+    weights = np.ones(len(cameras))
+    if config.independent_pairs and len(counts):
+        weights = np.maximum(np.asarray(counts, dtype=np.float64) / config.independent_pairs, 1.0)
+    return IntrinsicsPrior(means, free_parameters(mode), weights[:, None] * precision)
 
 
 def refined_camera(camera: Camera | None, intrinsics: Array, config: PoseConfig) -> Camera:

@@ -1,7 +1,7 @@
-"""A batch of pinhole views and what is known about their intrinsics; the unknowns of every pose solver here.
+"""A batch of pinhole views and the prior of their intrinsics: the unknowns of every pose solver here.
 
 Small float64 numpy algebra with the batch in front, on the CPU: projection matrices, their derivatives, steps on
-the manifold, the Gaussian prior. Knows no points, no pixels of a real image and no torch.
+the manifold, the Gaussian prior.
 
 Image coordinates in this room are `square`: pixels divided by the longer image side, origin at the image corner.
 They have square pixels whatever the aspect of the image, and equal normalized uv for a square image.
@@ -202,7 +202,7 @@ def view_from_projection(matrix: Array) -> tuple[Pinhole, Array]:
 
     Returns:
         The views (focal lengths not made equal), and the skews (B,) in square image coordinates. Depths of the
-        object points may come out negative: the matrix then sees the object from behind.
+        object points may come out negative: the object is then behind the camera.
 
     Source: Hartley and Zisserman, Multiple View Geometry, section 6.2.4.
     """

@@ -1,7 +1,7 @@
 """Starts for a camera with (assumed) known intrinsics: OpenCV's SQPnP, IPPE and AP3P on a few points.
 
 No first guess is needed, any rotation and coplanar points are fine. The results are starts for `refine`, not
-answers. Knows points, rays and views of the numpy side; no robust loss, no torch.
+answers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def camera_starts(points: Array, image: Array, intrinsics: Array) -> Pinhole:
     center = points.mean(axis=0)
     _, lengths, axes = np.linalg.svd(points - center, full_matrices=False)
     if lengths[2] < _THIN_RATIO * lengths[0]:
-        # IPPE wants exact planes: solve for the projection onto the main plane, in the frame of that plane.
+        # IPPE needs exact planes: solve for the projection onto the main plane, in the frame of that plane.
         plane = axes * np.array([1.0, 1.0, np.linalg.det(axes)])[:, None]
         flat = (points - center) @ plane.T * np.array([1.0, 1.0, 0.0])
         tilted = _views(*_solve(flat, rays, cv2.SOLVEPNP_IPPE), intrinsics)
@@ -53,7 +53,7 @@ def minimal_starts(points: Array, image: Array, guesses: Array, draws: int) -> P
         points: (n, 3) object points, n >= 4.
         image: (n, 2) square image coordinates.
         guesses: (G, 4) intrinsics, taken in turn.
-        draws: number of sets; the same sets for the same n on every call.
+        draws: number of random sets; the same sets for the same n on every call.
 
     Returns:
         At most `draws` views.
@@ -87,7 +87,7 @@ def _solve(points: Array, rays: Array, method: int) -> tuple[Array, Array]:
             flags=method,
         )
     except cv2.error:
-        # OpenCV asserts on degenerate draws; a start less is no failure, having none is found by the caller.
+        # OpenCV asserts on degenerate sets. One start less is no failure; the caller checks that there is any.
         rotations, translations = (), ()
     vectors = np.asarray(rotations, dtype=np.float64).reshape(-1, 3)
     shifts = np.asarray(translations, dtype=np.float64).reshape(-1, 3)

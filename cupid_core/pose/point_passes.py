@@ -2,11 +2,11 @@
 
 A pass takes thousands of points and returns a few small matrices, so the rest of the room is small algebra. Passes
 are torch, structure-of-arrays, batched, on the device and in the type of their points; what they return is float64
-numpy. Knows projection matrices and robust weights, not poses, cameras or what is being solved.
+numpy.
 
-One fact carries this room. With X a homogeneous point and (u, v) its image, every quadratic form that a camera
-solver needs is made of the same 4x4 blocks, sums over points of a X X^T with a in 1, u, v, u^2 + v^2: the normal
-matrix of the DLT (measured u, v), and that of Gauss-Newton by the twelve entries of the projection matrix
+All solvers here rest on one fact. With X a homogeneous point and (u, v) its image, every quadratic form that a
+camera solver needs is made of the same 4x4 blocks, sums over points of a X X^T with a in 1, u, v, u^2 + v^2: the
+normal matrix of the DLT (measured u, v), and that of Gauss-Newton by the twelve entries of the projection matrix
 (predicted u, v, divided by depth). Any other parametrization follows by the chain rule, without another pass.
 """
 
@@ -58,7 +58,7 @@ class PointBlock:
 
 @dataclass(frozen=True)
 class Residuals:
-    """Points seen through projection matrices.
+    """Points projected by projection matrices.
 
     Attributes:
         predicted: (B, 2, n) projections.
@@ -84,7 +84,7 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Curvature:
-    """What the robust loss looks like around a view, up to its gradient.
+    """Curvature of the robust loss around a view, and its gradient.
 
     Attributes:
         normal: (B, 12, 12) sum over points of weight times J^T J, by the entries of the projection matrix.
@@ -120,7 +120,7 @@ def residuals(block: PointBlock, projection: Array) -> Residuals:
 def robust_variance(block: PointBlock, residual: Residuals, cutoff: float) -> Array:
     """Variance per image coordinate from the median squared residual of the inliers, (B,).
 
-    A first median over all pairs, of which half may be outliers, tells the inliers; a second one over those is
+    A first median over all pairs, of which half may be outliers, selects the inliers; a second one over those is
     free of the outliers' pull, which at 30 % outliers would widen the scale by a third.
     """
     squared = residual.squared

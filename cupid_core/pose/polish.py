@@ -1,9 +1,8 @@
-"""The last Newton steps, over all points, and what they say about the fit.
+"""The last Newton steps, over all points, and the covariance and inliers of the fit.
 
 A start from a sample of n points is off by about 1/sqrt(n); one Newton step on all N points from there has the
 full 1/sqrt(N) accuracy (the one-step estimator of Le Cam). So all points are visited once or twice, not once per
-iteration: they give the gradient, the sample gives scale and curvature. Knows observations and priors; not where
-the start comes from.
+iteration: they give the gradient, the sample gives scale and curvature.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _WORSE = 1.5
 
 @dataclass(frozen=True)
 class Fit:
-    """B poses with what their points say about them.
+    """B poses with their covariance, inliers and errors.
 
     Attributes:
         view: the poses.
@@ -50,7 +49,7 @@ class Fit:
         inlier_ratio: (B,) share of the pairs that count with a residual below the cutoff.
         squared_error: (B,) mean squared residual length of those, square image coordinates.
         remainder: (B,) what a further step might change, in standard deviations.
-        sound: (B,) whether the last step made sense; where it did not, `view` is the one before.
+        sound: (B,) whether the last step was accepted; where it was not, `view` is the one before.
     """
 
     view: Pinhole
@@ -101,7 +100,7 @@ def polish(
         settled = (step.remainder <= _TOLERANCE) & (~complete | (step.size <= _SETTLED_SIZE))
         good = _in_front(residual)
         if not (settled | done).all():
-            # A step that is not small may leap where the pose is hardly determined, from a good fit to a bad one.
+            # Where the pose is hardly determined, a large step may lead from a good fit to a bad one.
             residual = residuals(sample, trial.projection())
             good &= _in_front(residual) & (robust_variance(sample, residual, cutoff) <= _WORSE * variance)
         # Who is done stays, so that an object's pose does not depend on its company.

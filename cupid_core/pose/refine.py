@@ -1,7 +1,6 @@
 """Newton and Levenberg-Marquardt steps on the robust reprojection error, over pose and whatever of K is free.
 
-Batched over objects and starting guesses. Knows views, priors and blocks of points; not where starts come from,
-and no camera of a real image.
+Batched over objects and starting guesses.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def newton_step(
         information = information + (prior.free.T * prior.precision[:, None]) @ prior.free
         force = force - (prior.precision * prior.deviation(view)) @ prior.free
     diagonal = np.arange(prior.size)
-    # The tiny part keeps views that ran away to infinity invertible; nobody looks at them later.
+    # The tiny part keeps views that diverged invertible; they are not selected later.
     information[:, diagonal, diagonal] *= 1.0 + np.reshape(damping, (-1, 1))
     information[:, diagonal, diagonal] += _TINY
     covariance = np.linalg.inv(information)
@@ -91,7 +90,7 @@ def newton_step(
     unit = np.ones_like(full)
     unit[:, :3] /= np.abs(view.translation[:, 2:])
     unit[:, 8:] /= view.intrinsics[:, :1]
-    # After a step of d radians a Newton method is wrong by about d^2.
+    # After a step of d radians a Newton method has an error of about d^2.
     allowed = np.clip(deviation * unit, _TINY, _SMALL_ANGLE)
     remainder = ((full * unit) ** 2 / allowed).max(axis=1)
     size = (np.abs(full) / np.maximum(deviation, _TINY)).max(axis=1)
@@ -119,7 +118,7 @@ def refine(
 
     Returns:
         The views, and their robust variances per image coordinate (B,). A view that cannot be improved is returned
-        as it is; whether it explains the points is for the caller to judge.
+        as it is; the caller has to check whether it explains the points.
     """
     view, damping, done = start, np.zeros(len(start)), np.zeros(len(start), dtype=np.bool_)
     residual = residuals(block, view.projection())

@@ -1,8 +1,7 @@
 """Finding the pose of one object when no direct start can be trusted: thin objects, outliers, known cameras.
 
-Collects starts (PnP over a few focal lengths, a DLT, random minimal sets once outliers show), refines the better
-ones together on a few points, and keeps what explains the points best. Knows blocks, views and priors; no camera
-of a real image.
+Collects starts (PnP over a few focal lengths, a DLT, random minimal sets once there are outliers), refines the
+better ones together on a few points, and keeps the one that explains the points best.
 """
 
 from __future__ import annotations
@@ -20,24 +19,25 @@ from cupid_core.pose.pnp import camera_starts, minimal_starts
 from cupid_core.pose.point_passes import PointBlock, residuals, robust_variance, to_array, tukey_root
 from cupid_core.pose.refine import refine
 
-# Pairs on which starts compete.
+# Pairs on which starts are compared.
 _SCREEN_POINTS = 256
 # Minimal sets worth refining, and poses worth comparing on the whole sample.
-_FINALIZTS = 8
+_FINALISTS = 8
 _WINNERS = 3
-# Difference of robust costs (half squared deviations) from which the worse view has no chance.
+# Difference of robust costs (half squared deviations) from which the worse view is dropped.
 _DECISIVE = 30.0
 # Share of inliers below which outliers are suspected; Gaussian noise alone leaves one in 10^7 outside.
 CLEAN_INLIERS = 0.95
 # Ratio of neighboring focal length guesses: within a factor of 1.25 any start finds the optimum.
 _GUESS_STEP_LOG = 0.45
-# A residual this small shows no mirror image; a variance this many times smaller does.
+# Above this residual the mirrored object is tried too; the input is wrong if its variance is smaller by this
+# factor.
 _MIRROR_NOISE = 0.002
 _MIRROR_GAIN = 4.0
 
 
 def search(sample: PointBlock, prior: IntrinsicsPrior, config: PoseConfig, direct: Pinhole | None) -> Pinhole:
-    """The pose of one object from nothing.
+    """The pose of one object without a first guess.
 
     Args:
         sample: one object, at least 6 pairs, points not on one line.
@@ -58,27 +58,27 @@ def search(sample: PointBlock, prior: IntrinsicsPrior, config: PoseConfig, direc
     guesses = _focal_guesses(prior)
     points, image = to_array(screen.points)[0, :3].T, to_array(screen.image)[0].T
     starts = [camera_starts(points, image, guess) for guess in guesses] + ([] if direct is None else [direct])
-    ranked, cost = _contest(screen, _least_median(screen, join(starts), config), prior, config, rough=True)
+    ranked, cost = _refine_and_rank(screen, _least_median(screen, join(starts), config), prior, config, rough=True)
     if not _is_clean(screen, ranked[:1], config):
-        drawn = minimal_starts(points, image, guesses, config.hypotheses)
-        finalizts = _least_median(screen, drawn, config)
-        again = _inlier_starts(screen, finalizts[:1], config)
+        random_starts = minimal_starts(points, image, guesses, config.hypotheses)
+        finalists = _least_median(screen, random_starts, config)
+        again = _inlier_starts(screen, finalists[:1], config)
         again = again[_in_front(screen, again)]
-        entrants = join([ranked[:_WINNERS], finalizts, again])
-        ranked, cost = _contest(screen, entrants, prior, config, rough=True)
+        candidates = join([ranked[:_WINNERS], finalists, again])
+        ranked, cost = _refine_and_rank(screen, candidates, prior, config, rough=True)
     if len(ranked) == 0:
         raise BehindCameraError(
             "Every candidate pose has object points behind the camera.", hint="Check the axes of points and uv."
         )
-    winners, _ = _contest(sample, _distinct(ranked, cost), prior, config, rough=False)
+    winners, _ = _refine_and_rank(sample, _distinct(ranked, cost), prior, config, rough=False)
     best = winners[:1]
     variance = float(_variances(sample, best, config)[0])
     if variance > _MIRROR_NOISE**2:
-        _refuse_mirror_image(screen, guesses, prior, config, variance)
+        _raise_if_mirrored(screen, guesses, prior, config, variance)
     return best
 
 
-def _contest(
+def _refine_and_rank(
     block: PointBlock, starts: Pinhole, prior: IntrinsicsPrior, config: PoseConfig, *, rough: bool
 ) -> tuple[Pinhole, Array]:
     """Refine all starts on one object, roughly or to the end, and sort them by robust cost (C,), best first."""
@@ -111,7 +111,7 @@ def _is_clean(block: PointBlock, view: Pinhole, config: PoseConfig) -> bool:
 def _least_median(block: PointBlock, views: Pinhole, config: PoseConfig) -> Pinhole:
     """The few views with the smallest median residual on one object, best first (Rousseeuw 1984)."""
     views = views[_in_front(block, views)]
-    return views[np.argsort(_variances(block, views, config))[:_FINALIZTS]]
+    return views[np.argsort(_variances(block, views, config))[:_FINALISTS]]
 
 
 def _inlier_starts(block: PointBlock, view: Pinhole, config: PoseConfig) -> Pinhole:
@@ -125,7 +125,7 @@ def _inlier_starts(block: PointBlock, view: Pinhole, config: PoseConfig) -> Pinh
     return camera_starts(points, image, view.intrinsics[0])
 
 
-def _refuse_mirror_image(
+def _raise_if_mirrored(
     screen: PointBlock, guesses: Array, prior: IntrinsicsPrior, config: PoseConfig, variance: float
 ) -> None:
     """Raise BehindCameraError when the point-mirrored object fits far better.
@@ -138,7 +138,7 @@ def _refuse_mirror_image(
     starts = _least_median(mirrored, join([camera_starts(points, image, guess) for guess in guesses]), config)
     if len(starts) == 0 or float(_variances(mirrored, starts[:1], config)[0]) > variance:
         return
-    ranked, _ = _contest(mirrored, starts, prior, config, rough=True)
+    ranked, _ = _refine_and_rank(mirrored, starts, prior, config, rough=True)
     if float(_variances(mirrored, ranked[:1], config)[0]) * _MIRROR_GAIN < variance:
         raise BehindCameraError(
             "The pairs fit only a camera that has the object behind it.",

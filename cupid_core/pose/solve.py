@@ -1,7 +1,6 @@
-"""Object poses from 3D-2D pairs: the one entrance of the room.
+"""Object poses from 3D-2D pairs: the public functions of this package.
 
-One function tells the method: observe, start, polish, judge. Knows cameras and settings; the mathematics is in the
-neighboring files.
+`_solve_group` is the method: observe, start, polish, check.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from cupid_core.pose.refine import refine
 from cupid_core.pose.search import CLEAN_INLIERS, search
 
 DEFAULT = PoseConfig()
-# Thickness over length from which the DLT is a start that one Newton step finishes.
+# Ratio of thickness to length from which the DLT is accurate enough for one Newton step.
 _THICK_RATIO = 0.1
 # Focal lengths in image sides that a DLT start may have: 200 to 0.6 degrees of view.
 _PLAUSIBLE_FOCAL = (0.09, 100.0)
 # Standard deviation of image points, in image sides, below which they are one point.
 _IMAGE_POINT = 1e-6
-# Rounds of deciding by the pose which pairs the image border clamped, and the noise that clamping cuts off.
+# Iterations in which the pose decides which pairs were clamped at the image border, and the margin for noise.
 _BORDER_ROUNDS = 2
 _BORDER_SIGMAS = 2.0
 
@@ -60,7 +59,8 @@ def solve_pose(
     """The pose of one object from pairs of object points and image points; no first guess.
 
     Args:
-        points_object: (N, 3) floating, object frame, any unit of length; N >= 6 that count. In one plane is fine.
+        points_object: (N, 3) floating, object frame, any unit of length; N >= 6 with a weight. Coplanar points are
+            fine.
         uv: (N, 2) floating, normalized image coordinates: 0 to 1 across the image, u = (px + 0.5) / width.
         weights: (N,) relative inverse variances of the image points, 0 for "does not count"; None for all ones.
         camera: of the image, with its lens. None estimates focal length (square pixels, no skew) and principal
@@ -72,7 +72,7 @@ def solve_pose(
 
     Raises:
         InvalidTensorError: shapes, types or devices do not fit, NaN, infinity, negative weights.
-        TooFewCorrespondencesError: fewer than 6 pairs count.
+        TooFewCorrespondencesError: fewer than 6 pairs have a weight.
         PoseDegenerateError: points on one line or in one place, or no pose explains the pairs.
         BehindCameraError: only a camera that has the object behind it explains the pairs.
 
@@ -110,16 +110,17 @@ def solve_poses(
         config: see `solve_pose`.
 
     Returns:
-        For each object its estimate, or the PoseError that `solve_pose` would raise: none spoils another.
+        For each object its estimate, or the PoseError that `solve_pose` would raise: a failure does not affect the
+        others.
 
     Raises:
         InvalidTensorError: the inputs are not tensors of pairs, or differ in number; see `solve_pose`.
     """
     count = len(points_object)
-    each = [cameras] * count if cameras is None or isinstance(cameras, Camera) else list(cameras)
-    if not len(uv) == len(each) == (count if weights is None else len(weights)) == count:
+    cameras = [cameras] * count if cameras is None or isinstance(cameras, Camera) else list(cameras)
+    if not len(uv) == len(cameras) == (count if weights is None else len(weights)) == count:
         raise InvalidTensorError(
-            f"{count} objects, but {len(uv)} uv, {len(each)} cameras"
+            f"{count} objects, but {len(uv)} uv, {len(cameras)} cameras"
             + ("." if weights is None else f", {len(weights)} weights."),
             hint="Give one of each per object.",
         )
@@ -128,15 +129,15 @@ def solve_poses(
     for i in range(count):
         weight = None if weights is None else weights[i]
         try:
-            observations[i] = observe(points_object[i], uv[i], weight, each[i], config)
+            observations[i] = observe(points_object[i], uv[i], weight, cameras[i], config)
         except PoseError as error:
             results[i] = error
-    # Starts that run away overflow; infinities and NaN then lose every comparison.
+    # Diverging starts overflow; infinities and NaN then fail every comparison, so they are never selected.
     with np.errstate(all="ignore"):
         for known in (False, True):
-            group = [i for i in observations if (each[i] is not None) == known]
+            group = [i for i in observations if (cameras[i] is not None) == known]
             if group:
-                solved = _solve_group([observations[i] for i in group], [each[i] for i in group], config)
+                solved = _solve_group([observations[i] for i in group], [cameras[i] for i in group], config)
                 results.update(zip(group, solved, strict=True))
     return [results[i] for i in range(count)]
 
@@ -157,10 +158,10 @@ class _Group:
 def _solve_group(
     observations: list[Observation], cameras: list[Camera | None], config: PoseConfig
 ) -> list[PoseEstimate | PoseError]:
-    """Thick objects from the DLT, in one go; everything else, and what that leaves in doubt, by search."""
+    """Thick objects from the DLT, batched; thin ones, and those with an uncertain result, by search."""
     sample = pad([item.sample for item in observations])
     moments = weighted_blocks(sample)
-    prior = intrinsics_prior(cameras, config)
+    prior = intrinsics_prior(cameras, config, [item.usable for item in observations])
     group = _Group(observations, cameras, config, sample, moments, spreads(moments[0]), prior)
     results: dict[int, PoseEstimate | PoseError] = {}
     direct = _direct_starts(group)
@@ -178,12 +179,12 @@ def _solve_group(
     if found:
         fit = _polished(group, found)
         estimates = _estimates(group, fit, list(found))
-        results.update((i, _judged(fit, k, estimates[k], config.max_noise)) for k, i in enumerate(found))
+        results.update((i, _checked(fit, k, estimates[k], config.max_noise)) for k, i in enumerate(found))
     return [results[i] for i in range(len(observations))]
 
 
 def _direct_starts(group: _Group) -> dict[int, Pinhole]:
-    """DLT views of the objects thick enough for it, by number: with the given camera, or with square pixels."""
+    """DLT views of the objects that are thick enough, by number; with the given camera, or with square pixels."""
     matrix, thick = projection_from_blocks(group.moments)
     thick &= group.spread[:, 0] > _THICK_RATIO * group.spread[:, 2]
     if group.cameras[0] is None:
@@ -198,7 +199,7 @@ def _direct_starts(group: _Group) -> dict[int, Pinhole]:
 
 
 def _searched(group: _Group, i: int, direct: Pinhole | None) -> Pinhole:
-    """The pose of one object by search, after a look at whether its points allow one."""
+    """The pose of one object by search, after a check that its points allow one."""
     if group.spread[i, 1] <= LINE_RATIO * group.spread[i, 2]:
         raise PoseDegenerateError(
             "All points lie on one line or in one place: any rotation about it explains the pairs.",
@@ -206,30 +207,30 @@ def _searched(group: _Group, i: int, direct: Pinhole | None) -> Pinhole:
         )
     one, u, v, squares = (float(block[i, 3, 3]) for block in group.moments)
     if squares / one - (u * u + v * v) / one**2 < _IMAGE_POINT**2:
-        raise PoseDegenerateError("All uv are the same point.", hint="Check where the uv come from.")
+        raise PoseDegenerateError("All uv are the same point.", hint="Check the source of the uv.")
     return search(group.observations[i].sample, group.prior[i : i + 1], group.config, direct)
 
 
 def _polished(group: _Group, views: dict[int, Pinhole]) -> Fit:
-    """Newton steps on all points; again where the pose changes what is taken for clamped at the image border."""
+    """Newton steps on all points, repeated where the pose changes which pairs count as clamped at the border."""
     config, chosen = group.config, [group.observations[i] for i in views]
     everything = len(chosen) == len(group.observations)
     sample = group.sample if everything else pad([item.sample for item in chosen])
     prior = group.prior if everything else group.prior[np.array(list(views))]
     fit = polish(chosen, sample, join(list(views.values())), prior, config)
     for _ in range(_BORDER_ROUNDS):
-        judged = [_judge_border(item, fit, k, config) for k, item in enumerate(chosen)]
-        if all(after.usable == before.usable for after, before in zip(judged, chosen, strict=True)):
+        updated = [_exclude_clamped(item, fit, k, config) for k, item in enumerate(chosen)]
+        if all(after.usable == before.usable for after, before in zip(updated, chosen, strict=True)):
             break
-        chosen = judged
+        chosen = updated
         sample = pad([item.sample for item in chosen])
         view, _ = refine(sample, fit.view, prior, cutoff=config.tukey_cutoff, tolerance=0.1)
         fit = polish(chosen, sample, view, prior, config)
     return fit
 
 
-def _judge_border(item: Observation, fit: Fit, k: int, config: PoseConfig) -> Observation:
-    """The pairs that the k-th fit, if it is good enough to judge, puts inside the image."""
+def _exclude_clamped(item: Observation, fit: Fit, k: int, config: PoseConfig) -> Observation:
+    """The pairs that the k-th fit, if it is reliable enough, projects inside the image."""
     noise = math.sqrt(fit.variance[k])
     if item.border is None or not noise <= config.trusted_noise:
         return item
@@ -238,7 +239,7 @@ def _judge_border(item: Observation, fit: Fit, k: int, config: PoseConfig) -> Ob
 
 
 def _is_certain(fit: Fit, k: int, config: PoseConfig) -> bool:
-    """Whether a fit from the DLT needs no second opinion. Comparisons with NaN are false."""
+    """Whether a fit from the DLT needs no search. Comparisons with NaN are false."""
     return bool(
         fit.sound[k]
         and fit.variance[k] <= config.trusted_noise**2
@@ -247,21 +248,21 @@ def _is_certain(fit: Fit, k: int, config: PoseConfig) -> bool:
     )
 
 
-def _judged(fit: Fit, k: int, estimate: PoseEstimate, most: float) -> PoseEstimate | PoseError:
-    """The estimate of a searched object, or why it is none."""
+def _checked(fit: Fit, k: int, estimate: PoseEstimate, max_noise: float) -> PoseEstimate | PoseError:
+    """The estimate of a searched object, or the error where it is not determined or not good enough."""
     if not (np.isfinite(fit.covariance[k]).all() and np.isfinite(fit.view.translation[k]).all()):
         return PoseDegenerateError("The pairs leave the pose undetermined.", hint="Give pairs that spread more.")
     noise = math.sqrt(fit.variance[k])
-    if noise > most:
+    if noise > max_noise:
         return PoseDegenerateError(
-            f"The best pose misses the pairs by {noise:.3f} of the image; pose.max_noise allows {most:g}.",
+            f"The best pose misses the pairs by {noise:.3f} of the image; pose.max_noise allows {max_noise:g}.",
             hint="Check that points and uv belong together and that the camera is the right one.",
         )
     return estimate
 
 
 def _estimates(group: _Group, fit: Fit, index: list[int]) -> list[PoseEstimate]:
-    """What the fits say about the objects with these numbers."""
+    """Estimates, or errors, of the objects with these numbers."""
     quaternion = torch.from_numpy(quaternions_xyzw(fit.view.rotation))
     translation, covariance = torch.from_numpy(fit.view.translation), torch.from_numpy(fit.covariance[:, :6, :6])
     estimates = []

@@ -94,12 +94,17 @@ class MeshCaster:
         triangles = self._library.core.Tensor(np.ascontiguousarray(self.faces, dtype=np.uint32))
         self._scene.add_triangles(self._library.core.Tensor(self.vertices), triangles)
 
-    def render(self, pose: Pose, camera: Camera) -> Rendering:
+    def longest_side(self) -> float:
+        """Longest side of the box along the axes of the mesh's frame, its unit."""
+        return float((self.vertices.max(axis=0) - self.vertices.min(axis=0)).max())
+
+    def render(self, pose: Pose, camera: Camera, *, geometry_only: bool = False) -> Rendering:
         """The mesh at one pose.
 
         Args:
             pose: mesh frame to camera frame, no batch; a Sim3 scales.
             camera: pinhole or with a lens; its pixels are cast as they are (no undistorted image in between).
+            geometry_only: without colors, and with the normals of the triangles, which edges do not round off.
 
         Raises:
             InvalidTensorError: the pose is a batch or not finite.
@@ -108,14 +113,16 @@ class MeshCaster:
         height, width = camera.height, camera.width
         depth = np.full((height, width), np.nan, np.float32)
         normals = np.full((height, width, 3), np.nan, np.float32)
-        colors = None if self.colors is None else np.full((height, width, 3), np.nan, np.float32)
+        colored = self.colors is not None and not geometry_only
+        colors = np.full((height, width, 3), np.nan, np.float32) if colored else None
         points = scale * (self.vertices.astype(np.float64) @ rotation.T) + translation
         box, rays = _box_and_rays(points, camera)
         x0, y0, x1, y1 = box
         if x0 < x1:
             # Cast in the frame of the mesh with directions whose camera z is 1: the distance is the depth.
             origin = -(rotation.T @ translation) / scale
-            found = self._cast(origin, (rays.reshape(-1, 3) @ rotation) / scale, rotation)
+            directions = (rays.reshape(-1, 3) @ rotation) / scale
+            found = self._cast(origin, directions, rotation, geometry_only=geometry_only)
             window = (slice(y0, y1), slice(x0, x1))
             shape = (y1 - y0, x1 - x0)
             depth[window] = found[0].reshape(shape)
@@ -129,12 +136,15 @@ class MeshCaster:
         origin: npt.NDArray[np.float64],
         directions: npt.NDArray[np.float64],
         rotation: npt.NDArray[np.float64],
+        *,
+        geometry_only: bool,
     ) -> tuple[Floats, Floats, Floats | None]:
         """Depth (N,), camera normals (N, 3) and colors (N, 3) of rays from one origin; NaN where they miss."""
         count = len(directions)
         depth = np.full(count, np.nan, np.float32)
         normals = np.full((count, 3), np.nan, np.float32)
-        colors = None if self.colors is None else np.full((count, 3), np.nan, np.float32)
+        colored = self.colors is not None and not geometry_only
+        colors = np.full((count, 3), np.nan, np.float32) if colored else None
         for start in range(0, count, _CHUNK_RAYS):
             part = directions[start : start + _CHUNK_RAYS]
             rays = np.concatenate([np.broadcast_to(origin, part.shape), part], axis=1).astype(np.float32)
@@ -144,7 +154,7 @@ class MeshCaster:
             rows = start + hit
             depth[rows] = distance[hit]
             weights, corners = self._corners(answer, hit)
-            if self.normals is None:
+            if self.normals is None or geometry_only:
                 local = answer["primitive_normals"].numpy()[hit]
             else:
                 local = np.einsum("nk,nkc->nc", weights, self.normals[corners])
@@ -160,6 +170,11 @@ class MeshCaster:
         second, third = answer["primitive_uvs"].numpy()[hit].T
         weights = np.stack([1 - second - third, second, third], axis=1)
         return weights, self.faces[answer["primitive_ids"].numpy()[hit].astype(np.int64)]
+
+
+def caster_of(mesh: TriangleMesh | MeshCaster) -> MeshCaster:
+    """The mesh, ready to be rendered; one that is so already as it is."""
+    return mesh if isinstance(mesh, MeshCaster) else MeshCaster(mesh)
 
 
 def render_mesh(mesh: TriangleMesh, pose: Pose, camera: Camera) -> Rendering:

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from torch import Tensor
 
 from cupid_core.config.report import ReportConfig
-from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.overlay import axes_length
 from cupid_core.report.pictures import (
     Picture,
@@ -35,13 +35,23 @@ from cupid_core.report.pictures import (
     upward,
 )
 from cupid_core.report.tables import OVERVIEW_HEADS, detail_rows, failure_rows, overview_cells, run_rows
+from cupid_core.types import CameraSource
 
 _SCRIPTS = ("geometry.js", "viewer.js", "page.js")
 _SECONDS_PER_FRAME = 0.12
 
 
+# What the summary says of a camera.
+_CAMERAS = {
+    CameraSource.GIVEN: "a given camera",
+    CameraSource.EXIF: "the camera of the photo's EXIF data",
+    CameraSource.DEPTH_MODEL: "the camera of the depth model",
+    CameraSource.ESTIMATED: "an estimated camera",
+}
+
+
 def report_html(
-    scene: SceneReconstruction,
+    scene: Scene,
     views: SceneViews,
     overlay: Picture,
     record: Mapping[str, Any],
@@ -60,7 +70,7 @@ def report_html(
         HTML; every picture, the style, the script and the meshes are inside it.
     """
     count = len(scene.objects)
-    known = "a known camera" if scene.camera_known else "an estimated camera"
+    known = _CAMERAS[scene.camera_source]
     summary = (
         f"{count} object{'' if count == 1 else 's'} reconstructed"
         + (f", {len(scene.failures)} failed" if scene.failures else "")
@@ -102,7 +112,7 @@ def _asset(name: str) -> str:
     return files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
+def viewer_data(scene: Scene) -> dict[str, Any]:
     """What the viewer shows: meshes as base64 of little-endian buffers in their own frames, and their poses."""
     K, up = scene.camera.K, upward(scene.objects)
     return {
@@ -115,7 +125,7 @@ def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
             {
                 "id": item.id,
                 "label": item.label,
-                "T_camera_object": item.T_camera_object.matrix().double().tolist(),
+                "T_camera_object": item.pose.matrix().double().tolist(),
                 "axes_length": axes_length(item),
                 "vertices": _base64(item.mesh.vertices, "<f4"),
                 "colors": _base64(_bytes_of(item), "u1"),
@@ -126,7 +136,7 @@ def viewer_data(scene: SceneReconstruction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _bytes_of(item: PlacedObject) -> Tensor:
+def _bytes_of(item: SceneObject) -> Tensor:
     colors = item.mesh.colors
     if colors is None:
         return torch.tensor(object_color(item.id)).expand(len(item.mesh.vertices), 3)
@@ -157,7 +167,7 @@ def _label_picture(views: SceneViews) -> Picture:
 
 
 def _section(
-    item: PlacedObject, numbers: Mapping[str, Any], views: SceneViews, config: ReportConfig
+    item: SceneObject, numbers: Mapping[str, Any], views: SceneViews, config: ReportConfig
 ) -> dict[str, Any]:
     """What the template shows of one object: pictures of input and result, the turntable, and its numbers."""
     rows = detail_rows(numbers)
@@ -175,7 +185,7 @@ def _section(
     }
 
 
-def _object_pictures(item: PlacedObject, views: SceneViews, config: ReportConfig) -> list[dict[str, str]]:
+def _object_pictures(item: SceneObject, views: SceneViews, config: ReportConfig) -> list[dict[str, str]]:
     mask, rendering = views.labels == item.id, views.single[item.id]
     square = square_around(mask | rendering.mask)
     if square is None:
@@ -189,7 +199,7 @@ def _object_pictures(item: PlacedObject, views: SceneViews, config: ReportConfig
     return [_figure(_jpeg(cut(picture, square, config.crop_px), config), caption) for picture, caption in pictures]
 
 
-def _turn(item: PlacedObject, config: ReportConfig) -> dict[str, Any]:
+def _turn(item: SceneObject, config: ReportConfig) -> dict[str, Any]:
     """The turntable: all frames side by side in one picture, moved by the style sheet alone."""
     count = config.turntable_frames
     frames = turntable(item.mesh, count, config.turntable_px, config.turntable_elevation_rad)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cupid_core.errors import CupidError, EmptyMeshError, OpenMeshError
 from cupid_core.mesh.physical import physical_properties
-from cupid_core.reconstruct.results import Hypothesis, PlacedObject, SceneReconstruction
+from cupid_core.reconstruct.results import Hypothesis, Scene, SceneObject
 from cupid_core.scene.agreement import Agreement
 from cupid_core.scene.refine import Refinement
 from cupid_core.types import Quality, ScaleSource
@@ -53,7 +53,7 @@ class RunRecord:
 
 
 def scene_record(
-    scene: SceneReconstruction,
+    scene: Scene,
     run: RunRecord,
     *,
     names: Mapping[int, str],
@@ -76,7 +76,7 @@ def scene_record(
         "generator": {"package": "cupid_ros", "version": run.version},
         "image": {"file": run.image, "width": int(scene.image.shape[1]), "height": int(scene.image.shape[0])},
         "camera": {
-            "known": scene.camera_known,
+            "source": scene.camera_source.value,
             "K": _rows(camera.K),
             "width": camera.width,
             "height": camera.height,
@@ -101,37 +101,35 @@ def to_json(record: Mapping[str, Any]) -> str:
     return _text(record, "") + "\n"
 
 
-def _object(item: PlacedObject, files: dict[str, str]) -> dict[str, Any]:
-    metric = item.scale_source is not ScaleSource.UNKNOWN
+def _object(item: SceneObject, files: dict[str, str]) -> dict[str, Any]:
+    metric = item.model.scale_source is not ScaleSource.UNKNOWN
     vertices = item.mesh.vertices
     return {
         "id": item.id,
         "label": item.label,
-        "T_camera_object": _rows(item.T_camera_object.matrix()),
+        "T_camera_object": _rows(item.pose.matrix()),
         "unit": "metre" if metric else "canonical",
-        "scale": _number(item.scale),
-        "scale_source": item.scale_source.value,
-        "scale_std": _number(item.scale_std),
-        "covariance": _rows(item.covariance),
+        "scale": _number(item.model.scale),
+        "scale_source": item.model.scale_source.value,
+        "scale_std": _number(item.model.scale_std),
+        "covariance": _rows(item.state.covariance),
         "dimensions": _rows(vertices.amax(dim=0) - vertices.amin(dim=0)),
-        "truncated": item.reconstruction.truncated,
+        "truncated": item.truncated,
         "quality": _quality(item.quality),
         "refinement": None if item.refinement is None else _refinement(item.refinement),
         "mesh": {
             "vertices": int(vertices.shape[0]),
             "triangles": int(item.mesh.faces.shape[0]),
-            "watertight": item.watertight,
+            "watertight": item.model.watertight,
         },
         "physical": _physical(item),
-        "hypotheses": [_hypothesis(hypothesis) for hypothesis in item.reconstruction.hypotheses],
-        "failed_hypotheses": [
-            _failure(number, "", error) for number, error in sorted(item.reconstruction.lost.items())
-        ],
+        "hypotheses": [_hypothesis(hypothesis) for hypothesis in item.hypotheses],
+        "failed_hypotheses": [_failure(number, "", error) for number, error in sorted(item.failures.items())],
         "files": files,
     }
 
 
-def _physical(item: PlacedObject) -> dict[str, Any] | None:
+def _physical(item: SceneObject) -> dict[str, Any] | None:
     """At density 1, in powers of the mesh's unit; None where the mesh encloses no volume."""
     try:
         found = physical_properties(item.mesh)

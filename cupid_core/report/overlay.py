@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from cupid_core.reconstruct.results import PlacedObject
+from cupid_core.reconstruct.results import SceneObject
 from cupid_core.report.pictures import Mask, Picture, SceneViews, object_color
 
 AXIS_COLORS = ((230, 60, 50), (60, 180, 75), (50, 110, 240))
@@ -18,7 +18,7 @@ _SHIFT = 4
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw_overlay(views: SceneViews, objects: Sequence[PlacedObject]) -> Picture:
+def draw_overlay(views: SceneViews, objects: Sequence[SceneObject]) -> Picture:
     """Draw every object on the photo: outline, the axes of its frame (x red, y green, z blue), id and label.
 
     Args:
@@ -41,7 +41,7 @@ def draw_overlay(views: SceneViews, objects: Sequence[PlacedObject]) -> Picture:
     return picture
 
 
-def axes_length(item: PlacedObject) -> float:
+def axes_length(item: SceneObject) -> float:
     """Length of the axes drawn at an object: a little more than half its largest dimension, in its unit."""
     vertices = item.mesh.vertices
     return 0.6 * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
@@ -56,9 +56,9 @@ def _outline(picture: Picture, mask: Mask, color: tuple[int, int, int], pen: int
             cv2.polylines(picture, [edge], True, ink, width, cv2.LINE_AA, _SHIFT)
 
 
-def _axes(picture: Picture, item: PlacedObject, views: SceneViews, pen: int) -> None:
+def _axes(picture: Picture, item: SceneObject, views: SceneViews, pen: int) -> None:
     tips = torch.cat([torch.zeros(1, 3), torch.eye(3) * axes_length(item)])
-    points = views.camera.project(item.T_camera_object.apply(tips.to(item.T_camera_object.dtype))).cpu().numpy()
+    points = views.camera.project(item.pose.apply(tips.to(item.pose.dtype))).cpu().numpy()
     if not np.isfinite(points).all():  # an axis that reaches behind the camera has no image
         return
     order = np.argsort(-_depths(item, tips))  # the farthest first, the nearest on top
@@ -68,12 +68,12 @@ def _axes(picture: Picture, item: PlacedObject, views: SceneViews, pen: int) -> 
             cv2.arrowedLine(picture, ends[0], ends[1], ink, width, cv2.LINE_AA, _SHIFT, 0.12)
 
 
-def _depths(item: PlacedObject, points: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    camera = item.T_camera_object.apply(points.to(item.T_camera_object.dtype))
+def _depths(item: SceneObject, points: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    camera = item.pose.apply(points.to(item.pose.dtype))
     return np.asarray(camera[:, 2].detach().cpu().numpy(), dtype=np.float64)
 
 
-def _name(picture: Picture, item: PlacedObject, mask: Mask, plates: list[Plate], pen: int) -> None:
+def _name(picture: Picture, item: SceneObject, mask: Mask, plates: list[Plate], pen: int) -> None:
     """Id and label on a plate of the object's color, above its silhouette, inside the picture, over no other."""
     if not mask.any():
         return

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.grid import box_of
-from cupid_core.reconstruct.results import PlacedObject, SceneReconstruction
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.render.cameras import turntable as camera_circle
 from cupid_core.render.raycast import MeshCaster, Rendering, SceneRendering, render_mesh, render_scene
 from cupid_core.types import TriangleMesh
@@ -59,7 +59,7 @@ class SceneViews:
     together: SceneRendering | None
 
 
-def view_scene(scene: SceneReconstruction, longest_px: int) -> SceneViews:
+def view_scene(scene: Scene, longest_px: int) -> SceneViews:
     """Render a scene.
 
     Args:
@@ -70,12 +70,12 @@ def view_scene(scene: SceneReconstruction, longest_px: int) -> SceneViews:
     ratio = min(1.0, longest_px / max(height, width))
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     camera = scene.camera.resize(*size) if ratio < 1 else scene.camera
-    placed = [(item.mesh, item.T_camera_object) for item in scene.objects]
+    placed = [(item.mesh, item.pose) for item in scene.objects]
     return SceneViews(
         camera=camera,
         image=resized(scene.image, size),
         labels=_resized_labels(scene.labels, size),
-        single={item.id: render_mesh(item.mesh, item.T_camera_object, camera) for item in scene.objects},
+        single={item.id: render_mesh(item.mesh, item.pose, camera) for item in scene.objects},
         together=render_scene(placed, camera) if placed else None,
     )
 
@@ -158,7 +158,7 @@ def turntable(mesh: TriangleMesh, frames: int, size_px: int, elevation_rad: floa
     return [shaded(caster.render(cameras.T_camera_object[i], camera)) for i in range(frames)]
 
 
-def upward(objects: Sequence[PlacedObject]) -> Tensor | None:
+def upward(objects: Sequence[SceneObject]) -> Tensor | None:
     """Upwards (3,) in the camera frame, unit length: the mean z axis of the objects.
 
     None where there is no object, where the axes disagree (objects lie on their sides), or where their mean points
@@ -166,7 +166,7 @@ def upward(objects: Sequence[PlacedObject]) -> Tensor | None:
     """
     if not objects:
         return None
-    mean = torch.stack([item.T_camera_object.matrix()[:3, 2].double() for item in objects]).mean(dim=0)
+    mean = torch.stack([item.pose.matrix()[:3, 2].double() for item in objects]).mean(dim=0)
     length = float(mean.norm())
     return mean / length if length > _UP_AGREEMENT and float(mean[1]) < 0 else None
 

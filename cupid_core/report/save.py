@@ -7,6 +7,9 @@ outlines, axes and names, and `report.html` shows it all to people.
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from cupid_core import __version__
 from cupid_core.config import CupidConfig
 from cupid_core.mesh.export import write_ply
 from cupid_core.mesh.glb import SceneItem, write_glb, write_scene_glb
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.models.locate import locate, sha256
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.html import report_html
 from cupid_core.report.objects_json import RunRecord, scene_record, to_json
 from cupid_core.report.overlay import draw_overlay
@@ -27,8 +32,53 @@ from cupid_core.report.write import INDEX, output_folder
 SCENE, OVERLAY, REPORT = "scene.glb", "overlay.png", "report.html"
 
 
+def save_scene(scene: Scene, out: Path, config: CupidConfig | None = None) -> dict[str, Any]:
+    """Write all files of a scene, with what it knows of how it was made; see `save_results`.
+
+    Args:
+        scene: what was reconstructed.
+        out: the folder.
+        config: sizes of the pictures; defaults where None.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full; it is as it was before.
+    """
+    made_with = scene.provenance
+    run = RunRecord(
+        image="",
+        version=__version__,
+        checkpoint=made_with.checkpoint,
+        checkpoint_sha256=checkpoint_hash(made_with.checkpoint) if made_with.checkpoint else "",
+        seed=made_with.seed,
+        samples=made_with.samples,
+        settings=made_with.settings,
+        device=made_with.device,
+    )
+    return save_results(scene, run, out, config or CupidConfig())
+
+
+def show_scene(scene: Scene) -> None:
+    """Open the report of a scene in a browser; it lies in a temporary folder that is left for the browser."""
+    folder = Path(tempfile.mkdtemp(prefix="cupid-"))
+    save_scene(scene, folder)
+    webbrowser.open((folder / REPORT).as_uri())
+
+
+def checkpoint_hash(source: str | Path) -> str:
+    """One content hash for all json and safetensors files of a checkpoint, by their names in it.
+
+    Raises:
+        CheckpointError: it is not on this machine.
+    """
+    folder, digest = locate(source, download=False), hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            digest.update(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
 def save_results(
-    scene: SceneReconstruction,
+    scene: Scene,
     run: RunRecord,
     out: Path,
     config: CupidConfig,
@@ -62,7 +112,7 @@ def save_results(
             write_ply(folder / own[item.id]["ply"], item.mesh)
             write_glb(folder / own[item.id]["glb"], item.mesh, item.label or f"object_{item.id}")
         if scene.objects:
-            items = [SceneItem(f"{i.id} {i.label}".strip(), i.mesh, i.T_camera_object) for i in scene.objects]
+            items = [SceneItem(f"{i.id} {i.label}".strip(), i.mesh, i.pose) for i in scene.objects]
             write_scene_glb(folder / SCENE, items, up_camera=upward(scene.objects))
         (folder / OVERLAY).write_bytes(png)
         (folder / REPORT).write_text(page, encoding="utf-8")

@@ -69,7 +69,7 @@ def run_rows(record: Record) -> list[tuple[str, str]]:
         ("seed, hypotheses per object", f"{run['seed']}, {run['samples']}"),
         *((name, str(value)) for name, value in run["inputs"].items()),
         (
-            "camera " + ("(given)" if camera["known"] else "(estimated)"),
+            f"camera ({camera['source'].replace('_', ' ')})",
             f"fx {K[0][0]:.1f}, fy {K[1][1]:.1f}, cx {K[0][2]:.1f}, cy {K[1][2]:.1f} px",
         ),
         *((f"time: {name}", f"{value:.2f} s") for name, value in run["timings_s"].items()),

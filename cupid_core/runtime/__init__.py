@@ -1,1 +1,1 @@
-"""Where networks run and what this machine offers for it; knows tensors and engines, not images or ROS."""
+"""Where networks run, in which precision, and what this machine offers for it."""

@@ -6,21 +6,27 @@ seconds or claims GPU memory.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import os
 import platform
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from cupid_core.models.locate import PUBLISHED, embedded
+from cupid_core.runtime.device import choose_device
+
 Level = Literal["ok", "missing", "problem"]
 
-EMBEDDED_CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
-PUBLISHED_REPOSITORY = "hbb1/Cupid"
+# open3d's wheels link with these, and a server or container image often lacks them.
+GRAPHICS_LIBRARIES = ("libGL.so.1", "libEGL.so.1", "libX11.so.6")
+GRAPHICS_PACKAGES = "libgl1 libegl1 libx11-6"
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,27 @@ def inspect_environment() -> tuple[Finding, ...]:
         _python(),
         _torch(),
         _cuda(),
+        graphics_libraries(),
         *_accelerated_runtimes(),
         _ros(),
         *_perception(),
         *_checkpoints(),
     )
+
+
+def readiness(findings: Sequence[Finding]) -> tuple[bool, str]:
+    """Whether objects can be reconstructed on this machine, and one sentence that says so.
+
+    Args:
+        findings: of `inspect_environment`.
+    """
+    problems = [finding for finding in findings if finding.level == "problem"]
+    if problems:
+        return False, "Not ready: " + "; ".join(f"{item.name}: {item.meaning}" for item in problems) + "."
+    device = choose_device()
+    place = "the CPU" if device.type == "cpu" else f"the GPU ({torch.cuda.get_device_name(device)})"
+    found = [finding.name for finding in findings if finding.level == "ok" and "checkpoint" in finding.name]
+    return True, f"Ready: `cupid reconstruct` runs on {place} with the {' or the '.join(found)}."
 
 
 def _python() -> Finding:
@@ -73,6 +95,29 @@ def _cuda() -> Finding:
     memory_gib = device.total_memory / 2**30
     found = f"{torch.version.cuda}, {device.name}, {memory_gib:.0f} GiB, capability {device.major}.{device.minor}"
     return Finding("CUDA", "ok", found, "networks run on this GPU (device='cuda')")
+
+
+def graphics_libraries(names: Sequence[str] = GRAPHICS_LIBRARIES) -> Finding:
+    """Whether the system libraries of OpenGL that open3d links with can be loaded.
+
+    Args:
+        names: file names for the dynamic loader.
+    """
+    if sys.platform != "linux":
+        return Finding("OpenGL libraries", "ok", sys.platform, "part of the system")
+    absent = [name for name in names if not _can_be_loaded(name)]
+    if absent:
+        meaning = f"{', '.join(absent)} cannot be loaded, so open3d cannot: `apt install {GRAPHICS_PACKAGES}`"
+        return Finding("OpenGL libraries", "problem", "", meaning)
+    return Finding("OpenGL libraries", "ok", ", ".join(names), "open3d can be loaded")
+
+
+def _can_be_loaded(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _accelerated_runtimes() -> Iterator[Finding]:
@@ -131,22 +176,17 @@ def _package(name: str, distributions: tuple[str, ...], *, module: str, use: str
 
 
 def _checkpoints() -> Iterator[Finding]:
-    embedded = sorted(path.parent for path in EMBEDDED_CHECKPOINTS.glob("*/pipeline.json"))
-    for folder in embedded:
-        yield Finding(f"checkpoint {folder.name}", "ok", str(folder), "ships inside; runs on a bare CPU")
-    if not embedded:
+    inside, cached = embedded(), _hub_cache_folder(PUBLISHED)
+    for name, folder in inside.items():
+        yield Finding(f"checkpoint {name}", "ok", str(folder), "ships inside; runs on a bare CPU")
+    if not inside:
         meaning = "this version ships no checkpoint: give the folder of one, or pull the published one"
-        yield Finding("embedded checkpoint", "missing", "", meaning)
-    cached = _hub_cache_folder(PUBLISHED_REPOSITORY)
+        yield Finding("embedded checkpoint", "missing" if cached else "problem", "", meaning)
     if cached is None:
-        meaning = (
-            "full-size networks are not on this machine; they are pulled from the Hugging Face hub when asked for"
-        )
-        yield Finding(f"checkpoint {PUBLISHED_REPOSITORY}", "missing", "", meaning)
+        meaning = f"full-size networks are not on this machine; `cupid checkpoint pull {PUBLISHED}` fetches them"
+        yield Finding(f"checkpoint {PUBLISHED}", "missing", "", meaning)
     else:
-        yield Finding(
-            f"checkpoint {PUBLISHED_REPOSITORY}", "ok", str(cached), "full-size networks, usable offline"
-        )
+        yield Finding(f"checkpoint {PUBLISHED}", "ok", str(cached), "full-size networks, usable offline")
 
 
 def _hub_cache_folder(repository: str) -> Path | None:

@@ -1,1 +1,1 @@
-"""Sampling of flow models: noise to data through a velocity callable. Never sees a network, a voxel or a file."""
+"""Sampling of flow models: noise to data by integrating a velocity callable."""

@@ -1,4 +1,4 @@
-"""The straight path between data and noise, and what of it follows from a velocity. Knows tensors only.
+"""The straight path between data and noise, and what of it follows from a velocity.
 
 x_t = (1 - t) x0 + (s + (1 - s) t) e, with t = 0 the data and t = 1 the noise e; velocity v = (1 - s) e - x0.
 Source: conditional flow matching (Lipman et al. 2023; CUPID, equation 1), with the small s of TRELLIS.

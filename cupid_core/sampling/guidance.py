@@ -1,4 +1,4 @@
-"""Classifier-free guidance as a wrapper of velocity callables. Knows callables, not conditions.
+"""Classifier-free guidance as a wrapper of velocity callables.
 
 Source: Ho and Salimans (2022); applied within an interval of times, Kynkaanniemi et al. (2024).
 """

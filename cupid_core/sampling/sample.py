@@ -1,4 +1,4 @@
-"""One sampling run: schedule, guidance, solver. Knows callables and settings, not networks."""
+"""One sampling run: schedule, guidance, solver."""
 
 from __future__ import annotations
 

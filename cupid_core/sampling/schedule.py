@@ -1,4 +1,4 @@
-"""The flow times a solver visits. Knows numbers only."""
+"""The flow times a solver visits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integration of a velocity field along a schedule. Knows a callable, not what is behind it."""
+"""Integration of a velocity field along a schedule."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.geometry.similarity import SimilarityEstimate, align_robust
 from cupid_core.pose.estimate import PoseEstimate
-from cupid_core.render.raycast import MeshCaster
+from cupid_core.render.raycast import MeshCaster, caster_of
 from cupid_core.scene.agreement import Mask, depth_residual_m, depths_of
 from cupid_core.scene.visible_pairs import VisiblePairs, visible_pairs
 from cupid_core.types import DepthMap, ScaleSource, TriangleMesh
@@ -75,7 +75,7 @@ class _Found:
 
 @torch.no_grad()
 def place_with_depth(
-    mesh: TriangleMesh,
+    mesh: TriangleMesh | MeshCaster,
     pose: PoseEstimate,
     depth: DepthMap,
     mask: Mask,
@@ -108,7 +108,7 @@ def place_with_depth(
     """
     settings = config or PlacementConfig()
     S_pose = _exact(Sim3.from_se3(pose.T_camera_object))
-    caster, depth_m = MeshCaster(mesh), depths_of(depth)
+    caster, depth_m = caster_of(mesh), depths_of(depth)
     rendering = caster.render(S_pose, pose.camera)
     other = depth.camera if depth.camera is not None and not camera_known else None
     pairs = visible_pairs(
@@ -146,7 +146,7 @@ def place_with_depth(
 
 
 def place_with_size(
-    mesh: TriangleMesh, pose: PoseEstimate, longest_side_m: float, longest_side_std_m: float = 0.0
+    mesh: TriangleMesh | MeshCaster, pose: PoseEstimate, longest_side_m: float, longest_side_std_m: float = 0.0
 ) -> Placement:
     """Give an object its place in metres by the length of the longest side of its box.
 
@@ -159,8 +159,7 @@ def place_with_size(
     Raises:
         PlacementError: the length is not positive, or the mesh has no extent.
     """
-    vertices = mesh.vertices.detach().double().cpu()
-    extent = float((vertices.amax(dim=0) - vertices.amin(dim=0)).max()) if len(vertices) else 0.0
+    extent = caster_of(mesh).longest_side()
     if not (0 < longest_side_m < math.inf and 0 <= longest_side_std_m < math.inf and 0 < extent < math.inf):
         raise PlacementError(
             f"A longest side of {longest_side_m:g} m (+- {longest_side_std_m:g}) for a mesh of {extent:g} units.",

@@ -8,7 +8,7 @@ one round is in `refine_step`. Must not know who made the mesh.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from cupid_core.errors import EmptyMaskError, InputError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.grid import box_of
 from cupid_core.geometry.sim3 import Sim3
-from cupid_core.render.raycast import MeshCaster, Rendering
+from cupid_core.render.raycast import MeshCaster, Rendering, caster_of
 from cupid_core.render.silhouette import dilated, outline
 from cupid_core.scene.agreement import (
     Agreement,
@@ -63,7 +63,7 @@ class Refinement:
 
 @torch.no_grad()
 def refine_placement(
-    mesh: TriangleMesh,
+    mesh: TriangleMesh | MeshCaster,
     S_camera_object: Sim3,
     mask: Mask,
     depth: DepthMap | None,
@@ -93,19 +93,18 @@ def refine_placement(
         EmptyMeshError, InvalidTensorError, MissingPackageError: as `render_mesh`.
     """
     settings = config or RefineConfig()
-    # Normals of the triangles themselves: those of vertices are rounded off at edges.
-    caster = MeshCaster(replace(mesh, normals=None, colors=None))
+    caster = caster_of(mesh)
     start = S_camera_object.to(dtype=torch.float64, device="cpu")
     depth_m = None if depth is None else depths_of(depth)
-    first = caster.render(start, camera)
+    first = caster.render(start, camera, geometry_only=True)
     check_shapes(first, mask, hidden, depth_m)
     if not mask.any():
         raise EmptyMaskError("The mask selects no pixel.", hint="Check which detection it belongs to.")
     before = _agreement(first, depth_m, mask, hidden)
-    size = _size(mesh, start)
+    size = _size(caster, start)
     view = _view(first, mask, depth_m, camera, hidden, settings)
     best, rounds = _search(caster, start, view, size, settings)
-    after = _agreement(caster.render(best, camera), depth_m, mask, hidden)
+    after = _agreement(caster.render(best, camera, geometry_only=True), depth_m, mask, hidden)
     accepted, reason = _verdict(before, after, size, settings)
     return Refinement(before, after, best if accepted else start, accepted, reason, rounds)
 
@@ -116,7 +115,7 @@ def _search(caster: MeshCaster, start: Sim3, view: View, size: float, settings: 
     place = best = start
     lowest = math.inf
     for number in range(settings.iterations):
-        rendering = caster.render(place, view.camera)
+        rendering = caster.render(place, view.camera, geometry_only=True)
         if number:
             loss = _loss(_agreement(rendering, view.depth_m, view.mask, view.hidden), size)
             if loss < lowest:
@@ -127,7 +126,7 @@ def _search(caster: MeshCaster, start: Sim3, view: View, size: float, settings: 
         place = move(place, step)
         if float(step.abs().max()) < _SETTLED:
             break
-    last = caster.render(place, view.camera)
+    last = caster.render(place, view.camera, geometry_only=True)
     if _loss(_agreement(last, view.depth_m, view.mask, view.hidden), size) < lowest:
         best = place
     return best, number + 1
@@ -211,10 +210,9 @@ def _verdict(before: Agreement, after: Agreement, size: float, settings: RefineC
     return True, f"Accepted: {text}."
 
 
-def _size(mesh: TriangleMesh, place: Sim3) -> float:
+def _size(caster: MeshCaster, place: Sim3) -> float:
     """Longest side of the box of the object, unit of the camera frame."""
-    vertices = mesh.vertices.detach().double().cpu()
-    size = float(place.scale) * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
+    size = float(place.scale) * caster.longest_side()
     if size <= 0:
         raise InputError("The mesh has no extent.", hint="Check the stage that decoded it.")
     return size

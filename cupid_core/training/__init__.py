@@ -1,1 +1,1 @@
-"""Training of the networks: targets, losses, schedules; knows networks and data, never images or ROS."""
+"""Training of the networks: targets, losses, schedules."""

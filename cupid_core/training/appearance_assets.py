@@ -1,7 +1,4 @@
-"""Views of stage "appearance" from an asset data set in the published layout, with its structured latents.
-
-Knows the layout, not networks.
-"""
+"""Views of stage "appearance" from an asset data set in the published layout, with its structured latents."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from cupid_core.data.assets.samples import LatentScale, appearance_sample
 from cupid_core.errors import ConfigError
 from cupid_core.training.appearance_batch import AppearanceView, collate
 from cupid_core.training.appearance_settings import AssetLatentSettings
-from cupid_core.training.appearance_source import Unseen
+from cupid_core.training.appearance_source import ValidationViews
 from cupid_core.training.asset_pool import AssetPool
 from cupid_core.training.settings import AssetSourceSettings
 from cupid_core.training.voxel_truth import VoxelGrid
 
-# Larger objects are left out of the published training.
-_MOST_VOXELS = 32768
+# As in the published training, larger objects are left out.
+_MAX_VOXELS = 32768
 
 
 class AssetAppearanceSource:
@@ -34,8 +31,8 @@ class AssetAppearanceSource:
         device: where validation batches go.
 
     Raises:
-        DatasetError: a folder is no data set, or nothing in it is good enough.
-        ConfigError: mean and deviation of the latents do not go together.
+        DatasetError: a folder is no data set, or no asset in it passes the selection.
+        ConfigError: mean and deviation of the latents do not have one value per channel.
     """
 
     def __init__(
@@ -49,20 +46,20 @@ class AssetAppearanceSource:
         self._sample, self._latents, self._device = assets.sample, latents, device
         self._scale = latent_scale(latents)
         needs = ("cond_rendered", f"latent_{latents.model}")
-        self._pool = AssetPool(assets, needs, seed=seed, max_voxels=_MOST_VOXELS)
+        self._pool = AssetPool(assets, needs, seed=seed, max_voxels=_MAX_VOXELS)
 
     def views(self, number: int, count: int) -> list[AppearanceView]:
-        """Views of assets drawn evenly."""
-        return [self._pool.seen(number, place, self._read) for place in range(count)]
+        """Views of assets, sampled uniformly."""
+        return [self._pool.training(number, place, self._read) for place in range(count)]
 
-    def unseen(self, split: str, count: int, at_once: int, grid: VoxelGrid) -> Iterator[Unseen]:
+    def validation(self, split: str, count: int, at_once: int, grid: VoxelGrid) -> Iterator[ValidationViews]:
         """Assets kept for validation; there are no held-out families."""
         if split != "train":
             return
         for start in range(0, count, at_once):
             places = range(start, min(start + at_once, count))
-            views = [self._pool.unseen(place, self._read) for place in places]
-            yield Unseen(collate(views, grid, self._device), None)
+            views = [self._pool.validation(place, self._read) for place in places]
+            yield ValidationViews(collate(views, grid, self._device), None)
 
     def close(self) -> None:
         """Nothing runs in the background."""
@@ -83,7 +80,7 @@ class AssetAppearanceSource:
 
 
 def latent_scale(settings: AssetLatentSettings) -> LatentScale | None:
-    """How latents are normalized; None where they are not.
+    """Mean and deviation that normalize the latents; None where they are not normalized.
 
     Raises:
         ConfigError: not one mean and one deviation for each channel.

@@ -1,7 +1,4 @@
-"""Batches of stage "appearance": views of objects, the voxels of their shells, and the latents these should get.
-
-Knows tensors and poses; must not know where samples come from or what is learnt from them.
-"""
+"""Batches of stage "appearance": views of objects, the voxels of their shells, and the true latents of these."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ class AppearanceView:
 
     Attributes:
         image: (4, S, S) RGB in [0, 1] on black, and the given mask.
-        unoccluded: (1, S, S), 0 where something else hides what would be there.
+        unoccluded: (1, S, S), 0 where something else is in front of the object.
         T_camera_object: (4, 4).
         intrinsics: (3, 3) normalized.
         coords: (N, 3) int64 voxels.
@@ -62,7 +59,7 @@ class AppearanceBatch:
 
 
 def collate(views: Sequence[AppearanceView], grid: VoxelGrid, device: torch.device | str) -> AppearanceBatch:
-    """Put views of objects with different numbers of voxels into one batch on a device."""
+    """Combine views of objects with different numbers of voxels into one batch on a device."""
     item = torch.arange(len(views)).repeat_interleave(torch.tensor([len(view.coords) for view in views]))
     voxels = torch.cat([view.coords for view in views]).to(device)
     coords = torch.cat([item[:, None].to(device), voxels], dim=1)
@@ -77,7 +74,7 @@ def collate(views: Sequence[AppearanceView], grid: VoxelGrid, device: torch.devi
 
 
 def project_voxels(topology: VoxelTopology, T_camera_object: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """Where voxel centers lie in their item's image.
+    """Project voxel centers into the image of their item.
 
     Args:
         topology: N voxels of B items.
@@ -94,27 +91,27 @@ def project_voxels(topology: VoxelTopology, T_camera_object: Tensor, intrinsics:
     return image[:, :2] / image[:, 2:], camera[:, 2]
 
 
-def disturbed_pose(
+def perturb_pose(
     T_camera_object: Tensor, intrinsics: Tensor, settings: PoseNoiseSettings, generator: torch.Generator
 ) -> Tensor:
-    """Poses (B, 4, 4) about as wrong as estimated ones: turned about the object, shifted, nearer or farther.
+    """Poses (B, 4, 4) with errors as of estimated ones: rotated about the object, shifted, nearer or farther.
 
     Args:
-        T_camera_object: (B, 4, 4) true ones.
+        T_camera_object: (B, 4, 4) true poses.
         intrinsics: (B, 3, 3) normalized; a roll or mirroring of the image plane may be in them.
-        settings: how wrong, and how often.
+        settings: size of the errors, and share of poses that have them.
         generator: on the CPU.
     """
     count, device = len(T_camera_object), T_camera_object.device
-    draw = torch.randn(count, 6, generator=generator)
-    draw = draw * (torch.rand(count, 1, generator=generator) < settings.share)
-    draw = draw.to(device)
-    turn = so3.to_matrix(so3.exp(draw[:, :3] * math.radians(settings.rotation_deg)))
+    error = torch.randn(count, 6, generator=generator)
+    error = error * (torch.rand(count, 1, generator=generator) < settings.share)
+    error = error.to(device)
+    rotation = so3.to_matrix(so3.exp(error[:, :3] * math.radians(settings.rotation_deg)))
     depth = T_camera_object[:, 2, 3]
     focal = torch.linalg.det(intrinsics[:, :2, :2]).abs().sqrt()[:, None]
-    disturbed = T_camera_object.clone()
-    # Turned in the object's own frame, so its center stays where it is in the image.
-    disturbed[:, :3, :3] = T_camera_object[:, :3, :3] @ turn
-    disturbed[:, :2, 3] += draw[:, 3:5] * settings.shift * depth[:, None] / focal
-    disturbed[:, :3, 3] *= torch.exp(draw[:, 5:] * settings.size)
-    return disturbed
+    perturbed = T_camera_object.clone()
+    # Rotated in the object's own frame, so that its center stays where it is in the image.
+    perturbed[:, :3, :3] = T_camera_object[:, :3, :3] @ rotation
+    perturbed[:, :2, 3] += error[:, 3:5] * settings.shift * depth[:, None] / focal
+    perturbed[:, :3, 3] *= torch.exp(error[:, 5:] * settings.size)
+    return perturbed

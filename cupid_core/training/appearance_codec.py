@@ -1,8 +1,7 @@
 """The appearance autoencoder: what its encoder reads, its two networks, the scale of its latent, and its export.
 
-Doing (`encode`) and undoing (the mesh decoder) are declared together. Both are exported with the scale of the
-latent folded in, so that stage 2 and its users see a latent of zero mean and unit deviation. The encoder serves
-training only. Knows truth and networks, not batches or losses.
+Encoder and mesh decoder are exported with the scale of the latent folded into their weights, so that stage 2 works
+with a latent of zero mean and unit deviation. The encoder is used in training only.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from cupid_core.training.voxel_truth import VoxelGrid, VoxelTruth
 
 VoxelEncoder = SLatEncoder | PrincipalEncoder
 ENCODER_KEY, DECODER_KEY = "appearance_encoder", "slat_decoder_mesh"
-# Distances beyond this, in voxel edges, tell the encoder nothing.
-_FARTHEST = 2.0
+# Distances are truncated to this, in voxel edges: beyond it they carry no information about the voxel.
+_MAX_DISTANCE = 2.0
 _NUMBERS_PER_POINT = 4
 # Logarithm of the posterior's variance before training.
-_FIRST_LOGVAR = -6.0
-# A channel that never varies is left as it is.
-_LEAST_DEVIATION = 1e-3
+_INITIAL_LOGVAR = -6.0
+# A channel that hardly varies is not scaled up.
+_MIN_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class FrozenCodec:
     """A trained appearance autoencoder whose latent is normalized.
 
     Attributes:
-        encoder: truth of voxels to their latent.
+        encoder: true surface inside voxels to their latent.
         decoder: latent to cubes.
         digest: of the encoder's weights; latents of other weights are other data.
     """
@@ -56,7 +55,7 @@ class FrozenCodec:
 
     @property
     def grid(self) -> VoxelGrid:
-        """Of the voxels both work on."""
+        """Voxel grid of both networks."""
         return VoxelGrid(self.encoder.resolution, self.encoder.window_size or self.decoder.window_size)
 
     @property
@@ -107,14 +106,15 @@ def make_codec(settings: AppearanceVaeSettings) -> tuple[VoxelEncoder, SLatMeshD
     if settings.encoder_kind == "principal":
         return PrincipalEncoder(**encoder_arguments(settings)), decoder
     encoder = SLatEncoder(**encoder_arguments(settings))
-    # A flow starts silent; an encoder must speak from the first step, and louder than its own noise.
+    # The shared initialization has a zero output layer, as flows want. An encoder needs an output from the first
+    # step, and one larger than the noise of its posterior.
     nn.init.xavier_uniform_(encoder.out_layer.weight[: settings.latent_channels])
-    nn.init.constant_(encoder.out_layer.bias[settings.latent_channels :], _FIRST_LOGVAR)
+    nn.init.constant_(encoder.out_layer.bias[settings.latent_channels :], _INITIAL_LOGVAR)
     return encoder, decoder
 
 
 def codec_grid(settings: AppearanceVaeSettings) -> VoxelGrid:
-    """The voxels that the networks of these settings work on."""
+    """Voxel grid of the networks of these settings."""
     trunks = (settings.encoder, settings.decoder)
     return VoxelGrid(
         settings.resolution, next((trunk.window for trunk in trunks if trunk.attention == "swin"), None)
@@ -122,14 +122,14 @@ def codec_grid(settings: AppearanceVaeSettings) -> VoxelGrid:
 
 
 def lattice_of(encoder: VoxelEncoder) -> int:
-    """Truth points per voxel edge that an encoder reads."""
+    """Lattice points per voxel edge that an encoder reads."""
     return round(math.pow(encoder.in_channels / _NUMBERS_PER_POINT, 1 / 3))
 
 
 def encoder_rows(truth: CornerTruth, lattice: int) -> Tensor:
-    """What the encoder reads of every voxel: (N, 4 lattice^3), distances in voxel edges, then colors around 0."""
+    """Encoder input of every voxel: (N, 4 lattice^3), distances in voxel edges, then colors in [-1, 1]."""
     place = truth.lattice(lattice)
-    distance = (truth.sdf * truth.resolution).clamp(-_FARTHEST, _FARTHEST)[place]
+    distance = (truth.sdf * truth.resolution).clamp(-_MAX_DISTANCE, _MAX_DISTANCE)[place]
     return torch.cat([distance, (2 * truth.color - 1)[place].flatten(1)], dim=1)
 
 
@@ -139,20 +139,20 @@ def encode(encoder: VoxelEncoder, truth: CornerTruth, topology: VoxelTopology) -
     return posterior
 
 
-def measured_scale(encoder: VoxelEncoder, voxels: Iterable[VoxelTruth]) -> LatentScale:
-    """Mean and deviation of the latent of some voxels; the same weights and voxels give the same numbers."""
+def measure_scale(encoder: VoxelEncoder, voxels: Iterable[VoxelTruth]) -> LatentScale:
+    """Mean and deviation of the latent over some voxels; deterministic."""
     with torch.no_grad():
         latent = torch.cat([encode(encoder, some.truth, some.topology).mean for some in voxels])
-    return LatentScale(latent.mean(0), latent.std(0).clamp(min=_LEAST_DEVIATION))
+    return LatentScale(latent.mean(0), latent.std(0).clamp(min=_MIN_DEVIATION))
 
 
-def fitted_encoder(encoder: PrincipalEncoder, voxels: Iterable[VoxelTruth]) -> PrincipalEncoder:
-    """Fit the encoder to what it reads of some voxels, in place; the same voxels give the same encoder."""
+def fit_encoder(encoder: PrincipalEncoder, voxels: Iterable[VoxelTruth]) -> PrincipalEncoder:
+    """Fit the principal components to the encoder input of some voxels, in place; deterministic."""
     lattice = lattice_of(encoder)
     return encoder.fit(torch.cat([encoder_rows(some.truth, lattice) for some in voxels]))
 
 
-def normalizing_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncoder:
+def normalize_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncoder:
     """A float32 copy of the encoder whose last layer normalizes the latent."""
     folded = copy.deepcopy(encoder)
     if isinstance(folded, PrincipalEncoder):
@@ -168,7 +168,7 @@ def normalizing_encoder(encoder: VoxelEncoder, scale: LatentScale) -> VoxelEncod
     return folded
 
 
-def denormalizing_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatMeshDecoder:
+def denormalize_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatMeshDecoder:
     """A float32 copy of the decoder whose first layer undoes the scale of a normalized latent."""
     folded = copy.deepcopy(decoder)
     folded.to_precision(torch.float32)
@@ -182,20 +182,20 @@ def denormalizing_decoder(decoder: SLatMeshDecoder, scale: LatentScale) -> SLatM
 def codec_exports(
     encoder: VoxelEncoder, decoder: SLatMeshDecoder, scale: LatentScale, settings: AppearanceVaeSettings
 ) -> Sequence[ExportedNetwork]:
-    """Both networks as they are written, with a normalized latent between them."""
+    """Both networks as they are exported, with a normalized latent between them."""
     half = {"use_fp16": True}
     return [
         ExportedNetwork(
             ENCODER_KEY,
             type(encoder).__name__,
             {**encoder_arguments(settings), **({} if isinstance(encoder, PrincipalEncoder) else half)},
-            normalizing_encoder(encoder, scale),
+            normalize_encoder(encoder, scale),
         ),
         ExportedNetwork(
             DECODER_KEY,
             type(decoder).__name__,
             {**decoder_arguments(settings), **half},
-            denormalizing_decoder(decoder, scale),
+            denormalize_decoder(decoder, scale),
         ),
     ]
 
@@ -219,12 +219,12 @@ def cached_codec(folder: Path, digest: str, device: str = "cpu") -> FrozenCodec:
     """`read_codec`, once per process and device.
 
     Raises:
-        TrainingError: as `read_codec`, or the weights are others than those of the digest.
+        TrainingError: as `read_codec`, or the weights have another digest.
     """
     codec = read_codec(folder, torch.device(device))
     if codec.digest != digest:
         raise TrainingError(
-            f"{folder} holds other weights ({codec.digest[:8]}) than when this began ({digest[:8]}).",
+            f"{folder} holds other weights ({codec.digest[:8]}) than at the start ({digest[:8]}).",
             hint="Train the autoencoder in another folder while a stage builds on this one.",
         )
     return codec

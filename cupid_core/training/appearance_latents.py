@@ -1,7 +1,6 @@
-"""Shards of structured latents: the voxels of generated objects and what the frozen autoencoder says of them.
+"""Shards of structured latents: the voxels of generated objects and their latents from the frozen autoencoder.
 
-They stand beside the shards of views of the same objects, row for row. Knows objects and the autoencoder's run;
-must not know images.
+They hold the same objects in the same order as the shards of views.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from cupid_core.data.tabletop.objects import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
 from cupid_core.training.appearance_codec import FrozenCodec, cached_codec, encode, lattice_of
 from cupid_core.training.appearance_settings import ShellNoiseSettings
-from cupid_core.training.voxel_truth import perturbed
+from cupid_core.training.voxel_truth import perturb_shell
 
 _OBJECTS_AT_ONCE = 4
-# Keeps the draws of these shards apart from others of the same seed.
+# Random numbers of these shards must differ from others of the same seed.
 _STREAM = 104_729
 
 
@@ -34,14 +33,14 @@ class LatentRecipe:
     int64 first row of each object; mirrored (O,) bool, the object is its mirror image in y.
 
     Attributes:
-        autoencoder: what stage "appearance-vae" exported.
+        autoencoder: folder of the export of stage "appearance-vae".
         digest: of its weights.
-        shell: how wrong the shells are.
+        shell: errors of the shells.
         objects: O.
         seed: of the data set.
         split: "train" or "held_out".
         mirrored: share of mirrored objects.
-        device: where they are computed.
+        device: where latents are computed.
     """
 
     autoencoder: Path
@@ -95,10 +94,10 @@ class LatentRecipe:
     def _encoded(
         self, codec: FrozenCodec, indices: list[int], flipped: Tensor, generator: torch.Generator
     ) -> tuple[CornerTruth, Tensor]:
-        """Truth of some objects, mirrored where asked for, and the latents of its voxels, object by object."""
+        """Truth of some objects, mirrored where `flipped`, and the latents of its voxels, object by object."""
         shapes = [draw_shape(self.seed, index, split=self.split) for index in indices]
         objects = build_objects(shapes, codec.grid.resolution, self.device)
-        shell = perturbed(objects.shell, self.shell, generator)
+        shell = perturb_shell(objects.shell, self.shell, generator)
         truth = _flipped(
             corner_truth(objects, shell.nonzero(), lattice_of(codec.encoder) - 1), flipped.to(self.device)
         )

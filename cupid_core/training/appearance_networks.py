@@ -1,4 +1,4 @@
-"""The trained networks of stage 2 from their settings; knows settings and classes, not data or losses."""
+"""The trained networks of stage 2 from their settings."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _COLOR_GAIN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenHelpers:
-    """What stage 2 needs and does not train.
+class FrozenNetworks:
+    """Networks that stage 2 needs and does not train, with the sizes that follow from them.
 
     Attributes:
         image_encoder: of stage 1.
@@ -48,12 +48,12 @@ class FrozenHelpers:
 
 @dataclass(frozen=True, eq=False)
 class AppearanceNetworks:
-    """The flow and, where its variant is told a latent, the encoder of that; and how to make them again.
+    """The trained networks: the flow and, where its variant has a conditioning latent, the encoder of that.
 
     Attributes:
         flow: of the structured latent.
         flow_arguments: of its constructor, plain json values.
-        encoder: image tokens at the voxels to the conditioning latent.
+        encoder: image tokens at the voxels to the conditioning latent; None where the variant has none.
         encoder_arguments: of its constructor.
     """
 
@@ -63,7 +63,7 @@ class AppearanceNetworks:
     encoder_arguments: Mapping[str, Any]
 
     def exports(self) -> Sequence[ExportedNetwork]:
-        """Both as they go into a checkpoint."""
+        """Both as they are written into a checkpoint."""
         half = {"use_fp16": True}
         arguments = {**self.flow_arguments, **half}
         flow = ExportedNetwork("slat_flow_model", type(self.flow).__name__, arguments, self.flow)
@@ -73,12 +73,12 @@ class AppearanceNetworks:
         return [flow, ExportedNetwork("slat_encoder", kind, arguments, self.encoder)]
 
 
-def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> AppearanceNetworks:
+def make_networks(settings: AppearanceFlowSettings, frozen: FrozenNetworks) -> AppearanceNetworks:
     """Fresh networks of any variant of the paper's Table 4.
 
     Args:
         settings: variant and sizes.
-        helpers: whose latent is sampled and whose tokens are the condition.
+        frozen: whose latent is sampled and whose tokens are the condition.
 
     Raises:
         ConfigError: heads that do not divide the width.
@@ -90,22 +90,22 @@ def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> A
                 hint="Use a multiple of the heads.",
             )
     conditioning = PoseConditioning(settings.conditioning)
-    arguments = flow_arguments(settings, helpers)
-    # The variant is a switch of the class; in a checkpoint it has to be said.
+    arguments = flow_arguments(settings, frozen)
+    # The class of this variant is shared with another one, so a checkpoint has to state which it is.
     stated = {"visible_only": True} if conditioning is PoseConditioning.LATENT_VISIBLE else {}
     encoder_arguments: dict[str, Any] = {}
     if conditioning in _WITH_LATENT:
         encoder_arguments = {
-            "in_channels": helpers.image_encoder.embed_dim,
+            "in_channels": frozen.image_encoder.embed_dim,
             "latent_channels": settings.condition_channels,
-            **settings.encoder.arguments(helpers.resolution),
+            **settings.encoder.arguments(frozen.resolution),
         }
     flow = appearance_flow(conditioning, **arguments)
     if isinstance(flow, VisualLatentConditioningSLatFlowModel):
-        pass_colors_on(flow.visual_conv_blocks)
+        initialize_with_colors(flow.visual_conv_blocks)
     encoder = SLatEncoder(**encoder_arguments) if encoder_arguments else None
     if encoder is not None:
-        # What starts at zero beside a noise of one is found late: the encoder speaks from the first step.
+        # A latent that starts at zero, beside noise of deviation one, is found late: start with a nonzero output.
         nn.init.xavier_uniform_(encoder.out_layer.weight[: settings.condition_channels])
     return AppearanceNetworks(
         flow=flow,
@@ -115,12 +115,13 @@ def make_networks(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> A
     )
 
 
-def pass_colors_on(convolutions: Iterable[nn.Module]) -> None:
-    """Let the first channels of a chain of convolutions begin as the colors, in place.
+def initialize_with_colors(convolutions: Iterable[nn.Module]) -> None:
+    """Initialize the first channels of a chain of convolutions so that they pass the colors on, in place.
 
-    Fresh convolutions give colors with a deviation of a twentieth, beside the noise of one that the flow reads
-    them with. Here the first convolution begins with the colors themselves, spread to about one around zero, each
-    further one with the mean of its window of them. Channels beyond those of the image stay as they are.
+    With the default initialization, colors reach the flow with a deviation of a twentieth, beside noise of
+    deviation one. Here the first convolution gives the colors themselves, scaled to a deviation of about one
+    around zero, and each further one their mean over its window. Channels beyond those of the image keep their
+    initialization.
 
     Args:
         convolutions: `torch.nn.Conv2d`, the first reading an image of values in [0, 1].
@@ -140,13 +141,13 @@ def pass_colors_on(convolutions: Iterable[nn.Module]) -> None:
         gain, offset = 1.0, 0.0
 
 
-def flow_arguments(settings: AppearanceFlowSettings, helpers: FrozenHelpers) -> dict[str, Any]:
+def flow_arguments(settings: AppearanceFlowSettings, frozen: FrozenNetworks) -> dict[str, Any]:
     """Constructor arguments of the class of the variant, plain json values."""
-    conditioning, width = PoseConditioning(settings.conditioning), helpers.image_encoder.embed_dim
+    conditioning, width = PoseConditioning(settings.conditioning), frozen.image_encoder.embed_dim
     arguments: dict[str, Any] = {
-        "resolution": helpers.resolution,
-        "in_channels": helpers.latent_channels,
-        "out_channels": helpers.latent_channels,
+        "resolution": frozen.resolution,
+        "in_channels": frozen.latent_channels,
+        "out_channels": frozen.latent_channels,
         "model_channels": settings.channels,
         "cond_channels": width,
         "num_blocks": settings.blocks,

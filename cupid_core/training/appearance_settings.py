@@ -1,7 +1,4 @@
-"""Settings of the appearance side of training, declared once: its autoencoder, its flow, their losses and data.
-
-Knows values, not what is done with them.
-"""
+"""Settings of the appearance side of training, declared once: its autoencoder, its flow, their losses and data."""
 
 from __future__ import annotations
 

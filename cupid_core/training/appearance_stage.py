@@ -1,8 +1,7 @@
-"""Stage "appearance": the flow of the structured latent, told by the image about the place of every voxel.
+"""Stage "appearance": the flow of the structured latent, conditioned on the image where each voxel projects.
 
-The flow, and the encoder of what it is told, learn together; the image encoder and the appearance autoencoder come
-frozen from their own stages. Voxels are placed in the image by the true pose, a little disturbed. Knows networks
-and batches; must not know files or optimizers.
+The flow and the encoder of its condition are trained together. The image encoder and the appearance autoencoder
+are frozen; they come from their own stages. Voxels are projected with the true pose plus a small random error.
 
 Source: CUPID (arXiv 2510.20776) section 3.3, Table 4, appendix A.2.
 """
@@ -26,34 +25,33 @@ from cupid_core.models.pose_aligned import VoxelView, visible_voxels
 from cupid_core.sampling.noise import NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.appearance_assets import AssetAppearanceSource
-from cupid_core.training.appearance_batch import AppearanceBatch, collate, disturbed_pose, project_voxels
+from cupid_core.training.appearance_batch import AppearanceBatch, collate, perturb_pose, project_voxels
 from cupid_core.training.appearance_codec import read_codec
-from cupid_core.training.appearance_figures import field_figures, ideal_meshes, meshes_of
-from cupid_core.training.appearance_networks import AppearanceNetworks, FrozenHelpers, make_networks
-from cupid_core.training.appearance_pictures import mesh_sheet
+from cupid_core.training.appearance_networks import AppearanceNetworks, FrozenNetworks, make_networks
 from cupid_core.training.appearance_settings import AppearanceSettings
-from cupid_core.training.appearance_source import AppearanceSource, TabletopAppearanceSource, Unseen
+from cupid_core.training.appearance_source import AppearanceSource, TabletopAppearanceSource, ValidationViews
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.figures import field_figures, ideal_meshes, meshes_of
 from cupid_core.training.flow import draw_kept_conditions, draw_noise, draw_times, flow_sample, velocity_loss
+from cupid_core.training.image_encoders import SMALL_ENCODERS, load_official_encoder
 from cupid_core.training.mesh_field import FieldTruth, field_truth
-from cupid_core.training.official_encoder import official_image_encoder
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS
+from cupid_core.training.sheets import mesh_sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.voxel_truth import VoxelGrid, VoxelTruth
 
 _TIME_SCALE = 1000.0
-# Unseen views sampled and decoded together.
+# Validation views that are sampled and decoded together.
 _AT_ONCE = 4
 _SHEET_VIEWS = 4
-# Of distances in figures, cube edges; only their sign counts there.
+# Truncation of distances in figures, cube edges; only the sign of a distance matters there.
 _TRUNCATION = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """Cubes that a sampled latent decodes to, and what they should be."""
+    """Cubes that sampled latents decode to, with the truth of these cubes."""
 
     fields: CubeFields
     truth: FieldTruth
@@ -66,7 +64,7 @@ class AppearanceStage:
     Args:
         settings: networks, flow, noise of the pose.
         context: where it runs.
-        helpers: the frozen networks.
+        frozen: image encoder and decoder.
         source: of views for training.
 
     Raises:
@@ -76,15 +74,19 @@ class AppearanceStage:
     name = "appearance"
 
     def __init__(
-        self, settings: AppearanceSettings, context: StageContext, helpers: FrozenHelpers, source: AppearanceSource
+        self,
+        settings: AppearanceSettings,
+        context: StageContext,
+        frozen: FrozenNetworks,
+        source: AppearanceSource,
     ) -> None:
-        self.settings, self.context, self.helpers, self.source = settings, context, helpers, source
+        self.settings, self.context, self.frozen, self.source = settings, context, frozen, source
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
-            self._made: AppearanceNetworks = make_networks(settings.network, helpers)
-        parts: dict[str, nn.Module] = {"flow": self._made.flow}
-        if self._made.encoder is not None:
-            parts["slat_encoder"] = self._made.encoder
+            self._trained: AppearanceNetworks = make_networks(settings.network, frozen)
+        parts: dict[str, nn.Module] = {"flow": self._trained.flow}
+        if self._trained.encoder is not None:
+            parts["slat_encoder"] = self._trained.encoder
         self.networks = nn.ModuleDict(parts).to(context.device)
 
     @property
@@ -94,7 +96,7 @@ class AppearanceStage:
 
     @property
     def slat_encoder(self) -> SLatEncoder | None:
-        """The encoder of what the flow is told; None where the variant does without."""
+        """The encoder of the conditioning latent; None where the variant of the flow has none."""
         return cast(SLatEncoder, self.networks["slat_encoder"]) if "slat_encoder" in self.networks else None
 
     def batch(self, number: int) -> AppearanceBatch:
@@ -107,54 +109,54 @@ class AppearanceStage:
         settings, device = self.settings, batch.latent.device
         count = len(batch.image)
         t = draw_times(count, settings.flow, generator, device)
-        kept = draw_kept_conditions(count, settings.flow, generator, device).float()
+        keep = draw_kept_conditions(count, settings.flow, generator, device).float()
         noise = draw_noise(batch.latent.shape, generator, device)
-        pose = disturbed_pose(batch.T_camera_object, batch.intrinsics, settings.pose_noise, generator)
-        drawn = flow_sample(batch.latent, noise, t, batch.topology.item)
-        tokens, view = self._look(batch, pose, kept)
+        pose = perturb_pose(batch.T_camera_object, batch.intrinsics, settings.pose_noise, generator)
+        mixture = flow_sample(batch.latent, noise, t, batch.topology.item)
+        tokens, view = self._condition(batch, pose, keep)
         velocity = self.flow(
-            drawn.x_t,
+            mixture.x_t,
             t * _TIME_SCALE,
             tokens,
             batch.topology,
             pose=self.flow.pose_features(view, batch.topology),
             cond_weights=self._token_weights(batch),
         )
-        total = velocity_loss(velocity, drawn.target)
+        total = velocity_loss(velocity, mixture.target)
         return StepLoss(total, {"voxels": float(len(noise))}, images=count)
 
     def validate(self) -> Mapping[str, float]:
         """Figures of unseen views, true structure and pose: sampled, decoded, compared with the truth."""
         figures: dict[str, list[float]] = {}
         for split, prefix in (("train", ""), ("held_out", "held_out_")):
-            for unseen in self._unseen(split, self.settings.validation_objects):
-                row = {"velocity": float(self.loss(unseen.batch, torch.Generator().manual_seed(0)).total)}
-                if (sampled := self._sampled(unseen)) is not None:
+            for views in self._validation(split, self.settings.validation_objects):
+                row = {"velocity": float(self.loss(views.batch, torch.Generator().manual_seed(0)).total)}
+                if (sampled := self._sample_and_decode(views)) is not None:
                     row |= field_figures(sampled.fields.rows, sampled.truth, sampled.voxels)
-                    row["visible_psnr"] = self._visible_psnr(unseen.batch, sampled)
+                    row["visible_psnr"] = self._visible_psnr(views.batch, sampled)
                 for key, value in row.items():
                     figures.setdefault(prefix + key, []).append(value)
         return {key: sum(values) / len(values) for key, values in figures.items()}
 
     def sheet(self) -> Image | None:
         """Unseen views: the mesh of the true field above the sampled one."""
-        for unseen in self._unseen("train", min(_SHEET_VIEWS, self.settings.validation_objects)):
-            if (sampled := self._sampled(unseen)) is not None:
+        for views in self._validation("train", min(_SHEET_VIEWS, self.settings.validation_objects)):
+            if (sampled := self._sample_and_decode(views)) is not None:
                 return mesh_sheet([ideal_meshes(sampled.fields, sampled.truth), meshes_of(sampled.fields)])
         return None
 
     def exports(self) -> Sequence[ExportedNetwork]:
-        """The flow and its encoder; the mesh decoder is the one its latents were made with."""
-        return self._made.exports()
+        """The flow and its encoder; the mesh decoder is exported by stage "appearance-vae"."""
+        return self._trained.exports()
 
     def close(self) -> None:
-        """Stop making data."""
+        """Stop the background processes that make data."""
         self.source.close()
 
     def sample_latent(self, batch: AppearanceBatch, seed: int = 0) -> Tensor:
-        """Normalized latents (N, C) of the voxels of a batch, sampled with its poses as they are."""
-        shown = torch.ones(len(batch.image), device=batch.latent.device)
-        tokens, view = self._look(batch, batch.T_camera_object, shown)
+        """Normalized latents (N, C) of the voxels of a batch, sampled under its true poses."""
+        keep = torch.ones(len(batch.image), device=batch.latent.device)
+        tokens, view = self._condition(batch, batch.T_camera_object, keep)
         times = sampling_times(self.settings.sampler)
         weights = self._token_weights(batch)
         prepared = self.flow.condition(tokens, times, batch.topology, view=view, cond_weights=weights)
@@ -164,15 +166,17 @@ class AppearanceStage:
 
     @property
     def grid(self) -> VoxelGrid:
-        """Voxels as flow and encoder want them indexed."""
+        """Resolution, windows and levels for which flow and encoder need voxels indexed."""
         window = None if self.slat_encoder is None else self.slat_encoder.window_size
         return VoxelGrid(self.flow.resolution, window, self.flow.levels)
 
-    def _look(self, batch: AppearanceBatch, T_camera_object: Tensor, kept: Tensor) -> tuple[Tensor, VoxelView]:
-        """Image tokens and what the image says about every voxel; zero for items whose condition is dropped."""
-        encoder = self.helpers.image_encoder
+    def _condition(
+        self, batch: AppearanceBatch, T_camera_object: Tensor, keep: Tensor
+    ) -> tuple[Tensor, VoxelView]:
+        """Image tokens, and the image features of every voxel; zero for items whose condition is dropped."""
+        encoder = self.frozen.image_encoder
         with torch.no_grad():
-            tokens = encoder(batch.image[:, : encoder.in_channels]) * kept[:, None, None]
+            tokens = encoder(batch.image[:, : encoder.in_channels]) * keep[:, None, None]
         visual = batch.image[:, :3]
         if self.flow.occlusion_aware:
             visual = torch.cat([visual, batch.unoccluded], dim=1)
@@ -180,7 +184,7 @@ class AppearanceStage:
         view = VoxelView(
             uv=uv.clamp(0.0, 1.0),
             tokens=tokens,
-            image=visual * kept[:, None, None, None],
+            image=visual * keep[:, None, None, None],
             visible=visible_voxels(uv, depth, batch.topology, cells=self.flow.resolution),
             position_table=encoder.pos_embed.detach(),
             prefix_tokens=encoder.num_prefix_tokens,
@@ -192,47 +196,47 @@ class AppearanceStage:
     def _token_weights(self, batch: AppearanceBatch) -> Tensor | None:
         if not self.flow.occlusion_aware:
             return None
-        encoder = self.helpers.image_encoder
+        encoder = self.frozen.image_encoder
         return token_visibility(batch.unoccluded, encoder.patch_size, encoder.num_prefix_tokens)
 
-    def _unseen(self, split: str, count: int) -> Iterator[Unseen]:
-        return self.source.unseen(split, count, _AT_ONCE, self.grid)
+    def _validation(self, split: str, count: int) -> Iterator[ValidationViews]:
+        return self.source.validation(split, count, _AT_ONCE, self.grid)
 
-    def _sampled(self, unseen: Unseen) -> Sampled | None:
+    def _sample_and_decode(self, views: ValidationViews) -> Sampled | None:
         """Sampled and decoded views; None where there is no decoder, or no truth to compare with."""
-        if self.helpers.decoder is None or unseen.voxels is None:
+        if self.frozen.decoder is None or views.voxels is None:
             return None
-        fields = self.helpers.decoder(self.sample_latent(unseen.batch), unseen.voxels.topology)
-        return Sampled(fields, field_truth(unseen.voxels.truth, _TRUNCATION), unseen.voxels)
+        fields = self.frozen.decoder(self.sample_latent(views.batch), views.voxels.topology)
+        return Sampled(fields, field_truth(views.voxels.truth, _TRUNCATION), views.voxels)
 
     def _visible_psnr(self, batch: AppearanceBatch, sampled: Sampled) -> float:
-        """Color PSNR of the corners near the surface in voxels that the camera sees."""
+        """Color PSNR of the corners near the surface, in voxels that are visible to the camera."""
         uv, depth = project_voxels(batch.topology, batch.T_camera_object, batch.intrinsics)
-        seen = visible_voxels(uv, depth, batch.topology, cells=self.flow.resolution) > 0
+        visible = visible_voxels(uv, depth, batch.topology, cells=self.flow.resolution) > 0
         truth, rows = sampled.truth, sampled.fields.rows
-        chosen = truth.near & seen.repeat_interleave(len(rows) // len(seen))[:, None]
+        chosen = truth.near & visible.repeat_interleave(len(rows) // len(visible))[:, None]
         color = torch.sigmoid(rows[:, -truth.attributes[0].numel() :].view_as(truth.attributes)[chosen])
         return psnr(float((color[:, :3] - truth.attributes[chosen][:, :3]).square().mean()))
 
 
 def build_appearance_stage(config: TrainConfig, context: StageContext) -> AppearanceStage:
-    """The stage on the data the settings name, beside the networks that earlier stages exported.
+    """The stage with the data that the settings name and the networks that earlier stages exported.
 
     Raises:
         TrainingError: an earlier stage has not been trained, or no file of an official image encoder is named.
         DatasetError: nothing in an asset data set can be used.
     """
-    look, device = config.structure.image_encoder, context.device
-    images = (
+    encoder, device = config.structure.image_encoder, context.device
+    image_encoder = (
         read_network(context.root / "structure" / EXPORT, "image_encoder", ImageEncoder, device)
-        if look.kind in SMALL_ENCODERS
-        else official_image_encoder(look.kind, look.file, device)
+        if encoder.kind in SMALL_ENCODERS
+        else load_official_encoder(encoder.kind, encoder.file, device)
     )
     settings = config.appearance
     if config.data == "assets":
         assets = AssetAppearanceSource(config.assets, settings.assets, seed=context.seed, device=device)
-        helpers = FrozenHelpers(images, config.assets.sample.resolution, settings.assets.channels)
-        return AppearanceStage(settings, context, helpers, assets)
+        frozen = FrozenNetworks(image_encoder, config.assets.sample.resolution, settings.assets.channels)
+        return AppearanceStage(settings, context, frozen, assets)
     folder = context.root / AppearanceVaeStage.name / EXPORT
     codec = read_codec(folder, device)
     source = TabletopAppearanceSource(
@@ -242,7 +246,8 @@ def build_appearance_stage(config: TrainConfig, context: StageContext) -> Appear
         settings.shell,
         seed=context.seed,
         workers=context.workers,
+        deadline=context.deadline,
         device=device,
     )
-    helpers = FrozenHelpers(images, codec.grid.resolution, codec.latent_channels, codec.decoder)
-    return AppearanceStage(settings, context, helpers, source)
+    frozen = FrozenNetworks(image_encoder, codec.grid.resolution, codec.latent_channels, codec.decoder)
+    return AppearanceStage(settings, context, frozen, source)

@@ -1,8 +1,8 @@
-"""Stage "appearance-vae": voxels with their surface to a latent of a few numbers, and back to the cubes of a mesh.
+"""Stage "appearance-vae": the surface inside voxels to a latent of a few numbers, and back to the cubes of a mesh.
 
-Supervised directly with the truth at the corners of the cubes. The encoder serves training only (it makes the data
-of stage "appearance"); the decoder is shipped. Knows networks and truth; must not know optimizers or files.
-Source: structured latents of TRELLIS (Xiang et al. 2024), without their renderers.
+Supervised with the truth at the corners of the cubes, without rendering. The encoder is used in training only (it
+makes the data of stage "appearance"); the decoder is shipped. Source: structured latents of TRELLIS (Xiang et al.
+2024), without their renderers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from cupid_core.training.appearance_codec import (
     codec_exports,
     codec_grid,
     encode,
-    fitted_encoder,
+    fit_encoder,
     make_codec,
-    measured_scale,
+    measure_scale,
 )
-from cupid_core.training.appearance_figures import field_figures, ideal_meshes, mesh_figures, meshes_of
-from cupid_core.training.appearance_pictures import mesh_sheet
 from cupid_core.training.appearance_settings import AppearanceVaeSettings
+from cupid_core.training.figures import field_figures, ideal_meshes, mesh_figures, meshes_of
 from cupid_core.training.losses import kl_divergence
 from cupid_core.training.mesh_field import FieldTruth, field_truth, mesh_field_loss
+from cupid_core.training.sheets import mesh_sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.voxel_truth import CUBES, TabletopVoxels, VoxelSource, VoxelTruth
 
@@ -42,7 +42,7 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Whole objects through encoder and decoder."""
+    """Whole objects after encoder and decoder, with their truth."""
 
     voxels: VoxelTruth
     truth: FieldTruth
@@ -73,12 +73,12 @@ class AppearanceVaeStage:
             torch.manual_seed(context.seed)
             encoder, decoder = make_codec(settings)
         if isinstance(encoder, PrincipalEncoder):
-            fitted_encoder(encoder, self._seen())
+            fit_encoder(encoder, self._scale_objects())
         self.networks = nn.ModuleDict({"encoder": encoder, "decoder": decoder}).to(context.device)
 
     @property
     def encoder(self) -> VoxelEncoder:
-        """The encoder, which serves training only."""
+        """The encoder, used in training only."""
         return cast(VoxelEncoder, self.networks["encoder"])
 
     @property
@@ -91,18 +91,18 @@ class AppearanceVaeStage:
         return self.source.batch(number)
 
     def loss(self, batch: VoxelTruth, generator: torch.Generator) -> StepLoss:
-        """Encode, draw a latent, decode, compare with the truth of the same cubes."""
+        """Encode, sample a latent, decode, compare with the truth of the same cubes."""
         settings = self.settings
         mean, logvar = encode(self.encoder, batch.truth, batch.topology)
         noise = torch.randn(2, *mean.shape, generator=generator).to(mean.device)
-        # Measured against the latent's own spread, so that a larger latent is no way around it.
+        # Noise in proportion to the latent's own deviation, so that scaling the latent up does not avoid it.
         spread = settings.latent_noise * mean.detach().std(0)
         latent = mean + (0.5 * logvar).exp() * noise[0] + spread * noise[1]
         fields = self.decoder(latent, batch.topology)
         terms = mesh_field_loss(
             fields.rows,
             field_truth(batch.truth, settings.loss.truncation),
-            batch.counted.repeat_interleave(CUBES**3),
+            batch.in_loss.repeat_interleave(CUBES**3),
             fields.topology.resolution,
             settings.loss,
         )
@@ -122,7 +122,7 @@ class AppearanceVaeStage:
         )
 
     def validate(self) -> Mapping[str, float]:
-        """Ceiling of the representation on unseen objects of the trained and of the held-out families."""
+        """Reconstruction figures on unseen objects of the trained and of the held-out families."""
         figures: dict[str, float] = {}
         count = self.settings.validation_objects
         for split, prefix in (("train", ""), ("held_out", "held_out_")):
@@ -133,25 +133,25 @@ class AppearanceVaeStage:
         return figures
 
     def sheet(self) -> Image | None:
-        """Unseen objects: truth above what comes back."""
+        """Unseen objects: the truth above its reconstruction."""
         count = min(_SHEET_OBJECTS, self.settings.validation_objects)
         decoded = next(iter(self._decoded("train", count, count)))
         return mesh_sheet([ideal_meshes(decoded.fields, decoded.truth), meshes_of(decoded.fields)])
 
     def scale(self) -> LatentScale:
-        """Mean and deviation of the latent on training objects; the same weights give the same numbers."""
-        return measured_scale(self.encoder, self._seen())
+        """Mean and deviation of the latent on training objects; deterministic."""
+        return measure_scale(self.encoder, self._scale_objects())
 
     def exports(self) -> Sequence[ExportedNetwork]:
-        """Encoder and mesh decoder with a normalized latent between them; only the decoder is for users."""
+        """Encoder and mesh decoder with a normalized latent between them; inference uses the decoder alone."""
         return codec_exports(self.encoder, self.decoder, self.scale(), self.settings)
 
     def close(self) -> None:
         """Nothing runs in the background."""
 
-    def _seen(self) -> Iterator[VoxelTruth]:
-        """Whole training objects with what the encoder reads of them."""
-        return self.source.seen(self.settings.scale_objects, _AT_ONCE, self.settings.lattice - 1)
+    def _scale_objects(self) -> Iterator[VoxelTruth]:
+        """Whole training objects, with the truth at the lattice points that the encoder reads."""
+        return self.source.training_objects(self.settings.scale_objects, _AT_ONCE, self.settings.lattice - 1)
 
     def _figures(self, decoded: Decoded) -> dict[str, float]:
         figures = field_figures(decoded.fields.rows, decoded.truth, decoded.voxels)
@@ -161,7 +161,7 @@ class AppearanceVaeStage:
         return {**figures, **meshes, **spread}
 
     def _decoded(self, split: str, count: int, at_once: int) -> Iterator[Decoded]:
-        for voxels in self.source.unseen(split, count, at_once):
+        for voxels in self.source.validation_objects(split, count, at_once):
             with torch.no_grad():
                 latent = encode(self.encoder, voxels.truth, voxels.topology).mean
                 fields = self.decoder(latent, voxels.topology)

@@ -1,7 +1,4 @@
-"""Latents of assets from trained autoencoders: what `cupid data prepare` writes beside voxels and views.
-
-Knows trained autoencoders and single assets; must not know how a data set is kept together.
-"""
+"""Latents of assets from trained autoencoders: what `cupid data prepare` writes beside voxels and views."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from cupid_core.data.assets.samples import StructureSample, structure_sample
 from cupid_core.data.assets.surface_truth import surface_corner_truth
 from cupid_core.models.structure_vae import SparseStructureEncoder
 from cupid_core.training.appearance_codec import ENCODER_KEY, cached_codec, encode, lattice_of
-from cupid_core.training.asset_source import stacked
+from cupid_core.training.asset_source import stack_samples
 from cupid_core.training.export import EXPORT, network_hash, read_network
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.structure_vae_stage import ENCODER_KEYS, volume
@@ -37,35 +34,35 @@ class StructureLatents:
         export: folder of the stage's exported networks.
         kind: "occupancy" or "uv".
         weights: hash of the encoder.
-        centerd: see `StructureVaeSettings.centerd_input`.
+        centered: see `StructureVaeSettings.centerd_input`.
         sample: resolution and crop; with buckets, every view is encoded at the middle of each.
     """
 
     export: Path
     kind: str
     weights: str
-    centerd: bool
+    centered: bool
     sample: AssetSampleConfig
 
     @property
     def folder(self) -> str:
-        """Published folder, with the name of the stage."""
+        """Folder as in the published layout, with the name of the stage."""
         return f"{'ss' if self.kind == 'occupancy' else 'suv'}_latents/{self.kind}-vae"
 
     @property
     def column(self) -> str:
-        """Published column."""
+        """Column of metadata.csv as in the published layout."""
         return f"{'ss' if self.kind == 'occupancy' else 'suv'}_latent_{self.kind}-vae"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Occupancy is the same in every view."""
+        """Parts of an asset that are read; occupancy is the same in every view."""
         return ("voxels",) if self.kind == "occupancy" else ("voxels", "renders_cond")
 
     @property
     def digest(self) -> str:
-        """Weights, and how samples are made."""
-        return f"{self.weights} {self.centerd} {self.sample.model_dump_json()}"
+        """Text that differs where the latents differ."""
+        return f"{self.weights} {self.centered} {self.sample.model_dump_json()}"
 
     def make(self, asset: AssetFolder) -> Mapping[str, Any]:
         """`mean`, or `VIEW_mean` and `VIEW_mean_cropRATIO` of every view; (C, r, r, r) float32 each.
@@ -79,7 +76,7 @@ class StructureLatents:
         latents: dict[str, Any] = {}
         for view in asset.views():
             named = self._samples(asset, view)
-            volumes = volume(stacked([sample for _, sample in named]), self.kind, centerd=self.centerd)
+            volumes = volume(stack_samples([sample for _, sample in named]), self.kind, centered=self.centered)
             found = self._encoded(volumes).numpy()
             latents |= {name: latent for (name, _), latent in zip(named, found, strict=True)}
         return latents
@@ -118,7 +115,7 @@ class AppearanceLatents:
 
     @property
     def digest(self) -> str:
-        """The weights."""
+        """Text that differs where the latents differ."""
         return self.weights
 
     @torch.no_grad()
@@ -169,5 +166,5 @@ def _middle(crop: ViewCropConfig, bucket: int) -> ViewCropConfig:
 
 @cache
 def _structure_encoder(export: Path, key: str, weights: str) -> SparseStructureEncoder:
-    """Once per process and weights."""
+    """Loaded once per process and weights."""
     return read_network(export, key, SparseStructureEncoder, torch.device("cpu"))

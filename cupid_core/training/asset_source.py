@@ -1,4 +1,4 @@
-"""Batches of views of an asset data set in the published layout; knows the layout, not networks or losses."""
+"""Batches of views of an asset data set in the published layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AssetSource:
         seed: of the order and the crops.
 
     Raises:
-        DatasetError: a folder is no data set, or nothing in it is good enough.
+        DatasetError: a folder is no data set, or no asset in it passes the selection.
     """
 
     def __init__(self, settings: AssetSourceSettings, *, seed: int = 0) -> None:
@@ -28,19 +28,19 @@ class AssetSource:
         self._pool = AssetPool(settings, ("voxelized", "cond_rendered"), seed=seed)
 
     def batch(self, number: int, size: int) -> StructureBatch:
-        """Views of assets drawn evenly."""
-        return stacked([self._pool.seen(number, place, self._read) for place in range(size)])
+        """Views of assets, sampled uniformly."""
+        return stack_samples([self._pool.training(number, place, self._read) for place in range(size)])
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
-        """Unseen assets, drawn with a seed of their own."""
-        samples = [self._pool.unseen(place, self._read) for place in range(size)]
+        """Validation assets, sampled with a seed of their own."""
+        samples = [self._pool.validation(place, self._read) for place in range(size)]
         truth = StructureTruth(
             torch.stack([sample.view.K_normalized for sample in samples]),
             torch.stack([sample.view.T_camera_object.matrix() for sample in samples]),
-            # Nobody says how an asset is symmetric: it counts as not at all.
+            # Symmetries of assets are unknown: every asset counts as not symmetric.
             torch.tensor([[1, 0, 0]]).repeat(size, 1),
         )
-        return stacked(samples), truth
+        return stack_samples(samples), truth
 
     def close(self) -> None:
         """Nothing runs in the background."""
@@ -49,7 +49,7 @@ class AssetSource:
         return structure_sample(asset, asset.drawn_view(generator), self._sample, generator)
 
 
-def stacked(samples: list[StructureSample]) -> StructureBatch:
+def stack_samples(samples: list[StructureSample]) -> StructureBatch:
     """Samples as one batch on the CPU."""
     return StructureBatch(
         image=torch.stack([torch.cat([sample.view.image, sample.view.mask]) for sample in samples]),

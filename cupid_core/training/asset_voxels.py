@@ -1,7 +1,6 @@
-"""Voxels of the appearance autoencoder from an asset data set: surfaces, and the truth at the corners of cubes.
+"""Voxels of the appearance autoencoder from an asset data set, with the truth at the corners of their cubes.
 
-Knows surfaces and voxels, not networks. Data sets that `cupid data prepare` made have the surfaces this needs; the
-published ones, whose meshes have no color, do not.
+This needs the surfaces that `cupid data prepare` writes; the published data sets have none.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from cupid_core.data.corner_truth import CornerTruth, joined_truth
 from cupid_core.training.appearance_settings import AppearanceVaeSettings
 from cupid_core.training.asset_pool import AssetPool
 from cupid_core.training.settings import AssetSourceSettings
-from cupid_core.training.voxel_truth import CUBES, VoxelGrid, VoxelTruth, box_corners, boxed, perturbed
+from cupid_core.training.voxel_truth import CUBES, VoxelGrid, VoxelTruth, box_corners, crop_to_boxes, perturb_shell
 
-# Surfaces that are kept ready; each may be tens of megabytes.
-_MOST_READY = 16
+# Surfaces kept in memory; each may have tens of megabytes.
+_CACHED_SURFACES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class _Object:
     """Truth of one object's voxels, with which of them count and how many are inside but not in the shell."""
 
     truth: CornerTruth
-    counted: Tensor
+    in_loss: Tensor
     interior: int
 
 
@@ -41,7 +40,7 @@ class AssetVoxels:
 
     Args:
         assets: folders and selection.
-        settings: what is seen of how many objects.
+        settings: boxes, and how many objects a batch has.
         grid: of the voxels.
         seed: of the data.
         device: where batches go; the truth is computed on the CPU.
@@ -61,70 +60,72 @@ class AssetVoxels:
     ) -> None:
         self._settings, self._grid, self._device = settings, grid, device
         self._pool = AssetPool(assets, ("voxelized", "surface"), seed=seed)
-        self._ready: OrderedDict[str, tuple[RayScene, Tensor]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[RayScene, Tensor]] = OrderedDict()
 
     def batch(self, number: int) -> VoxelTruth:
-        """Boxes of assets, their shells a little wrong, or whole ones late in training."""
+        """Boxes of assets with small errors in their shells, or whole assets late in training."""
         sample, size = self._settings.sample, self._settings.run.batch_size
         whole = sample.crop == 0 or 0 < sample.whole_from <= number
         count = sample.whole_objects if whole else size
 
         def read(asset: AssetFolder, generator: np.random.Generator) -> _Object:
-            draws = torch.Generator().manual_seed(int(generator.integers(2**62)))
-            return self._part(asset, 0 if whole else sample.crop, draws)
+            torch_generator = torch.Generator().manual_seed(int(generator.integers(2**62)))
+            return self._box(asset, 0 if whole else sample.crop, torch_generator)
 
-        return self._together([self._pool.seen(number, place, read) for place in range(count)])
+        return self._collate([self._pool.training(number, place, read) for place in range(count)])
 
-    def seen(self, count: int, at_once: int, cubes: int) -> Iterator[VoxelTruth]:
-        """See `VoxelSource`; drawn as the first batch is."""
+    def training_objects(self, count: int, at_once: int, cubes: int) -> Iterator[VoxelTruth]:
+        """See `VoxelSource`; sampled as the first batch is."""
         for places in _slices(count, at_once):
-            yield self._together(
-                [self._pool.seen(0, place, lambda asset, _: self._whole(asset, cubes)) for place in places]
+            yield self._collate(
+                [self._pool.training(0, place, lambda asset, _: self._whole(asset, cubes)) for place in places]
             )
 
-    def unseen(self, split: str, count: int, at_once: int) -> Iterator[VoxelTruth]:
+    def validation_objects(self, split: str, count: int, at_once: int) -> Iterator[VoxelTruth]:
         """See `VoxelSource`; there are no held-out families."""
         if split != "train":
             return
         for places in _slices(count, at_once):
-            yield self._together(
-                [self._pool.unseen(place, lambda asset, _: self._whole(asset)) for place in places]
+            yield self._collate(
+                [self._pool.validation(place, lambda asset, _: self._whole(asset)) for place in places]
             )
 
     def _whole(self, asset: AssetFolder, cubes: int = CUBES) -> _Object:
-        scene, shell = self._opened(asset)
+        scene, shell = self._scene_and_shell(asset)
         coords = shell.nonzero()
         solid = solid_voxels(scene, self._grid.resolution)
         truth = surface_corner_truth(scene, coords, self._grid.resolution, cubes)
         return _Object(truth, torch.ones(len(coords), dtype=torch.bool), int((solid & ~shell).sum()))
 
-    def _part(self, asset: AssetFolder, edge: int, generator: torch.Generator) -> _Object:
-        """A box of `edge` voxels, everything where 0."""
-        scene, shell = self._opened(asset)
-        wrong = perturbed(shell[None], self._settings.shell, generator)
-        voxels = wrong.nonzero()
-        counted = torch.ones(len(voxels), dtype=torch.bool)
+    def _box(self, asset: AssetFolder, edge: int, generator: torch.Generator) -> _Object:
+        """A random box of `edge` voxels; the whole object where 0."""
+        scene, shell = self._scene_and_shell(asset)
+        shell = perturb_shell(shell[None], self._settings.shell, generator)
+        voxels = shell.nonzero()
+        in_loss = torch.ones(len(voxels), dtype=torch.bool)
         if edge:
-            voxels, counted = boxed(voxels, box_corners(wrong, edge, generator), edge, self._grid.resolution)
+            voxels, in_loss = crop_to_boxes(
+                voxels, box_corners(shell, edge, generator), edge, self._grid.resolution
+            )
         truth = surface_corner_truth(scene, voxels[:, 1:], self._grid.resolution, CUBES)
-        return _Object(truth, counted, 0)
+        return _Object(truth, in_loss, 0)
 
-    def _opened(self, asset: AssetFolder) -> tuple[RayScene, Tensor]:
-        """The surface of an asset, ready for rays, and its shell (r, r, r) bool."""
-        if asset.sha256 not in self._ready:
+    def _scene_and_shell(self, asset: AssetFolder) -> tuple[RayScene, Tensor]:
+        """Ray casting scene of an asset and its shell (r, r, r) bool, cached."""
+        if asset.sha256 not in self._cache:
             resolution = self._grid.resolution
-            self._ready[asset.sha256] = RayScene(asset.surface()), asset.occupancy(resolution)[0]
-            if len(self._ready) > _MOST_READY:
-                self._ready.popitem(last=False)
-        self._ready.move_to_end(asset.sha256)
-        return self._ready[asset.sha256]
+            self._cache[asset.sha256] = RayScene(asset.surface()), asset.occupancy(resolution)[0]
+            if len(self._cache) > _CACHED_SURFACES:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(asset.sha256)
+        return self._cache[asset.sha256]
 
-    def _together(self, objects: list[_Object]) -> VoxelTruth:
+    def _collate(self, objects: list[_Object]) -> VoxelTruth:
         truth = joined_truth([some.truth for some in objects]).to(self._device)
         return VoxelTruth(
             topology=self._grid.index(truth.voxels),
             truth=truth,
-            counted=torch.cat([some.counted for some in objects]).to(self._device),
+            in_loss=torch.cat([some.in_loss for some in objects]).to(self._device),
             interior=torch.tensor([some.interior for some in objects], device=self._device),
             objects=len(objects),
         )

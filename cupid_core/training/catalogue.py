@@ -1,4 +1,4 @@
-"""All stages by name, built from the settings; the only place that knows every stage."""
+"""Builds every training stage by its name from the settings."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSe
 
 
 def build_stage(name: str, config: TrainConfig, context: StageContext, *, resumed: bool = False) -> Stage[Any]:
-    """A stage with fresh weights, which depend on the seed alone, or those of the checkpoint it starts from.
+    """A stage with fresh weights, which depend on the seed alone, or with those of the checkpoint it starts from.
 
     Args:
         name: of the stage.
         config: of all stages.
         context: where it runs.
-        resumed: its weights will come from its own state, so no checkpoint is read.
+        resumed: its weights will be loaded from the state of its run, so no checkpoint is read.
 
     Raises:
         TrainingError: an unknown name, or an earlier stage it builds on has not been trained.
-        CheckpointError: the checkpoint to start from is not there, or damaged.
+        CheckpointError: the checkpoint to start from is missing or damaged.
     """
     run = stage_settings(name, config).run
     torch.manual_seed(context.seed)
@@ -59,7 +59,7 @@ def stage_settings(name: str, config: TrainConfig) -> StageSettings:
 
 
 def structure_source(config: TrainConfig, context: StageContext) -> StructureSource:
-    """Views with their structure, from the data the settings name."""
+    """Source of views with their structure, generated or from assets."""
     if config.data == "assets":
         return AssetSource(config.assets, seed=context.seed)
     return _tabletop_source(config.tabletop, context)
@@ -71,6 +71,7 @@ def _tabletop_source(settings: TabletopSourceSettings, context: StageContext) ->
         settings,
         seed=context.seed,
         workers=context.workers,
+        deadline=context.deadline,
         device=str(context.device),
     )
 
@@ -95,7 +96,7 @@ def _image_encoder(config: TrainConfig, context: StageContext) -> Stage[Any]:
 
 def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
     source = structure_source(config, context)
-    return StructureStage(config.structure, context, source, centerd_uv=config.uv_vae.centerd_input)
+    return StructureStage(config.structure, context, source, centered_uv=config.uv_vae.centerd_input)
 
 
 def _appearance_vae(config: TrainConfig, context: StageContext) -> Stage[Any]:

@@ -1,7 +1,6 @@
-"""Puts the exports of all stages together to one checkpoint in the published layout, and takes it apart again.
+"""Combines the exports of all stages into one checkpoint of the published layout, and unpacks it again.
 
-`write_checkpoint` is undone by `unpack_checkpoint`, so that a later training can go on from a checkpoint alone.
-Knows files, not networks.
+`write_checkpoint` is undone by `unpack_checkpoint`, so that a later training can continue from a checkpoint alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cupid_core.models.locate import sha256
 from cupid_core.models.weights import PIPELINE, read_checkpoint
 from cupid_core.training.export import EXPORT
 
-# What inference needs.
+# Networks that inference needs, by stage.
 SHIPPED: dict[str, tuple[str, ...]] = {
     "occupancy-vae": ("sparse_structure_decoder",),
     "uv-vae": ("sparse_structure_uv_decoder",),
@@ -27,7 +26,7 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "appearance-vae": ("slat_decoder_mesh",),
     "appearance": ("slat_flow_model", "slat_encoder"),
 }
-# What only training needs, to go on from a checkpoint; beside the others, but not named in pipeline.json.
+# Networks that only a later training needs; in the same folder, but not named in pipeline.json.
 TRAINING_ONLY: dict[str, tuple[str, ...]] = {
     "occupancy-vae": ("sparse_structure_encoder",),
     "uv-vae": ("sparse_structure_uv_encoder",),
@@ -55,7 +54,7 @@ class CheckpointLimits:
 
 @dataclass(frozen=True)
 class WrittenCheckpoint:
-    """What was written.
+    """Files of a written checkpoint.
 
     Attributes:
         sizes: bytes of each file, by its path in the folder.
@@ -82,9 +81,9 @@ def write_checkpoint(
     Args:
         root: folder of the training.
         folder: where the checkpoint goes; files of the same names are replaced.
-        samplers: of structure and appearance, as the checkpoint is meant to be run.
+        samplers: recommended settings of the samplers of structure and appearance.
         image_encoder: name of an official image encoder; empty where the checkpoint has its own.
-        trainable: put in what only a later training needs as well.
+        trainable: include the networks that only a later training needs.
         limits: None for none.
 
     Raises:
@@ -123,7 +122,7 @@ def write_checkpoint(
 
 
 def unpack_checkpoint(folder: Path, root: Path) -> tuple[str, ...]:
-    """Put the networks of a checkpoint where the stages of a training look for those of earlier stages.
+    """Copy the networks of a checkpoint to where the stages of a training expect those of earlier stages.
 
     Args:
         folder: of the checkpoint, as `write_checkpoint` makes it.

@@ -1,7 +1,4 @@
-"""Writes trained networks in the published layout and reads them back for the stages that build on them.
-
-Knows files and networks; must not know how they were trained.
-"""
+"""Writes trained networks in the published layout and reads them back for the stages that build on them."""
 
 from __future__ import annotations
 
@@ -60,13 +57,13 @@ def read_network(
     """A network that an earlier stage exported: frozen, float32, in evaluation mode.
 
     Args:
-        folder: what `write_networks` was given.
+        folder: as given to `write_networks`.
         key: its name.
-        kind: what it has to be, or may be.
+        kind: the class, or the classes, that it may have.
         device: where it goes.
 
     Raises:
-        TrainingError: it is not there, or is something else.
+        TrainingError: it is not there, or of another class.
     """
     description = folder / "ckpts" / f"{key}.json"
     hint = "Train the earlier stages first, with the same --out."
@@ -75,14 +72,14 @@ def read_network(
         files = NetworkFiles(key, named["name"], named["args"], description.with_suffix(".safetensors"))
         network = load_network(files, device=device)
     except (OSError, ValueError, KeyError, TypeError, CheckpointError) as error:
-        raise TrainingError(f"'{key}' cannot be taken from {folder}: {error}", hint=hint) from error
+        raise TrainingError(f"'{key}' cannot be read from {folder}: {error}", hint=hint) from error
     if not isinstance(network, kind):
         raise TrainingError(f"'{key}' in {folder} is a {type(network).__name__}.", hint=hint)
     return network
 
 
 def network_hash(folder: Path, key: str) -> str:
-    """Content hash of an exported network; what was trained on it fits no other."""
+    """Content hash of an exported network; networks trained on its output fit no other weights."""
     return sha256(folder / "ckpts" / f"{key}.safetensors")
 
 
@@ -93,6 +90,6 @@ def _half(value: torch.Tensor, name: str, key: str) -> torch.Tensor:
     if not bool(half.isfinite().all()):
         raise TrainingError(
             f"'{name}' of '{key}' has values up to {float(value.abs().max()):.3g}, float16 ends at 65504.",
-            hint="Look at the curve: a weight of this size is a run that diverged.",
+            hint="Check the loss curve: a weight of this size means that the run diverged.",
         )
     return half

@@ -1,6 +1,6 @@
-"""What a training step of a flow network draws and compares; knows tensors, not networks or data sets.
+"""Conditional flow matching: times and noise of a training step, the noisy data, and the loss of the velocity.
 
-Conditional flow matching, CUPID (arXiv 2510.20776) equation 1. The path itself is `sampling.flow_path.FlowPath`.
+Source: CUPID (arXiv 2510.20776) equation 1. The path itself is `sampling.flow_path.FlowPath`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cupid_core.sampling.flow_path import FlowPath
 
 @dataclass(frozen=True, eq=False)
 class FlowSample:
-    """A noisy batch and what the network shall say about it.
+    """A noisy batch and the velocity that the network should predict for it.
 
     Attributes:
         x_t: noisy data, shape of the data.
@@ -56,8 +56,8 @@ def draw_times(
 def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
     """Standard normal numbers (shape) float32 on a device.
 
-    Millions of them take a CPU longer than an accelerator takes for a step, so they are drawn where they are
-    needed, from a seed that the generator gives; on the CPU by the generator itself.
+    On an accelerator they are drawn there, from a seed that the generator gives: drawing millions on the CPU would
+    take longer than a training step. On the CPU they come from the generator itself.
 
     Args:
         shape: of the result.
@@ -76,7 +76,10 @@ def draw_kept_conditions(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Which items (B,) bool keep their condition; the others train the unconditional branch. As `draw_times`."""
+    """Mask (B,) bool of items that keep their condition; the others train the unconditional branch.
+
+    Arguments as of `draw_times`.
+    """
     kept = torch.rand(count, generator=generator, dtype=torch.float32) >= config.condition_dropout
     return kept.to(device)
 

@@ -1,8 +1,7 @@
-"""Stage `image-encoder`: the small image encoder learns, before the flow, which canonical point each part shows.
+"""Stage `image-encoder`: pre-trains the small image encoder to predict the canonical point in each image patch.
 
-To tell from which side an object is seen takes hundreds of thousands of views; without the flow, and from small
-pictures, a view costs a tenth. The stage `structure` goes on from here (`structure.trained_encoder`). Knows images
-and surface points as tensors; must not know voxels, optimizers or files.
+Recognizing the viewpoint takes hundreds of thousands of views; without the flow, and from small images, a view
+costs a tenth. The stage `structure` continues from here (`structure.trained_encoder`).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.encoder_planes import without_planes
 from cupid_core.models.surface_head import SurfaceHead, SurfacePrediction, bin_points
+from cupid_core.training.image_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
+from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureTruth, SurfaceBatch, SurfaceSource
 from cupid_core.training.structure_settings import ImageEncoderSettings, ImageEncoderStageSettings
-from cupid_core.training.surface_loss import exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 
@@ -36,10 +35,10 @@ class ImageEncoderStage:
         settings: of the stage.
         encoder: kind and sizes, those of the stage `structure`.
         context: device.
-        source: of views, of the size of the encoder's images or smaller; small ones are enlarged.
+        source: of views, as large as the images of the encoder or smaller; small ones are enlarged.
 
     Raises:
-        TrainingError: the image encoder is an official one, which is not trained.
+        TrainingError: the image encoder is an official one, which is frozen.
     """
 
     name = "image-encoder"
@@ -63,12 +62,14 @@ class ImageEncoderStage:
         self.networks = nn.ModuleDict(networks).to(context.device)
 
     def batch(self, number: int) -> SurfaceBatch:
-        """Views of this number."""
+        """The views of this number."""
         return self._source.surfaces(number, self._settings.run.batch_size).to(self._device)
 
     def loss(self, batch: SurfaceBatch, generator: torch.Generator) -> StepLoss:
         """Error of the surface points, of their bins and of the silhouette."""
-        surface = surface_loss(self._predicted(batch.image), batch.xyz, batch.seen, self._settings.surface_scale)
+        surface = surface_loss(
+            self._predict(batch.image), batch.xyz, batch.visible_mask, self._settings.surface_scale
+        )
         logged = {
             "surface": surface.points,
             "surface_error": surface.error,
@@ -78,40 +79,42 @@ class ImageEncoderStage:
         return StepLoss(surface.total, logged, len(batch.image))
 
     def validate(self) -> Mapping[str, float]:
-        """Errors on unseen views, with every group of planes that the encoder takes and without.
+        """Errors on validation views, with all input planes and with some of them left out.
 
-        Of each: the distance of the points, and rotation and scale of the robust similarity between predicted and
-        true surface points.
+        For each choice: the distance of the points, and rotation and scale of the robust similarity between
+        predicted and true surface points.
         """
-        batch, truth = self._source.unseen_surfaces(self._settings.validation_views)
+        batch, truth = self._source.validation_surfaces(self._settings.validation_views)
         figures: dict[str, float] = {}
         for name, absent in _VALIDATED.items():
             if name and not set(absent) & set(self.image_encoder.planes):
                 continue
             image = without_planes(batch.image, absent).to(self._device)
-            predicted = self._predicted(image)
-            loss = surface_loss(predicted, batch.xyz.to(self._device), batch.seen.to(self._device), 0.1)
-            turned, scaled = _alignment_errors(predicted, batch, truth)
+            predicted = self._predict(image)
+            loss = surface_loss(predicted, batch.xyz.to(self._device), batch.visible_mask.to(self._device), 0.1)
+            rotation_deg, scale = _alignment_errors(predicted, batch, truth)
             figures |= {
                 f"{name}surface_error": float(loss.error),
-                f"{name}rotation_deg": float(turned.median()),
-                f"{name}rotation_within_15": float((turned < 15).float().mean()),
-                f"{name}rotation_within_30": float((turned < 30).float().mean()),
-                f"{name}scale_error": float(scaled.median()),
+                f"{name}rotation_deg": float(rotation_deg.median()),
+                f"{name}rotation_within_15": float((rotation_deg < 15).float().mean()),
+                f"{name}rotation_within_30": float((rotation_deg < 30).float().mean()),
+                f"{name}scale_error": float(scale.median()),
             }
         return figures
 
     def sheet(self) -> Image | None:
         """Image, mask channel, predicted and true surface points."""
-        batch = self._source.unseen_surfaces(_SHEET_ITEMS)[0].to(self._device)
-        points = self._predicted(batch.image).points
+        batch = self._source.validation_surfaces(_SHEET_ITEMS)[0].to(self._device)
+        points = self._predict(batch.image).points
         rows = [
             [
                 image[:3],
                 image[3:4],
-                *((field + 0.5) * seen for field in (F.interpolate(mine[None], xyz.shape[-2:])[0], xyz)),
+                *((field + 0.5) * visible for field in (F.interpolate(predicted[None], xyz.shape[-2:])[0], xyz)),
             ]
-            for image, mine, xyz, seen in zip(batch.image, points, batch.xyz, batch.seen, strict=True)
+            for image, predicted, xyz, visible in zip(
+                batch.image, points, batch.xyz, batch.visible_mask, strict=True
+            )
         ]
         return sheet(rows)
 
@@ -123,13 +126,13 @@ class ImageEncoderStage:
         """Stop background work."""
         self._source.close()
 
-    def _predicted(self, image: Tensor) -> SurfacePrediction:
+    def _predict(self, image: Tensor) -> SurfacePrediction:
         cells = tokens_of(self.image_encoder, image)[:, self.image_encoder.num_prefix_tokens :]
         predicted: SurfacePrediction = self.head(cells, self.image_encoder.native_grid)
         return predicted
 
 
-# What validation leaves out, by the prefix of its figures.
+# Input planes that validation leaves out, by the prefix of its figures.
 _VALIDATED = {"": (), "no_up_": ("gravity",), "color_": ("points", "gravity")}
 
 
@@ -138,27 +141,29 @@ def _alignment_errors(
 ) -> tuple[Tensor, Tensor]:
     """Angles (B,) between predicted and true surface points up to symmetry, and relative errors (B,) of scale.
 
-    180 and 1 where they do not define a similarity.
+    180 and 1 where the points do not define a similarity.
     """
-    points, sure = predicted.points, None
+    points, confidence = predicted.points, None
     if predicted.bins is not None:
-        points, sure = bin_points(predicted.bins)
+        points, confidence = bin_points(predicted.bins)
     points = F.interpolate(points, size=batch.xyz.shape[-2:], mode="nearest").cpu()
-    sure = None if sure is None else F.interpolate(sure, size=batch.xyz.shape[-2:], mode="nearest").cpu()
-    turned, scaled = [], []
-    for item, seen in enumerate(batch.seen[:, 0]):
+    confidence = (
+        None if confidence is None else F.interpolate(confidence, size=batch.xyz.shape[-2:], mode="nearest").cpu()
+    )
+    rotation_deg, scale = [], []
+    for item, visible in enumerate(batch.visible_mask[:, 0]):
         T = truth.T_camera_object[item].double()
-        weights = None if sure is None else sure[item, 0][seen].double()
+        weights = None if confidence is None else confidence[item, 0][visible].double()
         try:
             found = align_robust(
-                points[item][:, seen].T.double(), batch.xyz[item][:, seen].T.double(), weights
+                points[item][:, visible].T.double(), batch.xyz[item][:, visible].T.double(), weights
             ).T_b_a
         except AlignmentError:
-            turned.append(180.0)
-            scaled.append(1.0)
+            rotation_deg.append(180.0)
+            scale.append(1.0)
             continue
         estimated = T.clone()
         estimated[:3, :3] = T[:3, :3] @ found.rotation()
-        turned.append(rotation_error_deg(T, estimated, truth.symmetry[item]))
-        scaled.append(abs(float(found.scale) - 1.0))
-    return torch.tensor(turned), torch.tensor(scaled)
+        rotation_deg.append(rotation_error_deg(T, estimated, truth.symmetry[item]))
+        scale.append(abs(float(found.scale) - 1.0))
+    return torch.tensor(rotation_deg), torch.tensor(scale)

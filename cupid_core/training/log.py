@@ -1,4 +1,4 @@
-"""Numbers of a run as CSV, and as TensorBoard events where that package is installed. Knows names and numbers."""
+"""Logs of a run as CSV files, and as TensorBoard events where that package is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CsvLog:
 
     Args:
         path: of the file.
-        keep_to_step: rows of later steps are dropped, because a resumed run makes them again.
+        keep_to_step: rows of later steps are dropped, because a resumed run repeats these steps.
 
     Raises:
         OutputError: the file cannot be written.
@@ -57,7 +57,7 @@ class RunLog:
     """Losses and validations of a run.
 
     Args:
-        folder: of the run; gets losses.csv, validation.csv and, with the package, a folder of events.
+        folder: of the run; gets losses.csv, validation.csv and, where TensorBoard is installed, its events.
         keep_to_step: see `CsvLog`.
     """
 
@@ -73,7 +73,7 @@ class RunLog:
                 self._events.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Finish the events."""
+        """Flush and close the events."""
         if self._events is not None:
             self._events.close()
 
@@ -87,20 +87,20 @@ def _event_writer(folder: Path, keep_to_step: int) -> Any:
 
 
 class LogWindow:
-    """Sums since the last line of the log; numbers stay on the device until they are asked for."""
+    """Values since the last line of the log; they stay on the device until `mean`, so no step waits for them."""
 
     def __init__(self) -> None:
         self._sums: dict[str, list[Tensor | float]] = {}
         self._images, self._seconds = 0, 0.0
 
     def add(self, values: Mapping[str, Tensor | float]) -> None:
-        """Take in values of a batch."""
+        """Add the values of a batch."""
         for name, value in values.items():
             self._sums.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
 
-    def finish_step(self, moved: StepReport, images: int, seconds: float) -> None:
-        """Take in what a step did, to how many images, and how long it took."""
-        self.add({"gradient": moved.norm, "clip": moved.bound, "skipped": float(moved.skipped)})
+    def finish_step(self, report: StepReport, images: int, seconds: float) -> None:
+        """Add the report of an optimizer step, its number of images and its duration."""
+        self.add({"gradient": report.norm, "clip": report.bound, "skipped": float(report.skipped)})
         self._images, self._seconds = self._images + images, self._seconds + seconds
 
     def mean(self) -> tuple[dict[str, float], float]:

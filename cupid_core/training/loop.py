@@ -1,7 +1,7 @@
-"""The one training loop: batches, losses, steps, averages, logs, pictures, checkpoints - of any stage.
+"""The training loop of every stage: batches, losses, steps, averages, logs, sample sheets, checkpoints.
 
-Knows the protocol `training.stage.Stage`; must not know what is trained. A run that was stopped anywhere and
-resumed makes the same numbers as one that was not, because batch and noise follow from the number of the step.
+It drives a stage through the protocol `training.stage.Stage`. A run that was stopped and resumed gives the same
+numbers as one that was not, because batch and noise depend on the number of the step alone.
 """
 
 from __future__ import annotations
@@ -18,33 +18,36 @@ from torch import Tensor
 
 from cupid_core.errors import TrainingError
 from cupid_core.files import atomic_write
-from cupid_core.training.changed_settings import changed_settings
-from cupid_core.training.ema import WeightAverage
 from cupid_core.training.export import EXPORT, write_networks
-from cupid_core.training.feed import Feed
-from cupid_core.training.lock import exclusive
 from cupid_core.training.log import LogWindow, RunLog
-from cupid_core.training.optimizer import MasterOptimizer
-from cupid_core.training.parallel import Alone, Parallel
+from cupid_core.training.optimizer import MasterOptimizer, WeightAverage
+from cupid_core.training.parallel import Alone, BatchPrefetcher, Parallel, stop_signal
+from cupid_core.training.run_folder import (
+    STATE,
+    TrainingState,
+    changed_settings,
+    exclusive,
+    load_state,
+    save_state,
+)
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.schedule import stable_then_decay
+from cupid_core.training.shards import OutOfTimeError
 from cupid_core.training.stage import Stage
-from cupid_core.training.state import STATE, TrainingState, load_state, save_state
-from cupid_core.training.stop_signal import stop_signal
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How this part of a run is carried out.
+    """Options of one call of `train`, which may be a part of a longer run.
 
     Attributes:
         folder: of the run; gets state.pt, losses.csv, validation.csv, sheets/ and export/.
         seed: of the noise; with the number of a batch it determines everything random.
         resume: continue from state.pt; False starts at step 0.
-        time_limit_s: stop, saved, before so many seconds have passed; None for no limit.
-        began: `time.monotonic()` from which the limit counts; None: when the loop begins.
+        time_limit_s: save and stop before so many seconds have passed; None for no limit.
+        began: `time.monotonic()` from which the limit counts; None for the start of the loop.
         settings: YAML of all settings, kept in the state; a run is resumed with the same ones.
         accept_changes: resume although settings have changed.
     """
@@ -60,14 +63,14 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """What happened, for people.
+    """One line of progress.
 
     Attributes:
         step: finished steps.
         steps: of the whole run.
         images_per_s: throughput since the last report.
         values: means since the last report, or figures of a validation.
-        kind: what the values are.
+        kind: of the values.
     """
 
     step: int
@@ -83,8 +86,8 @@ class RunResult:
 
     Attributes:
         step: finished steps.
-        reason: all steps done, out of time, or asked to stop by a signal.
-        images: samples seen.
+        reason: all steps done, time limit, or a signal.
+        images: samples processed.
         seconds: spent in steps, all parts of the run together.
     """
 
@@ -104,14 +107,14 @@ def train(
     on_progress: OnProgress | None = None,
     parallel: Parallel | None = None,
 ) -> RunResult:
-    """Train a stage until its last step, the time limit, or a signal (SIGINT, SIGTERM); always saved at the end.
+    """Train a stage until its last step, the time limit, or a signal (SIGINT, SIGTERM); always saves at the end.
 
     Args:
-        stage: what to train; its networks are put in the precision of the run.
+        stage: to train; its networks are converted to the precision of the run.
         run: length, optimizer, precision, intervals.
         options: folder, seed, resume, time limit.
         on_progress: called with every line of the log and every validation.
-        parallel: the group of processes; this one alone where None.
+        parallel: the group of processes; a single process where None.
 
     Raises:
         TrainingError: the state cannot be read, written, or does not fit the stage or its settings, or another
@@ -125,8 +128,8 @@ def train(
         stage.close()
 
 
-def generator_of(seed: int, number: int) -> torch.Generator:
-    """The CPU generator of a batch: the same for the same seed and number, unlike for any others."""
+def batch_generator(seed: int, number: int) -> torch.Generator:
+    """The CPU generator of a batch; determined by seed and number."""
     mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**63 - 1)
     return torch.Generator(device="cpu").manual_seed(mixed)
 
@@ -135,11 +138,16 @@ class _Run:
     """A run in progress."""
 
     def __init__(
-        self, stage: Stage[Any], run: RunSettings, options: LoopOptions, report: OnProgress, parallel: Parallel
+        self,
+        stage: Stage[Any],
+        run: RunSettings,
+        options: LoopOptions,
+        on_progress: OnProgress,
+        parallel: Parallel,
     ) -> None:
         self.began = time.monotonic() if options.began is None else options.began
         self.stage, self.run, self.options = stage, run, options
-        self.report, self.parallel = report, parallel
+        self.on_progress, self.parallel = on_progress, parallel
         exact = {name: value.detach().float().clone() for name, value in stage.networks.named_parameters()}
         for network in stage.networks.children():
             network.to_precision(PRECISIONS[run.precision])  # type: ignore[operator]  # see Stage.networks
@@ -148,13 +156,15 @@ class _Run:
                 network.compile()
         self.optimizer = MasterOptimizer(stage.networks, run.optimizer, half=run.precision == "float16")
         for name, master in self.optimizer.masters.items():
-            master.copy_(exact[name])  # Weights of a checkpoint are not rounded to the precision of the run.
+            master.copy_(
+                exact[name]
+            )  # Not the rounded weights: masters of a checkpoint keep their full precision.
         self.average = WeightAverage(self.optimizer.masters, run.ema_decay)
         self.step, self.seconds, self.images = 0, 0.0, 0
         if options.resume:
             self._load()
         self.log = RunLog(options.folder, self.step) if parallel.rank == 0 else None
-        self.feed = Feed(stage, run.prefetch)
+        self.prefetcher = BatchPrefetcher(stage, run.prefetch)
         self.window = LogWindow()
 
     def until_stopped(self) -> RunResult:
@@ -164,9 +174,13 @@ class _Run:
             try:
                 while self.step < self.run.steps:
                     before = time.monotonic()
-                    self._step()
-                    self._look()
-                    # The first step also makes data and warms up: it says nothing about the next ones.
+                    try:
+                        self._step()
+                        self._report()
+                    except OutOfTimeError:  # data for the next step is not there yet
+                        reason = "time"
+                        break
+                    # The first steps also make data and warm up, so they are no estimate of the next ones.
                     longest = max(longest if self.step > first + 2 else 0.0, time.monotonic() - before)
                     if self.parallel.any(stopped.is_set()):
                         reason = "signal"
@@ -177,35 +191,36 @@ class _Run:
                     if time.monotonic() - saved_at > 60 * self.run.save_minutes:
                         save_s, saved_at = self._save(), time.monotonic()
                 self._save()
-                self._export()
+                if self.step:  # what has not trained yet must not pass for a result of this stage
+                    self._export()
             finally:
-                self.feed.close()
+                self.prefetcher.close()
                 if self.log is not None:
                     self.log.close()
         return RunResult(self.step, reason, self.images, self.seconds)
 
     def _step(self) -> None:
         before = time.monotonic()
-        seen = 0
+        images = 0
         for part in range(self.run.accumulate):
             number = (self.step * self.run.accumulate + part) * self.parallel.world + self.parallel.rank
-            batch = self.feed.get(number, number + self.parallel.world)
-            loss = self.stage.loss(batch, generator_of(self.options.seed, number))
+            batch = self.prefetcher.get(number, number + self.parallel.world)
+            loss = self.stage.loss(batch, batch_generator(self.options.seed, number))
             (loss.total * (self.optimizer.loss_scale / self.run.accumulate)).backward()  # type: ignore[no-untyped-call]
             self.window.add({"loss": loss.total, **loss.logged})
-            seen += loss.images * self.parallel.world
+            images += loss.images * self.parallel.world
         if self.parallel.world > 1:
             self.parallel.average([_gradient(p) for p in self.optimizer.parameters.values()])
         self.step += 1
         share = stable_then_decay(self.step, self.run.steps, self.run.optimizer)
-        moved = self.optimizer.step(share)
+        report = self.optimizer.step(share)
         self.average.update(self.optimizer.masters, self.step)
         spent = time.monotonic() - before
-        self.seconds, self.images = self.seconds + spent, self.images + seen
-        self.window.finish_step(moved, seen, spent)
+        self.seconds, self.images = self.seconds + spent, self.images + images
+        self.window.finish_step(report, images, spent)
 
-    def _look(self) -> None:
-        """Log, validate and draw where it is time to."""
+    def _report(self) -> None:
+        """Write log lines, validations and sample sheets that are due after this step."""
         if self.log is None:
             return
         last = self.step == self.run.steps
@@ -216,13 +231,13 @@ class _Run:
             values, speed = self.window.mean()
             times = {"images_per_s": speed, "images": float(self.images), "seconds": self.seconds}
             self.log.write("losses", self.step, {**values, "learning_rate": rate, **times})
-            self.report(Progress(self.step, self.run.steps, speed, values))
+            self.on_progress(Progress(self.step, self.run.steps, speed, values))
             self.window = LogWindow()
         if _due(self.step, self.run.validate_every) or (last and self.run.validate_every):
             with self.averaged():
                 figures = dict(self.stage.validate())
             self.log.write("validation", self.step, {**figures, "images": float(self.images)})
-            self.report(Progress(self.step, self.run.steps, 0.0, figures, kind="validation"))
+            self.on_progress(Progress(self.step, self.run.steps, 0.0, figures, kind="validation"))
         if _due(self.step, self.run.sheet_every) or (last and self.run.sheet_every):
             with self.averaged():
                 picture = self.stage.sheet()
@@ -232,7 +247,7 @@ class _Run:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The averaged weights in the networks, without gradients, for the time of a block."""
+        """Context in which the networks have the averaged weights and no gradients."""
         with averaged_weights(self.stage, self.optimizer, self.average):
             yield
 
@@ -262,7 +277,7 @@ class _Run:
 
     @torch.no_grad()
     def _export(self) -> None:
-        """Write the averaged weights, not rounded to the precision of the run; the last thing that a run does."""
+        """Write the averaged weights, not rounded to the precision of the run; no step may follow."""
         if self.log is None:
             return
         for network in self.stage.networks.children():
@@ -276,7 +291,7 @@ class _Run:
     def _load(self) -> None:
         path = self.options.folder / STATE
         state = load_state(path, self.stage.name)
-        put_weights(self.optimizer, self.average, state, origin=str(path))
+        restore_weights(self.optimizer, self.average, state, origin=str(path))
         try:
             self.optimizer.load_state_dict(state.optimizer)
         except ValueError as error:
@@ -293,8 +308,10 @@ _HINT_FIT = "Resume with the settings the run was started with, or start it anew
 _HINT_CHANGED = "Resume with the settings the run was started with, or give --accept-changes."
 
 
-def put_weights(optimizer: MasterOptimizer, average: WeightAverage, state: TrainingState, *, origin: str) -> None:
-    """Fill masters, networks and average from a state.
+def restore_weights(
+    optimizer: MasterOptimizer, average: WeightAverage, state: TrainingState, *, origin: str
+) -> None:
+    """Load masters, networks and average from a state.
 
     Raises:
         TrainingError: names or shapes differ.
@@ -317,12 +334,12 @@ def put_weights(optimizer: MasterOptimizer, average: WeightAverage, state: Train
 
 @contextmanager
 def averaged_weights(stage: Stage[Any], optimizer: MasterOptimizer, average: WeightAverage) -> Iterator[None]:
-    """Put the averaged weights into the networks of a stage for the time of a block, without gradients."""
+    """Context in which the networks of a stage have the averaged weights and no gradients."""
     trained = {name: value.clone() for name, value in optimizer.masters.items()}
     optimizer.refresh(average.values)
     stage.networks.eval()
     try:
-        # Figures and pictures come at other sizes: compiling for them would take longer than they do.
+        # Validation has other batch sizes: compiling for them would take longer than running them.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
@@ -342,4 +359,4 @@ def _due(step: int, interval: int) -> bool:
 
 
 def _ignore(progress: Progress) -> None:
-    """Nobody watches."""
+    """No callback was given."""

@@ -1,4 +1,4 @@
-"""The mesh decoder's channels against the truth at the corners of its cubes; knows rows and truth, not networks.
+"""Loss of the mesh decoder: its channels against the truth at the corners of its cubes.
 
 Supervision is direct: every cube's eight corners have a true signed distance and, near the surface, a true color
 and normal, so no renderer is needed. Layout of the channels as `mesh.cube_channels` reads them. The distance is in
@@ -18,9 +18,9 @@ from cupid_core.mesh.cube_channels import CHANNELS_COLOR, CHANNELS_PLAIN, N_ATTR
 from cupid_core.mesh.flexicubes_tables import N_CORNERS
 from cupid_core.training.appearance_settings import MeshFieldLossSettings
 
-# Corners this many cube edges from the surface are ends of edges that cross it, so their color is seen.
+# Corners up to this many cube edges from the surface are ends of edges that cross it, so their color matters.
 NEAR = 1.5
-# Where smooth L1 turns from square to linear: in cube edges, and in color.
+# Where smooth L1 changes from square to linear: in cube edges, and in color.
 _DISTANCE_KNEE = 0.1
 _COLOR_KNEE = 0.1
 # Colors of exactly 0 or 1 have no finite logit.
@@ -44,14 +44,14 @@ class FieldTruth:
 
 @dataclass(frozen=True, eq=False)
 class MeshFieldLoss:
-    """Terms of the loss, scalars before their weights, and figures that say how good the field is.
+    """Terms of the loss, scalars before their weights, and figures of the quality of the field.
 
     Attributes:
         total: weighted sum, the one to differentiate.
         distance: truncated signed distance.
         color: RGB near the surface.
         normal: normal map near the surface.
-        neutral: deformation and weights, which the extraction takes as 0 where nothing is learnt.
+        neutral: pull of deformation and interpolation weights to 0, their neutral value.
         wrong_side: share of the corners near the surface with the wrong sign.
         color_mse: mean squared color error near the surface.
     """
@@ -81,7 +81,7 @@ def field_truth(truth: CornerTruth, truncation: float) -> FieldTruth:
 
 
 def ideal_rows(truth: FieldTruth, resolution: int) -> Tensor:
-    """The rows (M, 101) of a decoder that says the truth; their mesh is the best this representation can do.
+    """The rows (M, 101) of a perfect decoder; their mesh is the best that this representation allows.
 
     Args:
         truth: of M cubes.
@@ -95,21 +95,21 @@ def ideal_rows(truth: FieldTruth, resolution: int) -> Tensor:
 
 
 def mesh_field_loss(
-    rows: Tensor, truth: FieldTruth, counted: Tensor, resolution: int, settings: MeshFieldLossSettings
+    rows: Tensor, truth: FieldTruth, in_loss: Tensor, resolution: int, settings: MeshFieldLossSettings
 ) -> MeshFieldLoss:
     """Compare a decoder's output with the truth.
 
     Args:
         rows: (M, 101) float32 of the decoder.
         truth: of the same cubes.
-        counted: (M,) bool; the others (at the border of a crop) say nothing.
+        in_loss: (M,) bool; the others, next to the cut of a box, are ignored.
         resolution: cubes per axis.
         settings: weights.
     """
-    share = counted[:, None].to(rows.dtype).expand_as(truth.distance)
+    share = in_loss[:, None].to(rows.dtype).expand_as(truth.distance)
     distance = rows[:, :N_CORNERS] - 1 / resolution
     error = F.smooth_l1_loss(distance, truth.distance, reduction="none", beta=_DISTANCE_KNEE)
-    # The surface lies between corners less than one edge away from it: there precision pays.
+    # The surface is interpolated between corners less than one edge away from it, so these need the precision.
     weight = share * (1 + settings.near_weight * torch.exp(-truth.distance.square()))
     near = share * truth.near
     attributes = torch.sigmoid(rows[:, CHANNELS_PLAIN:].reshape(-1, N_CORNERS, N_ATTRIBUTES))

@@ -1,4 +1,4 @@
-"""Settings that every training run has: length, optimizer, precision, logging; knows values, not stages."""
+"""Settings that every training run has: length, optimizer, precision, logging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learning rate of a step; knows numbers only."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All settings of a training, one section per stage; what a file in `config/train/` holds. Knows values only."""
+"""All settings of a training, one section per stage; what a file in `config/train/` holds."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What a stage of the training is: networks, batches by number, a loss, pictures and exports.
+"""The protocol of a training stage: networks, batches by number, a loss, validation, sample sheets and exports.
 
-The one loop (`training.loop`) drives every stage through this protocol. A stage knows its networks and its
-data; it must not know optimizers, precision, checkpoints or clocks.
+The loop (`training.loop`) drives every stage through it and owns optimizer, precision, checkpoints and time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,26 +20,27 @@ BatchT = TypeVar("BatchT")
 
 @dataclass(frozen=True)
 class StageContext:
-    """Where a stage runs.
+    """Folder, device and seed of a stage.
 
     Attributes:
-        root: folder of the whole training; stage "x" keeps its run in `root / "x"`, shards lie in `root /
-        "shards"`,
-            and a stage finds the results of an earlier one in that one's run folder.
-        device: where networks and batches are.
+        root: folder of the whole training. The run of stage "x" is in `root / "x"`, where later stages find its
+            results; shards are in `root / "shards"`.
+        device: of networks and batches.
         seed: of the data and of the first weights.
-        workers: processes that make shards in the background; 0 makes them when they are asked for.
+        workers: background processes that make shards; 0 makes each shard when it is first read.
+        deadline: `time.monotonic()` after which data that is not there yet is not waited for.
     """
 
     root: Path
     device: torch.device
     seed: int = 0
     workers: int = 0
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
 class StepLoss:
-    """Result of the loss of one batch.
+    """Loss of one batch.
 
     Attributes:
         total: scalar to differentiate.
@@ -54,7 +55,7 @@ class StepLoss:
 
 @dataclass(frozen=True, eq=False)
 class ExportedNetwork:
-    """A trained network as it goes into a checkpoint of the published layout.
+    """A trained network as it is written into a checkpoint of the published layout.
 
     Attributes:
         key: name in pipeline.json, e.g. "sparse_structure_decoder".
@@ -70,23 +71,23 @@ class ExportedNetwork:
 
 
 class Stage(Protocol[BatchT]):
-    """One thing to train.
+    """A stage of the training.
 
-    Everything random in `batch` follows from its number, everything random in `loss` is drawn from the generator
-    given to it: so a resumed run continues exactly.
+    All random numbers of `batch` follow from its number, and those of `loss` come from the given generator, so
+    that a resumed run continues exactly.
 
     Attributes:
         name: as on the command line, e.g. "structure".
-        networks: what is trained, by name, on the stage's device, in float32; the loop puts their torsos into the
-            precision of the run (every network has `to_precision(dtype)`), optimizes, averages and saves them.
-            Networks that only help (frozen) are kept elsewhere.
+        networks: the trained networks by name, on the stage's device, in float32. The loop converts their blocks
+            to the precision of the run (every network has `to_precision(dtype)`), optimizes, averages and saves
+            them. Frozen networks are not among them.
     """
 
     name: str
     networks: nn.ModuleDict
 
     def batch(self, number: int) -> BatchT:
-        """The batch of this number, on the stage's device; the same whenever it is asked for."""
+        """The batch of this number, on the stage's device; always the same."""
         ...
 
     def loss(self, batch: BatchT, generator: torch.Generator) -> StepLoss:
@@ -94,15 +95,15 @@ class Stage(Protocol[BatchT]):
         ...
 
     def validate(self) -> Mapping[str, float]:
-        """Figures on unseen data, without gradients; called with the averaged weights in the networks."""
+        """Figures on validation data; called without gradients and with the averaged weights in the networks."""
         ...
 
     def sheet(self) -> Image | None:
-        """Picture of samples on unseen data; called as `validate`. None: this stage has none."""
+        """Image of samples on validation data, called as `validate`; None where the stage has none."""
         ...
 
     def exports(self) -> Sequence[ExportedNetwork]:
-        """What goes into a checkpoint; called with the averaged weights in the networks."""
+        """Networks for a checkpoint; called with the averaged weights in the networks."""
         ...
 
     def close(self) -> None:

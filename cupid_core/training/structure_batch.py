@@ -1,7 +1,4 @@
-"""What the stages of the structure learn from: images, occupancy, image positions; and where it comes from.
-
-Knows voxels, cameras and images as tensors; the sources know their data sets. Must not know networks.
-"""
+"""Batches of the structure stages (images, occupancy, image positions), and the protocol of their sources."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class StructureBatch:
         uv: (B, 2, R, R, R) positions of the voxel centers in the image, clamped to [0, 1].
         flag: (B, 1, R, R, R) bool, voxels inside the image.
         xyz: (B, 3, g, g) canonical surface points at the centers of g x g cells, or None.
-        seen: (B, 1, g, g) bool, cells that show the object, or None.
+        visible_mask: (B, 1, g, g) bool, cells where the object is visible, or None.
     """
 
     image: Tensor
@@ -30,7 +27,7 @@ class StructureBatch:
     uv: Tensor
     flag: Tensor
     xyz: Tensor | None = None
-    seen: Tensor | None = None
+    visible_mask: Tensor | None = None
 
     def to(self, device: torch.device) -> StructureBatch:
         """The same batch on another device."""
@@ -40,27 +37,27 @@ class StructureBatch:
             self.uv.to(device),
             self.flag.to(device),
             None if self.xyz is None else self.xyz.to(device),
-            None if self.seen is None else self.seen.to(device),
+            None if self.visible_mask is None else self.visible_mask.to(device),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceBatch:
-    """B views with what is seen of the object, and no voxels.
+    """B views with the visible surface of the object, without voxels.
 
     Attributes:
         image: (B, 4, S, S) as in `StructureBatch`.
         xyz: (B, 3, g, g) canonical surface points at the centers of g x g cells.
-        seen: (B, 1, g, g) bool, cells that show the object.
+        visible_mask: (B, 1, g, g) bool, cells where the object is visible.
     """
 
     image: Tensor
     xyz: Tensor
-    seen: Tensor
+    visible_mask: Tensor
 
     def to(self, device: torch.device) -> SurfaceBatch:
         """The same batch on another device."""
-        return SurfaceBatch(self.image.to(device), self.xyz.to(device), self.seen.to(device))
+        return SurfaceBatch(self.image.to(device), self.xyz.to(device), self.visible_mask.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +98,7 @@ class SurfaceSource(Protocol):
         """Training views, on whatever device; the same for the same number and size."""
         ...
 
-    def unseen_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
+    def validation_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
         """Unseen views, unchanged, always the same; their truth on the CPU."""
         ...
 
@@ -121,6 +118,6 @@ def project_normalized(points: Tensor, T_camera_object: Tensor, intrinsics: Tens
     full = torch.einsum("bij,bjk->bik", intrinsics, T_camera_object[:, :3])
     count = len(full)
     flat = points.reshape(points.shape[0], -1, 3).expand(count, -1, 3)
-    seen = torch.baddbmm(full[:, None, :, 3], flat, full[:, :, :3].mT)
-    uv = seen[..., :2] / seen[..., 2:]
+    projected = torch.baddbmm(full[:, None, :, 3], flat, full[:, :, :3].mT)
+    uv = projected[..., :2] / projected[..., 2:]
     return uv.view(count, *points.shape[1:-1], 2)

@@ -1,4 +1,4 @@
-"""Settings of the stages of the structure: both autoencoders and the flow; knows values only."""
+"""Settings of the stages of the structure: both autoencoders and the flow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StructureVaeSettings(StageSettings):
 
 
 class ImageEncoderSettings(Settings):
-    """The network that looks at the image."""
+    """The image encoder."""
 
     kind: Literal["conv", "pyramid", "dinov2_vits14_reg", "dinov2_vitb14_reg", "dinov2_vitl14_reg"] = setting(
         "conv", "choice", "A small one trained along with the flow (conv, pyramid), or an official one, frozen."
@@ -86,7 +86,7 @@ class StructureFlowSettings(Settings):
 
 
 class ImageEncoderStageSettings(StageSettings):
-    """Training of the small image encoder alone, before the flow: which canonical point does each part show."""
+    """Training of the small image encoder alone, before the flow, to predict canonical points."""
 
     views: TabletopSourceSettings = TabletopSourceSettings(
         objects=TabletopSettings(views_per_object=4, image_size=64, resolution=8)

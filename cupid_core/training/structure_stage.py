@@ -1,9 +1,8 @@
 """Stage `structure`: the image encoder and the flow of the structure latent, trained together.
 
 Source: CUPID (arXiv 2510.20776) section 3, conditional flow matching over the latents of occupancy and UV. At
-small scale the image tokens must also say which canonical point each patch shows (a head that is used in
-training only): without it a small network trained on few images does not learn to tell the view. Knows voxels
-and images as tensors; must not know optimizers, files beside the exports of earlier stages, or ROS.
+small scale the image tokens are also trained to predict the canonical point in each patch, with a head that is
+used in training only: without it, a small network trained on few images does not learn to recognize the viewpoint.
 """
 
 from __future__ import annotations
@@ -31,16 +30,21 @@ from cupid_core.models.weights import read_tensors
 from cupid_core.sampling.noise import NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.figures import pose_errors_deg
 from cupid_core.training.flow import draw_noise, draw_times, flow_sample, velocity_loss_per_item
-from cupid_core.training.official_encoder import official_image_encoder
+from cupid_core.training.image_encoders import (
+    SMALL_ENCODERS,
+    exported_encoder,
+    image_encoder_arguments,
+    load_official_encoder,
+    tokens_of,
+)
+from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import scatter, sheet
-from cupid_core.training.small_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import StructureBatch, StructureSource, StructureTruth
-from cupid_core.training.structure_figures import pose_errors_deg
 from cupid_core.training.structure_settings import StructureSettings
 from cupid_core.training.structure_vae_stage import DECODER_KEYS, ENCODER_KEYS, volume
-from cupid_core.training.surface_loss import exported_head, surface_loss
 
 _SHEET_ITEMS = 8
 
@@ -52,7 +56,7 @@ class StructureStage:
         settings: sizes and losses.
         context: device and the folder with the exports of the autoencoder stages.
         source: of views.
-        centerd_uv: what the UV encoder was trained to read (`StructureVaeSettings.centerd_input`).
+        centered_uv: input convention of the UV encoder (`StructureVaeSettings.centerd_input`).
 
     Raises:
         TrainingError: an autoencoder has not been trained.
@@ -66,22 +70,22 @@ class StructureStage:
         context: StageContext,
         source: StructureSource,
         *,
-        centerd_uv: bool = True,
+        centered_uv: bool = True,
     ) -> None:
         self._settings, self._source, self._device = settings, source, context.device
         self._encoders, self._decoders = {}, {}
-        self._centerd = centerd_uv
+        self._centered = centered_uv
         for kind in ("occupancy", "uv"):
             folder = context.root / f"{kind}-vae" / EXPORT
             encoder = read_network(folder, ENCODER_KEYS[kind], SparseStructureEncoder, context.device)
             decoder = read_network(folder, DECODER_KEYS[kind], SparseStructureDecoder, context.device)
             self._encoders[kind], self._decoders[kind] = encoder, decoder
-        look = settings.image_encoder
-        trained = look.kind in SMALL_ENCODERS
+        encoder_settings = settings.image_encoder
+        trained = encoder_settings.kind in SMALL_ENCODERS
         self.image_encoder: ImageEncoder = (
-            SMALL_ENCODERS[look.kind](**image_encoder_arguments(look))
+            SMALL_ENCODERS[encoder_settings.kind](**image_encoder_arguments(encoder_settings))
             if trained
-            else official_image_encoder(look.kind, look.file, context.device)
+            else load_official_encoder(encoder_settings.kind, encoder_settings.file, context.device)
         )
         self._flow_arguments = self._sizes()
         self.flow = SparseStructureFlowModel(**self._flow_arguments)
@@ -90,24 +94,24 @@ class StructureStage:
             networks["image_encoder"] = self.image_encoder
         self.head: SurfaceHead | None = None
         if trained and settings.surface_weight > 0:
-            self.head = SurfaceHead(self.image_encoder.embed_dim, look.head_bins)
+            self.head = SurfaceHead(self.image_encoder.embed_dim, encoder_settings.head_bins)
             networks["surface_head"] = self.head
         if trained and settings.trained_encoder and not settings.run.start_from:
-            _take_over(networks, context.root / "image-encoder" / EXPORT)
+            _load_trained_encoder(networks, context.root / "image-encoder" / EXPORT)
         self.networks = nn.ModuleDict(networks).to(context.device)
 
     def batch(self, number: int) -> StructureBatch:
-        """Views of this number."""
+        """The views of this number."""
         return self._source.batch(number, self._settings.run.batch_size).to(self._device)
 
     def loss(self, batch: StructureBatch, generator: torch.Generator) -> StepLoss:
-        """Velocity error of several noise draws per image, and the error of the surface points."""
+        """Velocity error of several noise samples per image, and the error of the surface points."""
         tokens = tokens_of(self.image_encoder, batch.image)
         total, logged = self._velocity_loss(self.latent(batch), tokens, generator)
-        if self.head is not None and batch.xyz is not None and batch.seen is not None:
+        if self.head is not None and batch.xyz is not None and batch.visible_mask is not None:
             cells = tokens[:, self.image_encoder.num_prefix_tokens :]
             predicted = self.head(cells, self.image_encoder.native_grid)
-            surface = surface_loss(predicted, batch.xyz, batch.seen, self._settings.surface_scale)
+            surface = surface_loss(predicted, batch.xyz, batch.visible_mask, self._settings.surface_scale)
             total = total + self._settings.surface_weight * surface.total
             logged |= {"surface": surface.points, "surface_error": surface.error, "surface_mask": surface.mask}
         return StepLoss(total, logged, len(batch.image))
@@ -115,27 +119,27 @@ class StructureStage:
     def _velocity_loss(
         self, x0: Tensor, tokens: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Mean over `draws` conditional draws of every image and some draws without any condition.
+        """Mean over `draws` conditional noise samples of every image and some samples without any condition.
 
-        The share without is exact instead of drawn, and costs no image: the network knows the constant that the
-        empty condition makes.
+        The share of unconditional samples is exact instead of random. They need no image: cross-attention to the
+        null condition is a constant that the network computes by itself.
         """
         count, draws = len(x0), self._settings.draws
         dropout = self._settings.flow.condition_dropout
-        free = round(dropout / (1 - dropout) * count * draws)
-        chosen = torch.randint(count, (free,), generator=generator).to(x0.device)
+        unconditional = round(dropout / (1 - dropout) * count * draws)
+        chosen = torch.randint(count, (unconditional,), generator=generator).to(x0.device)
         data = torch.cat([x0.repeat_interleave(draws, dim=0), x0[chosen]])
         noise = draw_noise(data.shape, generator, data.device)
         times = draw_times(len(data), self._settings.flow, generator, x0.device)
-        drawn = flow_sample(data, noise, times)
+        mixture = flow_sample(data, noise, times)
         memories = tuple(block.cross_kv(tokens) for block in self.flow.blocks)  # type: ignore[operator]
         predicted = self.flow.denoise(
-            drawn.x_t, self.flow.modulations(1000.0 * drawn.t), memories, null_items=free
+            mixture.x_t, self.flow.modulations(1000.0 * mixture.t), memories, null_items=unconditional
         )
-        per_item = velocity_loss_per_item(predicted, drawn.target, len(data))
+        per_item = velocity_loss_per_item(predicted, mixture.target, len(data))
         half = x0.shape[1] // 2
         with torch.no_grad():
-            error = (predicted - drawn.target).square()[: count * draws]
+            error = (predicted - mixture.target).square()[: count * draws]
         return per_item.mean(), {
             "velocity": per_item[: count * draws].mean(),
             "velocity_occupancy": error[:, :half].mean(),
@@ -145,16 +149,16 @@ class StructureStage:
     @torch.no_grad()
     def latent(self, batch: StructureBatch) -> Tensor:
         """x0 (B, C, r, r, r): the latent of occupancy, then that of image positions."""
-        volumes = {kind: volume(batch, kind, centerd=self._centerd) for kind in ("occupancy", "uv")}
+        volumes = {kind: volume(batch, kind, centered=self._centered) for kind in ("occupancy", "uv")}
         return torch.cat([self._encoders[kind](values)[0] for kind, values in volumes.items()], dim=1)
 
     def validate(self) -> Mapping[str, float]:
         """Velocity error at fixed noise, and figures of one sampled structure per view."""
-        batch, truth = self._unseen()
+        batch, truth = self._validation_batch()
         with torch.random.fork_rng(devices=[]):
             logged = self.loss(batch, torch.Generator().manual_seed(0)).logged
         figures = {name: float(value) for name, value in logged.items()}
-        occupied, uv = self._sampled(batch)
+        occupied, uv = self._sample_structures(batch)
         size = batch.image.shape[-1]
         actual = batch.occupancy[:, 0]
         inside = actual & batch.flag[:, 0]
@@ -167,7 +171,7 @@ class StructureStage:
             figures["rotation_within_15"] = float((error < 15).float().mean())
         return figures
 
-    def _sampled(self, batch: StructureBatch) -> tuple[Tensor, Tensor]:
+    def _sample_structures(self, batch: StructureBatch) -> tuple[Tensor, Tensor]:
         """One sample per view: occupancy (B, R, R, R) bool and positions (B, 2, R, R, R)."""
         config = SamplerConfig(
             steps=self._settings.validation_steps,
@@ -190,18 +194,18 @@ class StructureStage:
 
     def sheet(self) -> Image | None:
         """Image, mask channel, predicted and true surface points, predicted and true voxels in the image."""
-        batch = self._unseen()[0]
-        occupied, uv = self._sampled(batch)
+        batch = self._validation_batch()[0]
+        occupied, uv = self._sample_structures(batch)
         tokens = tokens_of(self.image_encoder, batch.image)
         colors = all_voxel_centers(occupied.shape[-1]) + 0.5
         rows: list[list[Tensor]] = []
         for item in range(min(_SHEET_ITEMS, len(uv))):
             row = [batch.image[item, :3], batch.image[item, 3:4]]
-            if self.head is not None and batch.xyz is not None and batch.seen is not None:
+            if self.head is not None and batch.xyz is not None and batch.visible_mask is not None:
                 cells = tokens[item : item + 1, self.image_encoder.num_prefix_tokens :]
                 predicted = self.head(cells, self.image_encoder.native_grid)
-                mine = F.interpolate(predicted.points, size=batch.xyz.shape[-2:])[0]
-                row += [(field + 0.5) * batch.seen[item] for field in (mine, batch.xyz[item])]
+                predicted_points = F.interpolate(predicted.points, size=batch.xyz.shape[-2:])[0]
+                row += [(field + 0.5) * batch.visible_mask[item] for field in (predicted_points, batch.xyz[item])]
             truth = batch.occupancy[item, 0].cpu()
             for grid, field in ((occupied[item].cpu(), uv[item]), (truth, batch.uv[item])):
                 row.append(scatter(field.cpu().permute(1, 2, 3, 0)[grid], colors[grid]))
@@ -229,13 +233,13 @@ class StructureStage:
         """Stop background work."""
         self._source.close()
 
-    def _unseen(self) -> tuple[StructureBatch, StructureTruth | None]:
+    def _validation_batch(self) -> tuple[StructureBatch, StructureTruth | None]:
         batch, truth = self._source.validation(self._settings.validation_views)
         return batch.to(self._device), truth
 
     @torch.no_grad()
     def _sizes(self) -> dict[str, Any]:
-        """Constructor arguments of the flow; the size of the latent is that of the encoders' answer."""
+        """Constructor arguments of the flow; the size of the latent is taken from the output of the encoders."""
         batch, _ = self._source.validation(1)
         latent = self.latent(batch.to(self._device))
         network = self._settings.network
@@ -254,11 +258,11 @@ class StructureStage:
         }
 
 
-def _take_over(networks: Mapping[str, nn.Module], folder: Path) -> None:
-    """Fill the image encoder and the surface head with those of the stage before, in place.
+def _load_trained_encoder(networks: Mapping[str, nn.Module], folder: Path) -> None:
+    """Load image encoder and surface head of stage "image-encoder", in place.
 
     Raises:
-        TrainingError: they are not there, or of other sizes.
+        TrainingError: they are missing, or of other sizes.
     """
     for key in ("image_encoder", "surface_head"):
         if key not in networks:
@@ -268,6 +272,6 @@ def _take_over(networks: Mapping[str, nn.Module], folder: Path) -> None:
             networks[key].load_state_dict(read_tensors(path))
         except (CheckpointError, RuntimeError) as error:
             raise TrainingError(
-                f"'{key}' cannot be taken from {path}: {error}",
+                f"'{key}' cannot be read from {path}: {error}",
                 hint="Train image-encoder first, with these sizes, or set structure.trained_encoder: false.",
             ) from error

@@ -1,7 +1,7 @@
-"""Stages `occupancy-vae` and `uv-vae`: autoencoders of dense volumes. Knows volumes, not images or poses.
+"""Stages `occupancy-vae` and `uv-vae`: autoencoders of dense volumes.
 
-Source: sparse-structure VAE of TRELLIS (Xiang et al. 2024); UV VAE of CUPID (arXiv 2510.20776). The decoder sees
-latents with noise, because at inference it gets what the flow makes of noise.
+Source: sparse-structure VAE of TRELLIS (Xiang et al. 2024); UV VAE of CUPID (arXiv 2510.20776). The decoder is
+trained on latents with noise, because at inference it gets samples of the flow, which are not exact.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StructureVaeStage:
         self.networks = nn.ModuleDict(networks).to(context.device)
 
     def batch(self, number: int) -> StructureBatch:
-        """Volumes of this number."""
+        """The volumes of this number."""
         return self._source.batch(number, self._settings.run.batch_size).to(self._device)
 
     def loss(self, batch: StructureBatch, generator: torch.Generator) -> StepLoss:
@@ -84,7 +84,7 @@ class StructureVaeStage:
 
     def validate(self) -> Mapping[str, float]:
         """Reconstruction of unseen volumes, plain and with latent noise of a tenth of its deviation."""
-        batch = self._unseen()
+        batch = self._validation_batch()
         mean, _ = self.encoder(self._volume(batch))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0)).to(mean)
         noisy = mean + 0.1 * noise * mean.transpose(0, 1).flatten(1).std(dim=1).view(1, -1, 1, 1, 1)
@@ -103,7 +103,7 @@ class StructureVaeStage:
 
     def sheet(self) -> Image | None:
         """Truth above reconstruction."""
-        batch = self._unseen()
+        batch = self._validation_batch()
         logits = self.decoder(self.encoder(self._volume(batch))[0])
         rows: list[list[Tensor]] = []
         for item in range(min(_SHEET_ITEMS, len(logits))):
@@ -119,7 +119,7 @@ class StructureVaeStage:
 
     def exports(self) -> Sequence[ExportedNetwork]:
         """Both networks, rescaled so that each channel of the latent has root mean square 1."""
-        mean, _ = self.encoder(self._volume(self._unseen()))
+        mean, _ = self.encoder(self._volume(self._validation_batch()))
         rms = mean.transpose(0, 1).flatten(1).square().mean(dim=1).sqrt()
         encoder = copy.deepcopy(self.encoder).to_precision(torch.float32)
         decoder = copy.deepcopy(self.decoder).to_precision(torch.float32)
@@ -144,24 +144,24 @@ class StructureVaeStage:
         self._source.close()
 
     def _volume(self, batch: StructureBatch) -> Tensor:
-        return volume(batch, self._kind, centerd=self._settings.centerd_input)
+        return volume(batch, self._kind, centered=self._settings.centerd_input)
 
-    def _unseen(self) -> StructureBatch:
+    def _validation_batch(self) -> StructureBatch:
         return self._source.validation(self._settings.validation_views)[0].to(self._device)
 
 
-def volume(batch: StructureBatch, kind: str, *, centerd: bool) -> Tensor:
-    """What an encoder gets: occupancy (B, 1, R, R, R), or flag, u, v (B, 3, R, R, R); float32.
+def volume(batch: StructureBatch, kind: str, *, centered: bool) -> Tensor:
+    """Input of an encoder: occupancy (B, 1, R, R, R), or flag, u, v (B, 3, R, R, R); float32.
 
     Args:
         batch: of volumes.
         kind: "occupancy" or "uv".
-        centerd: see `StructureVaeSettings.centerd_input`; of "uv" alone.
+        centered: see `StructureVaeSettings.centerd_input`; of "uv" alone.
     """
     if kind == "occupancy":
         return batch.occupancy.float()
     flag, uv = batch.flag.float(), batch.uv
-    return torch.cat([flag - 1.0, 8.0 * uv - 4.0] if centerd else [flag, uv], dim=1)
+    return torch.cat([flag - 1.0, 8.0 * uv - 4.0] if centered else [flag, uv], dim=1)
 
 
 def fold_latent_scale(encoder: SparseStructureEncoder, decoder: SparseStructureDecoder, rms: Tensor) -> None:

@@ -1,7 +1,4 @@
-"""Batches of generated tabletop views: which shards a batch draws from, and the truth of a changed view.
-
-Knows shards and cameras; must not know networks or losses.
-"""
+"""Batches of generated tabletop views: which shards a batch samples from, and the truth of augmented views."""
 
 from __future__ import annotations
 
@@ -16,8 +13,7 @@ from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.models.conv_image_encoder import with_hidden
 from cupid_core.models.encoder_planes import central_frame, gravity_planes, point_planes
-from cupid_core.training.shard_rows import ShardRows
-from cupid_core.training.shards import ShardStore
+from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import (
     StructureBatch,
     StructureTruth,
@@ -32,15 +28,15 @@ from cupid_core.training.view_change import (
     change_image,
     draw_change,
     draw_depth_known,
-    draw_hidden_known,
+    draw_occlusion_known,
 )
 
 # Tensors of a shard with a row per view, and those with a row per object.
 _OF_VIEWS = ("image", "occluder", "depth", "measured", "intrinsics", "T_camera_object", "up")
 _OF_OBJECTS = ("shell", "symmetry")
-# Views rolled by more are not turned upright, nor are those of a camera that looks along gravity.
-_MOST_TILT_DEG = 20.0
-_LEAST_UP = 0.05
+# Views with more roll are not rotated upright, nor are those of a camera that looks along gravity.
+_MAX_TILT_DEG = 20.0
+_MIN_UP_IN_IMAGE = 0.05
 
 
 class TabletopSourceSettings(Settings):
@@ -64,26 +60,34 @@ class TabletopSourceSettings(Settings):
 class TabletopSource:
     """`StructureSource` and `SurfaceSource` of generated views.
 
-    The pool of shards that a batch draws from grows with the number of the batch, never with the clock, so that
-    batches are the same on a fast machine and on a slow one; a slow one waits.
+    The pool of shards that a batch samples from grows with the number of the batch, not with time, so that batches
+    are the same on a fast machine and on a slow one; a slow one waits.
 
     Args:
         root: folder of the shards.
         settings: of views and shards.
-        seed: of the data; validation takes the next one.
+        seed: of the data; validation uses the next one.
         workers: background processes; they make shards on the CPU.
+        deadline: `time.monotonic()` after which a shard that is not there is not waited for.
         device: where batches are made and, without workers, shards.
     """
 
     def __init__(
-        self, root: Path, settings: TabletopSourceSettings, *, seed: int = 0, workers: int = 0, device: str = "cpu"
+        self,
+        root: Path,
+        settings: TabletopSourceSettings,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        device: str = "cpu",
+        deadline: float = math.inf,
     ) -> None:
         self._settings, self._seed = settings, seed
         self._device = torch.device(device)
         recipe = TabletopViewRecipe(
             settings.objects, settings.objects_per_shard, seed, device="cpu" if workers else device
         )
-        self._store = ShardStore(root, recipe, workers)
+        self._store = ShardStore(root, recipe, workers, deadline=deadline)
         self._store.request(settings.first_shards)
         unseen = settings.objects.model_copy(update={"views_per_object": 1})
         self._unseen = ShardStore(
@@ -96,19 +100,19 @@ class TabletopSource:
         self._centers = all_voxel_centers(settings.objects.resolution).to(self._device)
 
     def pool(self, number: int, size: int) -> int:
-        """Shards that batch `number` may draw from."""
+        """Shards that batch `number` may sample from."""
         grown = int(number * size / (self._settings.uses_per_view * self._views))
         return min(self._settings.first_shards + grown, self._settings.most_shards)
 
     def batch(self, number: int, size: int) -> StructureBatch:
-        """Views drawn evenly from the pool, each changed afresh; on the device of the source."""
-        return self._made(*self._drawn(number, size))
+        """Views sampled uniformly from the pool, each augmented anew; on the device of the source."""
+        return self._structure_batch(*self._sample_stored(number, size))
 
     def surfaces(self, number: int, size: int) -> SurfaceBatch:
         """The same views with their surface points alone."""
-        return self._looked(*self._drawn(number, size))[0]
+        return self._augmented_views(*self._sample_stored(number, size))[0]
 
-    def _drawn(
+    def _sample_stored(
         self, number: int, size: int
     ) -> tuple[dict[str, Tensor], ViewChangeSettings | None, torch.Generator]:
         generator = torch.Generator().manual_seed((self._seed << 40) + number)
@@ -121,16 +125,16 @@ class TabletopSource:
         return stored, self._settings.change, generator
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
-        """The first `size` unseen views, unchanged."""
-        stored, truth = self._unchanged(size)
-        return self._made(stored, None, torch.Generator().manual_seed(0)), truth
+        """The first `size` validation views, not augmented."""
+        stored, truth = self._stored_validation(size)
+        return self._structure_batch(stored, None, torch.Generator().manual_seed(0)), truth
 
-    def unseen_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
+    def validation_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
         """The same views with their surface points alone."""
-        stored, truth = self._unchanged(size)
-        return self._looked(stored, None, torch.Generator().manual_seed(0))[0], truth
+        stored, truth = self._stored_validation(size)
+        return self._augmented_views(stored, None, torch.Generator().manual_seed(0))[0], truth
 
-    def _unchanged(self, size: int) -> tuple[dict[str, Tensor], StructureTruth]:
+    def _stored_validation(self, size: int) -> tuple[dict[str, Tensor], StructureTruth]:
         size = min(size, self._settings.validation_objects)
         stored = self._unseen_rows.gather(
             [self._unseen.next_good(0, 1)] * size, row_numbers(torch.arange(size), 1)
@@ -144,33 +148,33 @@ class TabletopSource:
         """Stop the workers."""
         self._store.close()
 
-    def _made(
+    def _structure_batch(
         self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
     ) -> StructureBatch:
         count, resolution = len(stored["image"]), self._settings.objects.resolution
-        looked, change = self._looked(stored, settings, generator)
+        views, change = self._augmented_views(stored, settings, generator)
         shell = unpack_bits(stored["shell"], resolution**3).view(count, 1, *(resolution,) * 3)
         occupancy = torch.where(change.mirrored.view(-1, 1, 1, 1, 1), shell.flip(3), shell)
         centers = change.flip_object(self._centers[None].expand(count, *self._centers.shape))
         uv = change.forwards(project_normalized(centers, stored["T_camera_object"], stored["intrinsics"]))
         inside = ((uv >= 0) & (uv <= 1)).all(dim=-1)
         return StructureBatch(
-            image=looked.image,
+            image=views.image,
             occupancy=occupancy,
             uv=uv.clamp(0, 1).permute(0, 4, 1, 2, 3).contiguous(),
             flag=inside[:, None],
-            xyz=looked.xyz,
-            seen=looked.seen,
+            xyz=views.xyz,
+            visible_mask=views.visible_mask,
         )
 
-    def _looked(
+    def _augmented_views(
         self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
     ) -> tuple[SurfaceBatch, ViewChange]:
-        """The changed picture, what is seen in it, and the change."""
+        """The augmented images, the surface that is visible in them, and the augmentations."""
         count, size = len(stored["image"]), stored["image"].shape[-1]
-        upright = _upright_turns(stored, settings, generator)
+        upright = _upright_rotations(stored, settings, generator)
         change = draw_change(count, settings, generator, upright=upright).to(self._device)
-        known = draw_hidden_known(count, settings, generator).to(self._device)
+        known = draw_occlusion_known(count, settings, generator).to(self._device)
         occluder = unpack_bits(stored["occluder"], size * size).view(count, 1, size, size).float()
         image, hidden = change_image(stored["image"].float() / 255, occluder, change)
         if settings is not None:
@@ -178,10 +182,10 @@ class TabletopSource:
         image = with_hidden(image, hidden * known.view(-1, 1, 1, 1))
         depth_known = draw_depth_known(count, settings, generator).to(self._device)
         measured = _measured_planes(stored, change, depth_known, ~upright.isnan().to(self._device))
-        return SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface(stored, change)), change
+        return SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface_points(stored, change)), change
 
-    def _surface(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
-        """Surface points at the centers of the cells of the changed view: of the nearest pixel with depth."""
+    def _surface_points(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
+        """Surface points and visible mask at the cell centers of augmented views, from the nearest depth pixel."""
         count, cells = len(stored["depth"]), self._settings.cells
         axis = (torch.arange(cells, device=self._device) + 0.5) / cells
         v, u = torch.meshgrid(axis, axis, indexing="ij")
@@ -205,13 +209,13 @@ class TabletopSource:
         return change.flip_object(points).permute(0, 3, 1, 2), (inside & (depth > 0))[:, None]
 
 
-def _upright_turns(
+def _upright_rotations(
     stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
 ) -> Tensor:
-    """Radians (B,) that turn views upright, on the CPU; NaN where up is not given to the network.
+    """Radians (B,) that rotate views upright, on the CPU; NaN where up is not given to the network.
 
-    Views that are far from upright would lose their corners: their up stays unknown. Without settings every up is
-    known, and nothing is turned.
+    Views that are far from upright would lose their corners, so their up stays unknown. Without settings every up
+    is known and nothing is rotated.
     """
     if settings is None:
         return torch.zeros(len(stored["up"]))
@@ -219,14 +223,14 @@ def _upright_turns(
     up = (R_crop_object @ stored["up"][..., None])[..., 0].cpu()
     tilt = torch.atan2(up[:, 0], -up[:, 1])
     known = torch.rand(len(up), generator=generator) < settings.up_known
-    near = (tilt.abs() < math.radians(_MOST_TILT_DEG)) & (up[:, :2].norm(dim=1) > _LEAST_UP)
-    return torch.where(known & near, -tilt, torch.nan)
+    upright = (tilt.abs() < math.radians(_MAX_TILT_DEG)) & (up[:, :2].norm(dim=1) > _MIN_UP_IN_IMAGE)
+    return torch.where(known & upright, -tilt, torch.nan)
 
 
 def _measured_planes(
     stored: dict[str, Tensor], change: ViewChange, depth_known: Tensor, up_known: Tensor
 ) -> Tensor:
-    """Planes "points" and "gravity" (B, 6, S, S) of the changed views."""
+    """Planes "points" and "gravity" (B, 6, S, S) of the augmented views."""
     size = stored["image"].shape[-1]
     distance = stored["T_camera_object"][:, 2, 3]
     axis = (torch.arange(size, device=distance.device) + 0.5) / size
@@ -245,7 +249,7 @@ def _measured_planes(
 
 
 def _homogeneous(uv: Tensor) -> Tensor:
-    """(..., 2) to (..., 3) with a last 1."""
+    """(..., 2) to (..., 3) with 1 appended."""
     return torch.cat([uv, torch.ones_like(uv[..., :1])], dim=-1)
 
 

@@ -1,6 +1,6 @@
-"""Shards of generated tabletop objects and their views; knows the generator and what training needs of it.
+"""Shards of generated tabletop objects and their views.
 
-What can be computed again is not stored: image positions and surface points follow from camera and depth.
+Image positions and surface points are not stored, because they follow from camera and depth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cupid_core.data.tabletop import TabletopBatch, TabletopSettings, sample_tab
 from cupid_core.data.tabletop.crop_depth import CropGeometry, measure_crops
 from cupid_core.models.encoder_planes import pixel_rays
 
-# On a CPU; more at once cost memory and save no time. An accelerator makes a shard at once.
+# On a CPU; more at once cost memory and save no time. An accelerator makes a whole shard at once.
 _OBJECTS_AT_ONCE = 16
 DEPTH_STRIDE = 2
 _GRAZING_COSINE = 0.26
@@ -54,7 +54,7 @@ class TabletopViewRecipe:
         return f"tabletop-views-{self.split}-{self.seed}"
 
     def describe(self) -> str:
-        """What the shards depend on."""
+        """Text that differs where shards differ; the comments of the YAML are part of it, and so of the hash."""
         return f"version: 3\nobjects: {self.objects}\nseed: {self.seed}\nsplit: {self.split}\n" + to_yaml(
             self.settings
         )
@@ -63,13 +63,13 @@ class TabletopViewRecipe:
         """Objects index * O to (index + 1) * O - 1 of the data set."""
         first = index * self.objects
         parts = []
-        together = _OBJECTS_AT_ONCE if self.device == "cpu" else self.objects
-        for start in range(first, first + self.objects, together):
-            chosen = range(start, min(start + together, first + self.objects))
-            parts.append(self._stored(chosen))
+        at_once = _OBJECTS_AT_ONCE if self.device == "cpu" else self.objects
+        for start in range(first, first + self.objects, at_once):
+            chosen = range(start, min(start + at_once, first + self.objects))
+            parts.append(self._tensors(chosen))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _stored(self, indices: range) -> dict[str, Tensor]:
+    def _tensors(self, indices: range) -> dict[str, Tensor]:
         with torch.no_grad():
             batch = sample_tabletop(
                 indices, self.settings, seed=self.seed, split=self.split, device=self.device
@@ -94,7 +94,7 @@ class TabletopViewRecipe:
 
 
 def _geometry(batch: TabletopBatch) -> CropGeometry:
-    """What a depth sensor meets in the views."""
+    """Depth, silhouettes and grazing angles of the views, for the simulated depth sensor."""
     rays = pixel_rays(batch.intrinsics, batch.depth.shape[-1])
     rays = torch.einsum("bji,bjhw->bihw", batch.T_camera_object[:, :3, :3], rays / rays.norm(dim=1, keepdim=True))
     return CropGeometry(
@@ -108,13 +108,13 @@ def _geometry(batch: TabletopBatch) -> CropGeometry:
 
 
 def _relative(depth: Tensor, distance: Tensor) -> Tensor:
-    """Depth (N, n, n) less the distance (N,), NaN where there is none; undone by `absolute_depth`."""
-    less = depth - distance.view(-1, 1, 1)
-    return torch.where(depth > 0, less, torch.nan).to(torch.float16)
+    """Depth (N, n, n) minus the distance (N,), NaN where there is none; undone by `absolute_depth`."""
+    difference = depth - distance.view(-1, 1, 1)
+    return torch.where(depth > 0, difference, torch.nan).to(torch.float16)
 
 
 def absolute_depth(relative: Tensor, distance: Tensor) -> Tensor:
-    """Depth (N, n, n) float32 of what is stored, 0 where there is none."""
+    """Depth (N, n, n) float32 from stored values, 0 where there is none."""
     return torch.nan_to_num(relative.float() + distance.view(-1, 1, 1), nan=0.0)
 
 
@@ -124,7 +124,7 @@ def pack_bits(rows: Tensor) -> Tensor:
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
-    """(N, M / 8) uint8 to the first `count` of (N, M) bool; undone by `pack_bits`."""
+    """(N, M / 8) uint8 to the first `count` of (N, M) bool; undoes `pack_bits`."""
     if packed.device.type == "cpu":
         return torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=count)).bool()
     place = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Encodings that only cv_bridge decodes (Bayer patterns, YUV), where it is installed; knows nothing of others."""
+"""Encodings that only cv_bridge decodes (Bayer patterns, YUV), where it is installed."""
 
 from __future__ import annotations
 

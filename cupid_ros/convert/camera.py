@@ -1,4 +1,4 @@
-"""sensor_msgs/CameraInfo to a camera and back; knows binning and regions of interest, no images."""
+"""sensor_msgs/CameraInfo to a camera and back, with binning and regions of interest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from cupid_core.errors import InvalidCameraError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_core.serving.frames import Stamped
+from cupid_ros.convert.header import make_header
 from cupid_ros.messages import MessageTypes
 
-# Numbers of a distortion model where no lens is meant; drivers fill with zeros to all sorts of lengths.
-_LARGEST = 1_000_000
+# Pixels; far above any sensor.
+_MAX_SIZE = 1_000_000
 
 
 def read_camera(message: Any, *, rectified: bool = False) -> Camera:
@@ -31,7 +32,7 @@ def read_camera(message: Any, *, rectified: bool = False) -> Camera:
             model, or a region outside the sensor.
     """
     width, height = int(message.width), int(message.height)
-    if not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
+    if not (0 < width <= _MAX_SIZE and 0 < height <= _MAX_SIZE):
         raise InvalidCameraError(f"CameraInfo has size {width} x {height}.", hint="Calibrate the camera.")
     if rectified:
         p = _numbers(message.p, 12, "p")
@@ -39,23 +40,15 @@ def read_camera(message: Any, *, rectified: bool = False) -> Camera:
     else:
         k = _numbers(message.k, 9, "k")
         if any(k) and (k[1], k[3], *k[6:]) != (0.0, 0.0, 0.0, 0.0, 1.0):
-            raise InvalidCameraError(f"K = {k} is no K without skew.", hint="Send fx 0 cx, 0 fy cy, 0 0 1.")
+            raise InvalidCameraError(f"K = {k} is not a K without skew.", hint="Send fx 0 cx, 0 fy cy, 0 0 1.")
         camera = Camera.from_parameters(
             fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_lens(message)
         )
-    return _binned(_cut(camera, message.roi), int(message.binning_x) or 1, int(message.binning_y) or 1)
-
-
-def same_camera(first: Camera | None, second: Camera | None) -> bool:
-    """Whether two cameras image alike: exactly the same K, size and lens."""
-    if first is None or second is None:
-        return first is second
-    sizes = (first.width, first.height) == (second.width, second.height)
-    return sizes and first.lens == second.lens and bool((first.K.double() == second.K.double()).all())
+    return _binned(_cropped(camera, message.roi), int(message.binning_x) or 1, int(message.binning_y) or 1)
 
 
 def make_camera_info(types: MessageTypes, camera: Camera, stamped: Stamped) -> Any:
-    """sensor_msgs/CameraInfo of a camera; undoes `read_camera`."""
+    """sensor_msgs/CameraInfo of a camera; the inverse of `read_camera`."""
     k = camera.K.detach().double().cpu().numpy()
     lens = camera.distortion
     return types.make(
@@ -74,7 +67,7 @@ def make_camera_info(types: MessageTypes, camera: Camera, stamped: Stamped) -> A
 def _lens(message: Any) -> Distortion | None:
     model = str(message.distortion_model)
     coefficients = tuple(float(value) for value in message.d)
-    # Drivers of undistorted streams name all sorts of models, or none, beside zeros.
+    # Drivers of undistorted streams send zeros with any model name, or with none.
     if not any(coefficients) and model != "equidistant":
         return None
     return Distortion(cast("Any", model or "plumb_bob"), coefficients)
@@ -87,7 +80,7 @@ def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
     return numbers
 
 
-def _cut(camera: Camera, roi: Any) -> Camera:
+def _cropped(camera: Camera, roi: Any) -> Camera:
     x, y, width, height = (int(getattr(roi, name)) for name in ("x_offset", "y_offset", "width", "height"))
     if (x, y, width, height) == (0, 0, 0, 0):  # the whole sensor, as sensor_msgs says
         return camera

@@ -1,4 +1,4 @@
-"""Meshes to sensor_msgs/PointCloud2: points sampled on the surface in the object frame; knows no topics."""
+"""Meshes to sensor_msgs/PointCloud2: points sampled on the surface, in the object frame."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 from typing import Any
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import ObjectRecord
+from cupid_ros.convert.header import make_header
 from cupid_ros.messages import MessageTypes
-from cupid_ros.results import ObjectRecord
 
 _FLOAT32 = 7
 _POINT = np.dtype(
@@ -36,7 +36,7 @@ def make_point_cloud(types: MessageTypes, item: ObjectRecord, stamped: Stamped, 
         stamped: stamp of the image and TF frame of the object.
         count: number of points.
     """
-    values = sample_surface(item, count)
+    values = _point_values(item, count)
     fields = [
         types.make(
             "sensor_msgs/msg/PointField",
@@ -62,21 +62,13 @@ def make_point_cloud(types: MessageTypes, item: ObjectRecord, stamped: Stamped, 
     )
 
 
-def sample_surface(item: ObjectRecord, count: int, seed: int = 0) -> NDArray[Any]:
-    """Points on a mesh as a structured array (count,) of x, y, z, normals (float32) and rgb (0x00rrggbb)."""
-    mesh = trimesh.Trimesh(item.vertices, item.faces, process=False)
-    points, faces = trimesh.sample.sample_surface(mesh, count, seed=seed)
+def _point_values(item: ObjectRecord, count: int) -> NDArray[Any]:
+    """Structured array (count,) of x, y, z, normals (float32) and rgb (0x00rrggbb)."""
+    points, normals, colors = item.surface_points(count)
     values = np.zeros(count, dtype=_POINT)
-    normals = mesh.face_normals[faces]
     for axis, name in enumerate("xyz"):
         values[name] = points[:, axis]
         values[f"normal_{name}"] = normals[:, axis]
-    colors = np.full((count, 3), 0.7)
-    if item.colors is not None:
-        weights = trimesh.triangles.points_to_barycentric(  # type: ignore[no-untyped-call]
-            mesh.triangles[faces], points
-        )
-        colors = np.einsum("nk,nkc->nc", weights, item.colors[item.faces[faces]])
-    red, green, blue = (colors.clip(0, 1) * 255).round().astype(np.uint32).T
+    red, green, blue = (colors * 255).round().astype(np.uint32).T
     values["rgb"] = red << 16 | green << 8 | blue
     return values

@@ -1,54 +1,27 @@
-"""vision_msgs/Detection2DArray to boxes with ids, names and scores, and back; knows pixels, no masks."""
+"""vision_msgs/Detection2DArray to boxes with ids, classes and scores, and back."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cupid_core.errors import CupidError
 from cupid_core.image.masks import Box
-from cupid_ros.convert.header import Stamped, make_header
-from cupid_ros.errors import InvalidDetectionError
+from cupid_core.serving.errors import InvalidDetectionError
+from cupid_core.serving.frames import Detection, Stamped
+from cupid_ros.convert.header import make_header
 from cupid_ros.messages import MessageTypes
-
-_LARGEST_NUMBER = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One detected object.
-
-    Attributes:
-        id: as the detector gave it; empty where it gave none.
-        class_id: of the best hypothesis; empty where there is none.
-        score: of the best hypothesis, 0 to 1; None where there is none.
-        box: x0, y0, x1, y1 in pixels, far edges excluded; None where the detection has an id only, and its pixels
-            stand in a label image.
-    """
-
-    id: str
-    class_id: str
-    score: float | None
-    box: Box | None
-
-    @property
-    def number(self) -> int | None:
-        """The number at the end of the id, which label images carry as pixel value; None where there is none."""
-        found = re.search(r"[0-9]+$", self.id)
-        number = int(found.group()) if found and len(found.group()) <= 10 else 0
-        return number if 0 < number <= _LARGEST_NUMBER else None
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a message holds.
+    """The detections of a message.
 
     Attributes:
         good: usable, in the order of the message.
-        refused: why others are not, by their place in the message.
+        refused: why others cannot be used, by their index in the message.
     """
 
     good: tuple[Detection, ...]
@@ -56,7 +29,7 @@ class Detections:
 
 
 def read_detections(message: Any) -> Detections:
-    """All detections of a vision_msgs/Detection2DArray; a bad one does not take the others with it."""
+    """All detections of a vision_msgs/Detection2DArray; one that cannot be used does not affect the others."""
     good: list[Detection] = []
     refused: dict[int, CupidError] = {}
     for place, item in enumerate(message.detections):
@@ -71,8 +44,8 @@ def read_detection(message: Any) -> Detection:
     """One vision_msgs/Detection2D.
 
     Raises:
-        InvalidDetectionError: a box that is not finite, has a negative size or is turned; a score that is no
-            number from 0 to 1; or neither a box nor an id.
+        InvalidDetectionError: a box that is not finite, has a negative size or is rotated; a score outside 0 to 1;
+            or neither a box nor an id.
     """
     id_ = str(message.id)
     bbox = message.bbox
@@ -85,7 +58,8 @@ def read_detection(message: Any) -> Detection:
         )
     if theta != 0.0:
         raise InvalidDetectionError(
-            f"The box of detection '{id_[:40]}' is turned by {theta} rad.", hint="Send boxes along the image axes."
+            f"The box of detection '{id_[:40]}' is rotated by {theta} rad.",
+            hint="Send boxes along the image axes.",
         )
     box: Box | None = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     if width == 0.0 or height == 0.0:
@@ -97,7 +71,7 @@ def read_detection(message: Any) -> Detection:
 
 
 def make_detections(types: MessageTypes, detections: Sequence[Detection], stamped: Stamped) -> Any:
-    """vision_msgs/Detection2DArray; undoes `read_detections`."""
+    """vision_msgs/Detection2DArray; the inverse of `read_detections`."""
     header = make_header(types, stamped)
     return types.make(
         "vision_msgs/msg/Detection2DArray",

@@ -1,28 +1,15 @@
-"""Stamps and headers, exact to the nanosecond; knows no other field of any message."""
+"""std_msgs/Header to a stamp and a frame and back, exact to the nanosecond."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from cupid_core.serving.frames import Stamped
 from cupid_ros.errors import InvalidMessageError
 from cupid_ros.messages import MessageTypes
 
 _SECOND_NS = 1_000_000_000
 _INT32 = 2**31
-
-
-@dataclass(frozen=True)
-class Stamped:
-    """When and in which frame something was measured.
-
-    Attributes:
-        stamp_ns: nanoseconds since the epoch.
-        frame_id: TF frame.
-    """
-
-    stamp_ns: int
-    frame_id: str
 
 
 def read_header(message: Any) -> Stamped:
@@ -41,7 +28,7 @@ def read_header(message: Any) -> Stamped:
 
 
 def make_header(types: MessageTypes, stamped: Stamped) -> Any:
-    """std_msgs/Header; undoes `read_header`.
+    """std_msgs/Header; the inverse of `read_header`.
 
     Raises:
         InvalidMessageError: the stamp does not fit into a message.

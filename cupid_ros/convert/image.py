@@ -1,4 +1,4 @@
-"""Images of sensor_msgs, raw and compressed, to pixels and back; knows encodings and steps, not contents."""
+"""sensor_msgs/Image and CompressedImage to pixels, depth and labels, and back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cupid_core.geometry.pointmap import depth_to_metres
 from cupid_core.image.files import MAX_PIXELS
-from cupid_ros.convert.header import Stamped, make_header
-from cupid_ros.errors import ImageSizeError, InvalidMessageError, UnsupportedEncodingError
+from cupid_core.serving.errors import ImageSizeError
+from cupid_core.serving.frames import Stamped
+from cupid_core.types import DepthMap, ScaleSource
+from cupid_ros.convert.header import make_header
+from cupid_ros.errors import InvalidMessageError, UnsupportedEncodingError
 from cupid_ros.messages import MessageTypes
 
 # Encoding -> numbers per pixel and their type; names of sensor_msgs/image_encodings.h.
@@ -35,7 +39,7 @@ _DECODING = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Dec
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """An image as it came, in the machine's byte order and without padding.
+    """An image as it was sent, in the machine's byte order and without padding.
 
     Attributes:
         values: (H, W) or (H, W, C); uint8, uint16 or float32.
@@ -49,7 +53,7 @@ class Pixels:
         """(H, W, 3) uint8 RGB; opacity is dropped, gray is repeated.
 
         Raises:
-            UnsupportedEncodingError: the encoding is no picture of 8 bits.
+            UnsupportedEncodingError: not an encoding of 8 bits per channel.
         """
         if self.encoding not in _COLORS:
             raise UnsupportedEncodingError(
@@ -62,6 +66,11 @@ class Pixels:
             np.broadcast_to(colors[..., :3], (*colors.shape[:2], 3)), dtype=np.uint8
         )
         return rgb
+
+
+def read_pixels(message: Any) -> Pixels:
+    """Pixels of sensor_msgs/Image or CompressedImage; see `read_image` and `read_compressed`."""
+    return read_image(message) if hasattr(message, "encoding") else read_compressed(message)
 
 
 def read_image(message: Any) -> Pixels:
@@ -100,13 +109,13 @@ def read_compressed(message: Any) -> Pixels:
 
     Raises:
         UnsupportedEncodingError: another format.
-        InvalidMessageError: the bytes are no such picture.
+        InvalidMessageError: the bytes are not such a picture.
         ImageSizeError: far too many pixels.
     """
     text = str(message.format)
     data = _bytes_of(message.data)
     if "compressedDepth" in text:
-        return _depth_behind_header(text, data)
+        return _compressed_depth(text, data)
     if "jpeg" not in text and "jpg" not in text and "png" not in text:
         raise UnsupportedEncodingError(
             f"The compressed image has format '{text[:40]}'.", hint="Publish jpeg, png or compressedDepth."
@@ -114,23 +123,29 @@ def read_compressed(message: Any) -> Pixels:
     return _decoded(data)
 
 
-def is_read_here(message: Any) -> bool:
-    """Whether `read_image` or `read_compressed` knows the encoding."""
+def is_known_encoding(message: Any) -> bool:
+    """Whether `read_pixels` decodes the encoding."""
     return not hasattr(message, "encoding") or str(message.encoding) in _ENCODINGS
 
 
-def read_depth_values(pixels: Pixels) -> NDArray[Any]:
-    """(H, W) uint16 millimetres or float32 metres of a depth image.
+def read_depth(pixels: Pixels, *, scale_std: float) -> DepthMap:
+    """Depth of a sensor, (H, W) float32 metres.
+
+    Args:
+        pixels: 16UC1 (or mono16) in millimetres or 32FC1 in metres; 0, NaN, infinite and negative are holes.
+        scale_std: relative standard deviation of all depths together.
 
     Raises:
-        UnsupportedEncodingError: neither 16UC1 (or mono16) nor 32FC1.
+        UnsupportedEncodingError: another encoding.
+        InvalidDepthError: no valid pixel.
     """
     if pixels.encoding not in ("16UC1", "mono16", "32FC1"):
         raise UnsupportedEncodingError(
             f"The depth image has encoding '{pixels.encoding}'.",
             hint="Publish 16UC1 in millimetres or 32FC1 in metres.",
         )
-    return pixels.values
+    depth_m, _ = depth_to_metres(pixels.values)
+    return DepthMap(depth_m.float(), ScaleSource.SENSOR, scale_std)
 
 
 def read_label_values(pixels: Pixels) -> NDArray[np.int32]:
@@ -147,7 +162,7 @@ def read_label_values(pixels: Pixels) -> NDArray[np.int32]:
 
 
 def make_image(types: MessageTypes, values: NDArray[Any], encoding: str, stamped: Stamped) -> Any:
-    """sensor_msgs/Image without padding, in the machine's byte order; undoes `read_image`.
+    """sensor_msgs/Image without padding, in the machine's byte order; the inverse of `read_image`.
 
     Args:
         types: makes messages.
@@ -208,7 +223,7 @@ def _check_size(height: int, width: int, step: int, row: int, count: int) -> Non
         )
 
 
-def _depth_behind_header(text: str, data: NDArray[np.uint8]) -> Pixels:
+def _compressed_depth(text: str, data: NDArray[np.uint8]) -> Pixels:
     """compressedDepth: counts as they are, metres as scaled inverse depth of 16 bits."""
     if "png" not in text and "rvl" in text:
         raise UnsupportedEncodingError("compressedDepth with RVL is not read.", hint="Set its format to png.")
@@ -224,13 +239,13 @@ def _depth_behind_header(text: str, data: NDArray[np.uint8]) -> Pixels:
     if not text.startswith("32FC1"):
         return Pixels(values, "16UC1")
     a, b = float(header["a"]), float(header["b"])
-    with np.errstate(all="ignore"):  # a damaged header gives infinities, which are holes
+    with np.errstate(all="ignore"):  # a damaged header gives infinities, which count as holes
         metres = a / (values.astype(np.float32) - b)
     return Pixels(np.where(values == 0, np.float32(np.nan), metres).astype(np.float32), "32FC1")
 
 
 def _decoded(data: NDArray[np.uint8]) -> Pixels:
-    """Pixels of a JPEG or PNG; refuses what is cut off rather than filling it with gray."""
+    """Pixels of a JPEG or PNG; one that is cut off is refused, not filled with gray."""
     try:
         with Image.open(io.BytesIO(data.tobytes()), formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -243,6 +258,6 @@ def _decoded(data: NDArray[np.uint8]) -> Pixels:
             encoding, kind = _MODES[known.mode]
     except _DECODING as error:
         raise InvalidMessageError(
-            f"{data.size} bytes are no whole JPEG or PNG: {error}.", hint="Check the transport."
+            f"{data.size} bytes are not a complete JPEG or PNG: {error}.", hint="Check the transport."
         ) from error
     return Pixels(values.astype(kind), encoding)

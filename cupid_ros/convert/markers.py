@@ -1,14 +1,15 @@
-"""Observations to visualization_msgs/MarkerArray: the meshes as triangle lists with colors; knows no topics."""
+"""Observations to visualization_msgs/MarkerArray: the meshes as triangle lists with colors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import ObjectRecord, Observation
+from cupid_ros.convert.header import make_header
 from cupid_ros.convert.objects import make_colors, make_points, make_pose, make_vector
 from cupid_ros.messages import MessageTypes
-from cupid_ros.results import ObjectRecord, Observation
 
 NAMESPACE = "cupid"
 _TRIANGLE_LIST, _ADD, _DELETE = 11, 0, 2
@@ -17,24 +18,24 @@ _SECOND_NS = 1_000_000_000
 
 
 def make_markers(
-    types: MessageTypes, seen: Observation, *, lifetime_s: float = 0.0, gone: Iterable[int] = ()
+    types: MessageTypes, observation: Observation, *, lifetime_s: float = 0.0, removed: Iterable[int] = ()
 ) -> Any:
     """visualization_msgs/MarkerArray of the objects with a metric scale.
 
     Args:
         types: makes messages.
-        seen: what was reconstructed.
-        lifetime_s: how long a marker is shown; 0 until it is replaced.
-        gone: numbers of objects whose markers are taken away.
+        observation: what was reconstructed.
+        lifetime_s: how long a marker is displayed; 0 until it is replaced.
+        removed: numbers of objects whose markers are deleted.
     """
-    header = make_header(types, Stamped(seen.stamp_ns, seen.frame_id))
+    header = make_header(types, Stamped(observation.stamp_ns, observation.frame_id))
     sec, nanosec = divmod(round(lifetime_s * _SECOND_NS), _SECOND_NS)
     lifetime = types.make("builtin_interfaces/msg/Duration", sec=sec, nanosec=nanosec)
     markers = [
         types.make("visualization_msgs/msg/Marker", header=header, ns=NAMESPACE, id=number, action=_DELETE)
-        for number in gone
+        for number in removed
     ]
-    markers += [_marker(types, item, header, lifetime) for item in seen.objects if item.is_metric]
+    markers += [_marker(types, item, header, lifetime) for item in observation.objects if item.is_metric]
     return types.make("visualization_msgs/msg/MarkerArray", markers=markers)
 
 
@@ -50,7 +51,7 @@ def _marker(types: MessageTypes, item: ObjectRecord, header: Any, lifetime: Any)
         id=item.number,
         type=_TRIANGLE_LIST,
         action=_ADD,
-        pose=make_pose(types, item),
+        pose=make_pose(types, item.translation, item.quat_xyzw),
         scale=make_vector(types, (1.0, 1.0, 1.0), "Vector3"),
         color=types.make("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=1.0),
         lifetime=lifetime,

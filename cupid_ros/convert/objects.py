@@ -1,4 +1,4 @@
-"""Observations to cupid_ros/ObjectArray and vision_msgs/Detection3DArray; knows no topics and no clocks."""
+"""Observations to cupid_ros/ObjectArray and vision_msgs/Detection3DArray, and feedback to the action's fields."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cupid_core.reconstruct.progress import ObjectPose
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import ObjectRecord, Observation
+from cupid_core.serving.requests import Feedback
 from cupid_core.types import Quality, ScaleSource, Verdict
 from cupid_ros.convert.detections import make_hypothesis
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_ros.convert.header import make_header
 from cupid_ros.messages import MessageTypes
-from cupid_ros.results import ObjectRecord, Observation
 
 SCALE_SOURCES = {
     ScaleSource.UNKNOWN: 0, ScaleSource.SENSOR: 1, ScaleSource.MODEL: 2, ScaleSource.KNOWN_SIZE: 3,
@@ -21,16 +24,16 @@ SCALE_SOURCES = {
 VERDICTS = {Verdict.GOOD: 0, Verdict.DOUBTFUL: 1, Verdict.FAILED: 2}
 
 
-def make_object_array(types: MessageTypes, seen: Observation) -> Any:
+def make_object_array(types: MessageTypes, observation: Observation) -> Any:
     """cupid_ros/ObjectArray of everything that was reconstructed from an image, and what was not."""
-    header = make_header(types, Stamped(seen.stamp_ns, seen.frame_id))
+    header = make_header(types, Stamped(observation.stamp_ns, observation.frame_id))
     return types.make(
         "cupid_ros/msg/ObjectArray",
         header=header,
-        objects=[make_object(types, item, header) for item in seen.objects],
-        failed_ids=list(seen.failures),
-        failed_codes=[error.code for error in seen.failures.values()],
-        failed_texts=[str(error) for error in seen.failures.values()],
+        objects=[make_object(types, item, header) for item in observation.objects],
+        failed_ids=list(observation.failures),
+        failed_codes=[error.code for error in observation.failures.values()],
+        failed_texts=[str(error) for error in observation.failures.values()],
     )
 
 
@@ -42,7 +45,6 @@ def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
         item: what was reconstructed.
         header: std_msgs/Header with the stamp of the image and the camera's optical frame.
     """
-    low, high = item.bounds
     return types.make(
         "cupid_ros/msg/Object",
         header=header,
@@ -53,8 +55,8 @@ def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
         scale=float(item.scale),
         scale_stddev=float(item.scale_std),
         scale_source=SCALE_SOURCES[item.scale_source],
-        dimensions=make_vector(types, high - low, "Vector3"),
-        center=make_vector(types, (low + high) / 2, "Point"),
+        dimensions=make_vector(types, item.dimensions, "Vector3"),
+        center=make_vector(types, item.center, "Point"),
         mesh=make_mesh(types, item),
         vertex_colors=make_colors(types, item.colors),
         watertight=item.watertight,
@@ -62,19 +64,18 @@ def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
     )
 
 
-def make_detections_3d(types: MessageTypes, seen: Observation) -> Any:
+def make_detections_3d(types: MessageTypes, observation: Observation) -> Any:
     """vision_msgs/Detection3DArray of the objects whose size and place are metric: boxes along their own axes.
 
-    The pose of a hypothesis is that of the object frame; the box is around the mesh, whose middle is elsewhere.
+    The pose of a hypothesis is that of the object frame; the box is around the mesh, whose center is elsewhere.
     """
-    header = make_header(types, Stamped(seen.stamp_ns, seen.frame_id))
+    header = make_header(types, Stamped(observation.stamp_ns, observation.frame_id))
     detections = []
-    for item in (item for item in seen.objects if item.is_metric):
-        low, high = item.bounds
+    for item in (item for item in observation.objects if item.is_metric):
         bbox = types.make(
             "vision_msgs/msg/BoundingBox3D",
-            center=make_pose(types, item, offset=(low + high) / 2),
-            size=make_vector(types, high - low, "Vector3"),
+            center=make_pose(types, item.center_camera, item.quat_xyzw),
+            size=make_vector(types, item.dimensions, "Vector3"),
         )
         pose = make_pose_with_covariance(types, item)
         hypothesis = make_hypothesis(types, item.class_id, _or_nan(item.score), pose)
@@ -84,21 +85,45 @@ def make_detections_3d(types: MessageTypes, seen: Observation) -> Any:
     return types.make("vision_msgs/msg/Detection3DArray", header=header, detections=detections)
 
 
-def make_pose(types: MessageTypes, item: ObjectRecord, offset: NDArray[Any] | None = None) -> Any:
-    """geometry_msgs/Pose of the object frame in the camera frame, or of a point (3,) of the object frame."""
-    place = item.translation if offset is None else item.translation + _turned(item.quat_xyzw, offset)
+def feedback_fields(types: MessageTypes, feedback: Feedback) -> dict[str, Any]:
+    """Fields of Reconstruct.Feedback, by name; sequences as lists, one entry for each known pose.
+
+    goal_handle.publish_feedback(Reconstruct.Feedback(**feedback_fields(types, feedback)))
+    """
+    header = make_header(types, feedback.stamped)
+    poses = list(feedback.poses.values())
+    return {
+        "stage": feedback.stage,
+        "fraction": float(feedback.fraction),
+        "pose_ids": list(feedback.poses),
+        "poses": [
+            types.make(
+                "geometry_msgs/msg/PoseWithCovarianceStamped",
+                header=header,
+                pose=make_pose_with_covariance(types, pose),
+            )
+            for pose in poses
+        ],
+        "scales": [float(pose.scale) for pose in poses],
+        "scale_stddevs": [float(pose.scale_std) for pose in poses],
+        "scale_sources": [SCALE_SOURCES[pose.scale_source] for pose in poses],
+    }
+
+
+def make_pose(types: MessageTypes, position: Iterable[Any], quat_xyzw: Iterable[Any]) -> Any:
+    """geometry_msgs/Pose of a position (3,) and a rotation (4,)."""
     return types.make(
         "geometry_msgs/msg/Pose",
-        position=make_vector(types, place, "Point"),
-        orientation=make_quaternion(types, item.quat_xyzw),
+        position=make_vector(types, position, "Point"),
+        orientation=make_quaternion(types, quat_xyzw),
     )
 
 
-def make_pose_with_covariance(types: MessageTypes, item: ObjectRecord) -> Any:
+def make_pose_with_covariance(types: MessageTypes, item: ObjectRecord | ObjectPose) -> Any:
     """geometry_msgs/PoseWithCovariance of the object frame in the camera frame."""
     return types.make(
         "geometry_msgs/msg/PoseWithCovariance",
-        pose=make_pose(types, item),
+        pose=make_pose(types, item.translation, item.quat_xyzw),
         covariance=np.asarray(item.covariance, dtype=np.float64).reshape(36),
     )
 
@@ -152,11 +177,3 @@ def make_quality(types: MessageTypes, quality: Quality) -> Any:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _turned(quat_xyzw: NDArray[Any], point: NDArray[Any]) -> NDArray[np.float64]:
-    """A point (3,) turned by a unit quaternion."""
-    axis, w = np.asarray(quat_xyzw[:3], dtype=np.float64), float(quat_xyzw[3])
-    twice = 2.0 * np.cross(axis, point)
-    turned: NDArray[np.float64] = point + w * twice + np.cross(axis, twice)
-    return turned

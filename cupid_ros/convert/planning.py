@@ -1,13 +1,14 @@
-"""Objects to moveit_msgs/CollisionObject; knows no planning scene."""
+"""Objects to moveit_msgs/CollisionObject."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import ObjectRecord
+from cupid_ros.convert.header import make_header
 from cupid_ros.convert.objects import make_mesh, make_pose, make_quaternion
 from cupid_ros.messages import MessageTypes
-from cupid_ros.results import ObjectRecord
 
 _OPERATIONS = {"add": 0, "remove": 1, "move": 3}
 
@@ -20,7 +21,7 @@ def make_collision_object(
     operation: Literal["add", "remove", "move"],
     name: str,
 ) -> Any:
-    """moveit_msgs/CollisionObject with the mesh of an object (add), its new place (move), or neither (remove).
+    """moveit_msgs/CollisionObject with the mesh of an object (add), its new pose (move), or neither (remove).
 
     Args:
         types: makes messages.
@@ -41,7 +42,7 @@ def make_collision_object(
         origin = types.make("geometry_msgs/msg/Pose", orientation=make_quaternion(types, (0.0, 0.0, 0.0, 1.0)))
         given = {"meshes": [make_mesh(types, item)], "mesh_poses": [origin]}
     if operation != "remove":
-        given["pose"] = make_pose(types, item)
+        given["pose"] = make_pose(types, item.translation, item.quat_xyzw)
     return types.make(
         "moveit_msgs/msg/CollisionObject",
         header=make_header(types, stamped),

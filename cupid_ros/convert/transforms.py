@@ -1,4 +1,4 @@
-"""Observations to tf2_msgs/TFMessage; knows no buffer: who wants another parent frame looks it up."""
+"""Observations to tf2_msgs/TFMessage, and a geometry_msgs/TransformStamped to a pose."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 import torch
 
 from cupid_core.geometry.se3 import SE3
-from cupid_ros.convert.header import Stamped, make_header
+from cupid_core.serving.frames import Stamped
+from cupid_core.serving.records import Observation
+from cupid_ros.convert.header import make_header
 from cupid_ros.convert.objects import make_quaternion, make_vector
 from cupid_ros.messages import MessageTypes
-from cupid_ros.results import ObjectRecord, Observation
 
 
 def object_frame(prefix: str, id_: str) -> str:
-    """TF frame of an object: its prefix and its id, with everything that frames may not hold replaced by _."""
+    """TF frame of an object: its prefix and its id, with characters that TF refuses replaced by _."""
     return prefix + re.sub(r"[^A-Za-z0-9_./-]", "_", id_)
 
 
 def make_transforms(
     types: MessageTypes,
-    seen: Observation,
+    observation: Observation,
     *,
     prefix: str,
     fixed_frame: str = "",
@@ -31,7 +32,7 @@ def make_transforms(
 
     Args:
         types: makes messages.
-        seen: what was reconstructed.
+        observation: what was reconstructed.
         prefix: of the child frames.
         fixed_frame: parent; empty takes the camera's optical frame.
         T_fixed_camera: where the camera stood in `fixed_frame` at the stamp of the image.
@@ -42,10 +43,11 @@ def make_transforms(
     """
     if bool(fixed_frame) != (T_fixed_camera is not None):
         raise ValueError("fixed_frame and T_fixed_camera go together")
-    header = make_header(types, Stamped(seen.stamp_ns, fixed_frame or seen.frame_id))
+    header = make_header(types, Stamped(observation.stamp_ns, fixed_frame or observation.frame_id))
     transforms = []
-    for item in (item for item in seen.objects if item.is_metric):
-        T_parent_object = pose_of(item) if T_fixed_camera is None else T_fixed_camera @ pose_of(item)
+    for item in (item for item in observation.objects if item.is_metric):
+        T_camera_object = item.T_camera_object
+        T_parent_object = T_camera_object if T_fixed_camera is None else T_fixed_camera @ T_camera_object
         transform = types.make(
             "geometry_msgs/msg/Transform",
             translation=make_vector(types, T_parent_object.translation.numpy(), "Vector3"),
@@ -58,11 +60,6 @@ def make_transforms(
             )
         )
     return types.make("tf2_msgs/msg/TFMessage", transforms=transforms)
-
-
-def pose_of(item: ObjectRecord) -> SE3:
-    """T_camera_object, float64."""
-    return SE3.from_quat_xyzw(torch.from_numpy(item.quat_xyzw), torch.from_numpy(item.translation))
 
 
 def read_transform(message: Any) -> SE3:

@@ -103,7 +103,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path, text: str) -> N
 
 def test_a_binary_or_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    with pytest.raises(errors.ConfigError, match="No such file"):
+    with pytest.raises(errors.ConfigError, match="File not found"):
         config.load(Example, path)
     path.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(errors.ConfigError, match="not YAML"):
@@ -128,3 +128,38 @@ def test_error_codes_are_unique_and_survive_pickling() -> None:
         error = kind("It broke.", hint="Mend it.")
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is kind and str(again) == "It broke. Mend it." and again.hint == "Mend it."
+
+
+def test_assignments_change_single_values_under_their_dotted_names() -> None:
+    settings = Example(solver=Solver(strength=0.5))
+    changed = config.assign(settings, ["solver.steps=3", "name=-", "solver.steps = 4"])
+    assert changed == Example(solver=Solver(steps=4, strength=0.5), name="-")
+    assert config.assign(settings, []) == settings
+    assert config.load(Example, None, ["solver.strength=1e-3"]).solver.strength == 0.001
+
+
+def test_an_assignment_turns_an_optional_section_on() -> None:
+    assert config.AssetSampleConfig().crop is None
+    crop = config.assign(config.AssetSampleConfig(), ["crop.buckets=3"]).crop
+    assert crop == config.ViewCropConfig(buckets=3)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("scene.refine.iterations=5", "Did you mean 'refine.iterations'?"),
+        ("refine.iteration=5", "Did you mean 'refine.iterations'?"),
+        ("structure.steps=5", "Did you mean 'structure_sampler.steps'?"),
+        ("refine.iterations.deeper=5", "refine.iterations"),
+        ("refine.iterations=0", "refine.iterations"),
+        ("refine.iterations=many", "refine.iterations"),
+        ("refine.iterations=[", "not YAML"),
+        ("refine=5", "refine"),
+        ("refine.iterations", "NAME=VALUE"),
+        ("=5", "NAME=VALUE"),
+    ],
+)
+def test_wrong_assignments_are_refused_with_a_hint(assignment: str, expected: str) -> None:
+    with pytest.raises(errors.ConfigError, match="--set") as caught:
+        config.assign(CupidConfig(), [assignment])
+    assert expected in str(caught.value)

@@ -1,6 +1,6 @@
-"""`cupid reconstruct` as a user meets it: each bad input is its own error before the work, good ones give results.
+"""`cupid reconstruct`: each bad input gets its own error before the work, good inputs give results.
 
-The networks are tiny and random: what they make is nonsense, and how it is handled is not.
+The networks are tiny and random: their output has no meaning, but how it is handled is what a user gets.
 """
 
 import json
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+import cupid_core
 from cupid_core.cli import main
 from cupid_core.cli.inputs import known_sizes, read_names
 from cupid_core.cli.reconstruct import NOTHING_RECONSTRUCTED, checkpoint_hash
@@ -67,8 +68,8 @@ def reconstruct(frame: Path, out: Path, *words: str, image: str = "color.png", c
     return main(["reconstruct", str(frame / image), "--out", str(out), "--checkpoint", checkpoint, *words])
 
 
-def good(frame: Path) -> None:
-    """Nothing is wrong."""
+def unchanged(frame: Path) -> None:
+    """The files are good: the options are wrong."""
 
 
 def empty_mask(frame: Path) -> None:
@@ -118,31 +119,36 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (depth_of_other_size, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
     (no_pixels, ("--image", "empty.npy", *MASK), "invalid_image"),
     (camera_of_other_size, (*MASK, "--camera-info", "frame.json"), "invalid_camera"),
-    (good, (*MASK, "--camera", "0,0,0,0"), "invalid_camera"),
-    (good, (*MASK, "--camera", "80,80"), "invalid_camera"),
-    (good, (*MASK, "--camera", "exif"), "invalid_camera"),
-    (good, (*MASK, "--camera", "8000000,80,31,31"), "invalid_camera"),
+    (unchanged, (*MASK, "--camera", "0,0,0,0"), "invalid_camera"),
+    (unchanged, (*MASK, "--camera", "80,80"), "invalid_camera"),
+    (unchanged, (*MASK, "--camera", "exif"), "invalid_camera"),
+    (unchanged, (*MASK, "--camera", "8000000,80,31,31"), "invalid_camera"),
     (corrupt_image, MASK, "unreadable_file"),
     (corrupt_labels, LABELS, "unreadable_file"),
-    (good, ("--image", "missing.png", *MASK), "unreadable_file"),
-    (good, (), "empty_mask"),
-    (good, ("--box", "70,70,90,90"), "empty_mask"),
-    (good, ("--box", "a,b"), "invalid_prompt"),
-    (good, (*MASK, *LABELS), "invalid_input"),
-    (good, (*LABELS, "--known-size", "0.2"), "invalid_input"),
-    (good, (*LABELS, "--known-size", "9=0.2"), "invalid_input"),
-    (good, (*MASK, "--known-size", "nan"), "invalid_input"),
+    (unchanged, ("--image", "missing.png", *MASK), "unreadable_file"),
+    (unchanged, (), "empty_mask"),
+    (unchanged, ("--box", "70,70,90,90"), "empty_mask"),
+    (unchanged, ("--box", "a,b"), "invalid_prompt"),
+    (unchanged, (*MASK, *LABELS), "invalid_input"),
+    (unchanged, (*LABELS, "--known-size", "0.2"), "invalid_input"),
+    (unchanged, (*LABELS, "--known-size", "9=0.2"), "invalid_input"),
+    (unchanged, (*MASK, "--known-size", "nan"), "invalid_input"),
     (names_without_names, (*MASK, "--names", "frame.json"), "unreadable_file"),
-    (good, (*MASK, "--config", "labels.png"), "invalid_config"),
-    (good, MASK, "checkpoint_invalid"),
+    (unchanged, (*MASK, "--config", "labels.png"), "invalid_config"),
+    (unchanged, (*MASK, "--set", "refine.iteration=5"), "invalid_config"),
+    (unchanged, (*MASK, "--device", "cuda:99"), "invalid_config"),
+    (unchanged, (*MASK, "--device", "toaster"), "invalid_config"),
+    (unchanged, (*MASK, "--samples", "-1"), "invalid_input"),
+    (unchanged, (*MASK, "--names", "missing.json"), "unreadable_file"),
+    (unchanged, MASK, "checkpoint_invalid"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words", "code"), BAD_INPUTS, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+    ("degrade", "words", "code"), BAD_INPUTS, ids=lambda value: getattr(value, "__name__", str(value))[:40]
 )
 def test_each_bad_input_is_its_own_error_and_nothing_is_written(
-    spoil: Callable[[Path], None],
+    degrade: Callable[[Path], None],
     words: tuple[str, ...],
     code: str,
     frame: Path,
@@ -150,7 +156,7 @@ def test_each_bad_input_is_its_own_error_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The checkpoint does not exist: an error about the input shows that inputs are read before it is."""
-    spoil(frame)
+    degrade(frame)
     out = tmp_path / "out"
     words = tuple(str(frame / word) if word.endswith((".png", ".npy", ".json")) else word for word in words)
     image = "color.png"
@@ -158,8 +164,8 @@ def test_each_bad_input_is_its_own_error_and_nothing_is_written(
         image, words = Path(words[1]).name, words[2:]
     before = sorted(tmp_path.rglob("*"))
     assert reconstruct(frame, out, *words, image=image) == 2
-    said = capsys.readouterr().err
-    assert f"error [{code}]: " in said and len(said.strip().splitlines()) == 1, said
+    printed = capsys.readouterr().err
+    assert f"error [{code}]: " in printed and len(printed.strip().splitlines()) == 1, printed
     assert not out.exists() and sorted(tmp_path.rglob("*")) == before
 
 
@@ -175,22 +181,28 @@ def test_a_scene_leaves_all_files_and_its_summary(
     frame: Path, sparse_checkpoint: Path, loose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    words = ["--labels", str(frame / "labels.png"), "--depth", str(frame / "depth.png"), "--samples", "1"]
+    words = ["--labels", str(frame / "labels.png"), "--depth", str(frame / "depth.png"), "--samples", "2"]
     words += ["--camera-info", str(frame / "frame.json"), "--names", str(frame / "frame.json")]
-    code = reconstruct(frame, out, *words, "--config", loose, "--refine", checkpoint=str(sparse_checkpoint))
-    said = capsys.readouterr()
+    code = reconstruct(
+        frame, out, *words, "--config", loose, "--set", "refine.iterations=2", checkpoint=str(sparse_checkpoint)
+    )
+    printed = capsys.readouterr()
     record = json.loads((out / "objects.json").read_text())
     found = {item["id"]: item["label"] for item in (*record["objects"], *record["failures"])}
     assert found == {1: "red", 2: "blue"} and record["objects"]
     assert code == 0
-    assert "sample the structure" in said.err and "report.html" in said.out and "red" in said.out
+    assert "sample the structure" in printed.err and "report.html" in printed.out and "red" in printed.out
     named = [name for item in record["objects"] for name in item["files"].values()]
     assert sorted(path.name for path in out.iterdir()) == sorted(
         ["objects.json", *named, *record["files"].values()]
     )
     assert all(f"object_{item['id']}.glb" in named for item in record["objects"])
     assert record["run"]["checkpoint"]["sha256"] == checkpoint_hash(sparse_checkpoint)
-    assert record["run"]["settings"]["pose"]["max_noise"] == 0.5 and record["camera"]["known"] is True
+    assert record["run"]["settings"]["pose"]["max_noise"] == 0.5 and record["camera"]["source"] == "given"
+    assert record["run"]["settings"]["refine"]["iterations"] == 2 and record["run"]["samples"] == 2
+    assert record["run"]["device"] in ("cpu", "cuda")
+    assert record["generator"]["version"] == cupid_core.__version__
+    assert all(item["refinement"] is not None for item in record["objects"])  # the preset normal refines
 
 
 @pytest.mark.parametrize("kind", ["gray", "sixteen_bits", "alpha", "box"])

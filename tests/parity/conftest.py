@@ -1,22 +1,16 @@
-"""Reads the golden numbers of the reference beside the checkout; knows no module of the package.
+"""Golden numbers of the reference, from `fixtures/` (see README.md).
 
-A parity test takes `fixtures`, which skips where these numbers are absent, and `agree`, which compares (see
-tests/conftest.py).
+A parity test takes `fixtures`, which loads a case, and `agree`, which compares (see tests/conftest.py).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from stored import read_case
 from torch import Tensor
-
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "fixtures"
 
 Loader = Callable[[str], tuple[dict[str, Tensor], dict[str, Any]]]
 
@@ -31,18 +25,12 @@ def loaded_cases() -> set[str]:
 def fixtures(loaded_cases: set[str]) -> Loader:
     """Load one golden case by name: (tensors, json).
 
-    Half-precision tensors come back as float32 (their values were rounded before the golden run); float64, integer
-    and byte tensors come back as stored. A case without tensors (tables, listings) gives an empty dictionary.
+    Outputs that were rounded for storage come back as float16, for which `agree` allows; everything else is exact.
+    A case without tensors (tables, listings) gives an empty dictionary.
     """
-    if not FOLDER.is_dir():
-        pytest.skip(f"golden numbers are not beside this checkout ({FOLDER} is absent)")
 
     def load(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        meta: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         loaded_cases.add(name)
-        path = FOLDER / f"{name}.safetensors"
-        stored = load_file(path) if path.exists() else {}
-        half = (torch.float16, torch.bfloat16)
-        return {key: value.float() if value.dtype in half else value for key, value in stored.items()}, meta
+        return read_case(name)
 
     return load

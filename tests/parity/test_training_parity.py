@@ -4,9 +4,9 @@ import torch
 
 from cupid_core.config import FlowTrainingConfig, LearningRateConfig, StructureVaeLossConfig
 from cupid_core.data.voxel_dilation import dilate_voxels
+from cupid_core.training.fine_tune import fit_state
 from cupid_core.training.flow import draw_times, flow_sample
 from cupid_core.training.losses import UvTarget, occupancy_vae_loss, uv_vae_loss
-from cupid_core.training.mismatch import fit_state
 from cupid_core.training.schedule import learning_rate
 
 REGIONS = {"ssuv": "flag", "ss": "occupied", "full": "all"}
@@ -70,8 +70,11 @@ def test_learning_rates_equal_the_reference(fixtures, agree):
 def test_mismatched_tensors_equal_the_reference(fixtures, agree):
     tensors, _ = fixtures("training")
     checkpoint, fresh = {"w": tensors["mismatch.ckpt"]}, {"w": tensors["mismatch.model"]}
-    for strategy in ("partial", "zeropad"):
-        agree(strategy, fit_state(checkpoint, fresh, strategy).state["w"], tensors[f"mismatch.{strategy}"])
+    agree("partial", fit_state(checkpoint, fresh, "partial").state["w"], tensors["mismatch.partial"])
+    # New outputs differ on purpose: the reference zeroes them, which can freeze a branch (see training.fine_tune).
+    rows = len(checkpoint["w"])
+    zeropad = fit_state(checkpoint, fresh, "zeropad").state["w"]
+    agree("zeropad", zeropad[:rows], tensors["mismatch.zeropad"][:rows])
     agree("skip", fit_state(checkpoint, fresh, "skip").state["w"], tensors["mismatch.model"])
 
 

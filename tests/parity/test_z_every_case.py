@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from stored import case_names
 
 
 def test_every_golden_case_was_loaded(request, fixtures, loaded_cases):
@@ -11,5 +12,4 @@ def test_every_golden_case_was_loaded(request, fixtures, loaded_cases):
     missing = {path.name for path in here.glob("test_*.py")} - collected
     if missing or request.config.option.keyword or request.config.option.markexpr:
         pytest.skip("only a part of the parity tests is run, so not every case can have been loaded")
-    folder = here.parents[2] / "shared" / "reference" / "fixtures"
-    assert loaded_cases == {path.stem for path in folder.glob("*.json")}
+    assert loaded_cases == case_names()

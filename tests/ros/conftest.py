@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from box_objects import box_record
 from loopback_dds import loopback
+from serving_stubs import box_record
 from tiny_networks import sparse_checkpoint, tiny_checkpoint
 
-from cupid_ros.errors import WorkerDiedError
+from cupid_core.serving.errors import WorkerDiedError
+from cupid_core.serving.records import Observation
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.results import Observation
 
 if TYPE_CHECKING:
     from robot import Robot
@@ -23,11 +23,11 @@ __all__ = ["sparse_checkpoint", "tiny_checkpoint"]
 
 
 _figures = pytest.StashKey[list[str]]()
-Tell = Callable[[str], None]
+ReportFigure = Callable[[str], None]
 
 
 @pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Tell:
+def report_figure(request: pytest.FixtureRequest) -> ReportFigure:
     """Keeps a figure for the end of the run."""
     lines = request.config.stash.setdefault(_figures, [])
     return lambda text: lines.append(f"{request.node.name}: {text}")
@@ -47,7 +47,7 @@ def types() -> BagMessageTypes:
 
 
 @pytest.fixture
-def seen() -> Observation:
+def observation() -> Observation:
     """Two metric objects, one without a scale, and one that failed."""
     return Observation(
         stamp_ns=1_700_000_000_123_456_789,

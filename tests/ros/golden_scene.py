@@ -8,19 +8,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from box_objects import box_record
+from serving_stubs import box_record
 
 from cupid_core.config import CupidConfig
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
 from cupid_core.image.rectify import rectify
 from cupid_core.perception.segmenters import build_segmenter
-from cupid_core.reconstruct.cupid import Cupid
-from cupid_core.reconstruct.results import PlacedObject, Reconstruction, SceneReconstruction
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import ObjectModel, ObjectState, Scene, SceneObject
 from cupid_core.render.raycast import render_mesh
-from cupid_core.types import TriangleMesh
-from cupid_ros.convert.transforms import pose_of
-from cupid_ros.job import CupidJob
+from cupid_core.serving.jobs import CupidJob
+from cupid_core.types import CameraSource, TriangleMesh
 
 TRUTH = box_record(1)
 LENSES = {
@@ -31,38 +30,37 @@ LENSES = {
 
 
 @dataclass(frozen=True)
-class KnowsTheTruth:
-    """Stands for the networks: sees the rectified image and answers with the object as it is."""
+class TrueSceneCupid:
+    """Takes the place of the networks: rectifies the image, and answers with the true object."""
 
     config: CupidConfig
 
-    def reconstruct_scene(self, image: Any, masks: Mapping[int, Any], **given: Any) -> SceneReconstruction:
+    def __call__(self, image: Any, *, masks: Mapping[int, Any], **given: Any) -> Scene:
         labels = np.zeros(image.shape[:2], np.int32)
         for number, mask in masks.items():
             labels[np.asarray(mask)] = number
         straight = rectify(image, given["camera"], labels=labels, depth=given["depth"])
         assert straight.labels is not None and given["depth"] is not None
         placed = tuple(self._placed(number) for number in masks)
-        return SceneReconstruction(placed, {}, straight.camera, True, straight.image, straight.labels, {})
+        return Scene(placed, {}, straight.camera, CameraSource.GIVEN, straight.image, straight.labels, {})
 
     @staticmethod
-    def _placed(number: int) -> PlacedObject:
-        return PlacedObject(
-            number, "box", cast("Reconstruction", None), true_mesh(), True, pose_of(TRUTH), torch.eye(6),
-            TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std, TRUTH.quality,
-        )  # fmt: skip
+    def _placed(number: int) -> SceneObject:
+        model = ObjectModel("box", true_mesh(), True, TRUTH.scale, TRUTH.scale_source, TRUTH.scale_std)
+        state = ObjectState(TRUTH.T_camera_object, torch.eye(6))
+        return SceneObject(number, model, state, TRUTH.quality, (), {}, False)
 
 
 def make_golden_job() -> CupidJob:
     """Everything of the real job but its networks."""
     config = CupidConfig()
-    return CupidJob(cast("Cupid", KnowsTheTruth(config)), build_segmenter(config.perception.segmenter))
+    return CupidJob(cast("Cupid", TrueSceneCupid(config)), build_segmenter(config.perception.segmenter))
 
 
-def seen_through(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def render_truth(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Labels and depth (mm) of the true object as the lens sees it: a pixel's ray in a finer pinhole drawing."""
     fine = replace(camera, distortion=None).resize(4 * camera.width, 4 * camera.height)
-    drawn = render_mesh(true_mesh(), pose_of(TRUTH), fine)
+    drawn = render_mesh(true_mesh(), TRUTH.T_camera_object, fine)
     px = fine.project(camera.rays()).round().long().numpy()
     inside = ((px >= 0) & (px < [fine.width, fine.height])).all(axis=-1)
     column, row = np.where(inside[..., None], px, 0)[..., 0], np.where(inside[..., None], px, 0)[..., 1]

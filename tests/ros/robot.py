@@ -27,10 +27,10 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from cupid_core.geometry.camera import Camera
+from cupid_core.serving.frames import Detection, Stamped
 from cupid_ros.action import Reconstruct
 from cupid_ros.convert.camera import make_camera_info
-from cupid_ros.convert.detections import Detection, make_detections
-from cupid_ros.convert.header import Stamped
+from cupid_ros.convert.detections import make_detections
 from cupid_ros.convert.image import make_image
 from cupid_ros.msg import ObjectArray
 from cupid_ros.rclpy_messages import RclpyMessageTypes

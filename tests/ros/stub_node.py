@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-from acting_job import MakeActorLate
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from serving_stubs import MakeActorLate
 
-if __name__ == "__main__":  # the worker process reads this file again
+if __name__ == "__main__":  # the worker process imports this file again
     from cupid_ros.node_process import main
 
     sys.exit(main(make_job=MakeActorLate(float(os.environ.get("LOADING_S", "0")))))

@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from stub_job import make_boxes
+from serving_stubs import make_boxes
 
 from cupid_core.config import RosConfig
 from cupid_core.geometry.camera import Camera
+from cupid_core.serving.engine import InProcessEngine
+from cupid_core.serving.frames import Detection, Stamped
+from cupid_core.serving.server import Server
 from cupid_ros.bag import Replay, ReplayOptions, replay_bag
 from cupid_ros.bag_reader import BagReader, Topic
 from cupid_ros.bag_topics import BagTopics, detect_topics
 from cupid_ros.command import BagOptions, run_bag
 from cupid_ros.convert.camera import make_camera_info
-from cupid_ros.convert.detections import Detection, make_detections
-from cupid_ros.convert.header import Stamped, read_header
+from cupid_ros.convert.detections import make_detections
+from cupid_ros.convert.header import read_header
 from cupid_ros.convert.image import make_image
 from cupid_ros.errors import BagError, MissingTopicError
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.server import Server
-from cupid_ros.tickets import InProcess
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tabletop_rgbd" / "bag"
 FRAME = "camera_color_optical_frame"
@@ -84,12 +85,12 @@ def read(folder: Path, types: BagMessageTypes) -> dict[str, list[tuple[int, Any]
 
 
 def replay(source: Path, target: Path, types: BagMessageTypes, *, every: bool = True, **options: Any) -> Replay:
-    server = Server(InProcess(make_boxes), RosConfig(update_poses=every))
+    server = Server(InProcessEngine(make_boxes), RosConfig(update_poses=every))
     return replay_bag(source, target, server, types=types, options=ReplayOptions(**options))
 
 
 @pytest.mark.parametrize(("distribution", "kind"), [("humble", "mcap"), ("jazzy", "sqlite3")])
-def test_what_the_node_would_publish_is_in_the_output(tmp_path: Path, kind: str, distribution: str) -> None:
+def test_the_output_holds_what_the_node_publishes(tmp_path: Path, kind: str, distribution: str) -> None:
     types = BagMessageTypes.of(distribution)  # type: ignore[arg-type]
     source = write(tmp_path / "in", types, moments(types, 3), kind)
     done = replay(source, tmp_path / "out", types, storage=kind, copy_inputs=True)
@@ -120,7 +121,9 @@ def _raw(folder: Path) -> list[tuple[str, int, bytes]]:
         return [(connection.topic, time_ns, bytes(data)) for connection, time_ns, data in reader.messages()]
 
 
-def test_known_objects_are_not_reconstructed_again_unless_asked(tmp_path: Path, types: BagMessageTypes) -> None:
+def test_known_objects_are_reconstructed_again_only_with_every_frame(
+    tmp_path: Path, types: BagMessageTypes
+) -> None:
     source = write(tmp_path / "in", types, moments(types, 3))
     assert replay(source, tmp_path / "out", types, every=False).objects == 2
 
@@ -146,7 +149,7 @@ def test_without_depth_there_is_no_transform(tmp_path: Path, types: BagMessageTy
     assert {item.scale_source for item in objects.objects} == {0}
 
 
-def test_what_cannot_be_used_is_told_and_the_rest_goes_on(tmp_path: Path, types: BagMessageTypes) -> None:
+def test_unusable_messages_are_reported_and_the_replay_continues(tmp_path: Path, types: BagMessageTypes) -> None:
     items = moments(types, 3)
     for topic, time_ns, message in items:
         if topic == DEPTH and time_ns < START + STEP:
@@ -163,7 +166,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(tmp_path: Path, types:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.97])
-def test_a_bag_that_was_cut_off_gives_what_it_holds(tmp_path: Path, types: BagMessageTypes, share: float) -> None:
+def test_a_truncated_bag_is_read_up_to_the_end(tmp_path: Path, types: BagMessageTypes, share: float) -> None:
     source = write(tmp_path / "in", types, moments(types, 8, enlarge=6))  # more than one chunk
     (path,) = source.glob("*.mcap")
     data = path.read_bytes()
@@ -184,7 +187,7 @@ def test_a_bag_without_metadata_is_read(tmp_path: Path, types: BagMessageTypes, 
     assert replay(single, tmp_path / "out2", types).objects == 4
 
 
-def test_what_is_no_bag_leaves_nothing_behind(tmp_path: Path, types: BagMessageTypes) -> None:
+def test_an_unreadable_bag_leaves_no_output(tmp_path: Path, types: BagMessageTypes) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "noise.mcap").write_bytes(bytes(range(256)) * 9)
     (tmp_path / "noise.db3").write_bytes(bytes(range(256)) * 9)

@@ -52,13 +52,12 @@ def read(folder: Path, types: BagMessageTypes) -> dict[str, list[Any]]:
 def both(frame: Path, folder: Path, checkpoint: Path, settings: Path, *, refine: bool) -> tuple[Path, Path]:
     """Folders of what both commands write."""
     files, bag = folder / "files", folder / "bag"
-    common = ["--checkpoint", str(checkpoint), "--device", "cpu"]
+    common = ["--checkpoint", str(checkpoint), "--device", "cpu", "--config", str(settings)]
+    common += ["--preset", "normal" if refine else "fast"]
     given = {"labels": "labels.png", "depth": "depth.png", "camera-info": "frame.json", "names": "frame.json"}
     words = [word for key, name in given.items() for word in (f"--{key}", str(frame / name))]
-    words += ["--config", str(settings), *(["--refine"] if refine else [])]
     assert main(["reconstruct", str(frame / "color.png"), "--out", str(files), *words, *common]) == 0
-    words = ["--settings", str(settings), "--preset", "normal" if refine else "fast"]
-    assert main(["bag", str(frame / "bag"), str(bag), *words, *common]) == 0
+    assert main(["bag", str(frame / "bag"), str(bag), *common]) == 0
     return files, bag
 
 

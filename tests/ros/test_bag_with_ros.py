@@ -17,7 +17,7 @@ from cupid_ros.messages import BagMessageTypes
 from cupid_ros.rclpy_messages import message_class
 
 if TYPE_CHECKING:
-    from conftest import Tell
+    from conftest import ReportFigure
 
 PUBLISHED = {"/cupid/objects", "/tf", "/cupid/markers", "/cupid/detections", "/cupid/overlay"}
 
@@ -54,7 +54,7 @@ def same(ours: Any, theirs: Any, where: str) -> int:
     return 1
 
 
-def test_every_message_is_one_of_ros(bag: Path, types: BagMessageTypes, tell: Tell) -> None:
+def test_every_message_is_one_of_ros(bag: Path, types: BagMessageTypes, report_figure: ReportFigure) -> None:
     from rclpy.serialization import deserialize_message
 
     from cupid_ros.msg import ObjectArray
@@ -74,10 +74,10 @@ def test_every_message_is_one_of_ros(bag: Path, types: BagMessageTypes, tell: Te
             assert all(len(item.mesh.vertices) and len(item.mesh.triangles) for item in theirs.objects)
         counts[topic] += 1
     assert counts == dict.fromkeys(PUBLISHED | {COLOR, INFO, DEPTH, LABELS, BOXES}, 3)
-    tell(f"{counts.total()} messages, {values} values equal in rosbags and rclpy")
+    report_figure(f"{counts.total()} messages, {values} values equal in rosbags and rclpy")
 
 
-def test_the_reader_of_ros_gives_the_same(bag: Path, tell: Tell) -> None:
+def test_rosbag2_reads_the_same_messages(bag: Path, report_figure: ReportFigure) -> None:
     rosbag2_py = pytest.importorskip("rosbag2_py", reason="rosbag2_py is not installed")
     storage = "sqlite3" if list(bag.glob("*.db3")) else "mcap"
     reader = rosbag2_py.SequentialReader()
@@ -91,4 +91,4 @@ def test_the_reader_of_ros_gives_the_same(bag: Path, tell: Tell) -> None:
         found.append((topic, kinds[topic], time_ns, bytes(data)))
     assert sorted(found) == sorted(contents(bag))
     assert [time_ns for _, _, time_ns, _ in found] == sorted(time_ns for _, _, time_ns, _ in found)
-    tell(f"{len(found)} messages of {len(kinds)} topics, byte for byte")
+    report_figure(f"{len(found)} messages of {len(kinds)} topics, byte for byte")

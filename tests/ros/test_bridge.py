@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cupid_core.serving.frames import Detection, Stamped
 from cupid_ros.convert import bridge
-from cupid_ros.convert.detections import Detection, make_detections
-from cupid_ros.convert.header import Stamped
+from cupid_ros.convert.detections import make_detections
 from cupid_ros.convert.image import make_image
 from cupid_ros.errors import UnsupportedEncodingError
-from cupid_ros.intake import FrameMessages, read_frame
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
 
 NOW = Stamped(5, "camera")
@@ -57,5 +57,5 @@ def test_bayer_patterns_are_decoded_where_it_is_installed(types: BagMessageTypes
             read_frame(messages(types, "bayer_rggb8"))
 
 
-def test_what_is_read_here_does_not_go_there(types: BagMessageTypes, installed: bool) -> None:
+def test_known_encodings_do_not_use_cv_bridge(types: BagMessageTypes, installed: bool) -> None:
     assert (read_frame(messages(types, "mono8")).image == 0).all()

@@ -14,17 +14,18 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from cupid_core.errors import InvalidDepthError
-from cupid_ros.convert.depth import read_depth
-from cupid_ros.convert.header import Stamped, make_header, read_header
+from cupid_core.serving.errors import ImageSizeError
+from cupid_core.serving.frames import Stamped
+from cupid_ros.convert.header import make_header, read_header
 from cupid_ros.convert.image import (
     Pixels,
     make_image,
     read_compressed,
-    read_depth_values,
+    read_depth,
     read_image,
     read_label_values,
 )
-from cupid_ros.errors import ImageSizeError, InvalidMessageError, UnsupportedEncodingError
+from cupid_ros.errors import InvalidMessageError, UnsupportedEncodingError
 from cupid_ros.messages import BagMessageTypes
 
 NOW = Stamped(1_700_000_000_123_456_789, "camera")
@@ -48,7 +49,7 @@ def pictures(draw: Any) -> tuple[str, np.ndarray]:
     picture=pictures(), padding=st.integers(0, 5), big=st.booleans(), bare_end=st.booleans(), little=st.booleans()
 )
 @settings(max_examples=150, deadline=None)
-def test_images_come_back_through_the_wire(
+def test_images_round_trip(
     types: BagMessageTypes, picture: tuple[str, np.ndarray], padding: int, big: bool, bare_end: bool, little: bool
 ) -> None:
     encoding, values = picture
@@ -122,14 +123,14 @@ def test_sizes_that_contradict_each_other_are_refused(types: BagMessageTypes, ch
         read_image(image(types, **changes))
 
 
-def test_encodings_are_refused_where_they_mean_nothing(types: BagMessageTypes) -> None:
+def test_encodings_are_refused_for_the_wrong_kind_of_image(types: BagMessageTypes) -> None:
     for encoding in ("", "bayer_rggb8", "rgb16", "yuv422", "64FC1", "RGB8"):
         with pytest.raises(UnsupportedEncodingError):
             read_image(image(types, encoding=encoding))
     with pytest.raises(UnsupportedEncodingError, match="color"):
         Pixels(np.zeros((2, 2), np.uint16), "16UC1").rgb()
     with pytest.raises(UnsupportedEncodingError, match="depth"):
-        read_depth_values(Pixels(np.zeros((2, 2), np.uint8), "mono8"))
+        read_depth(Pixels(np.zeros((2, 2), np.uint8), "mono8"), scale_std=0.0)
     with pytest.raises(UnsupportedEncodingError, match="label"):
         read_label_values(Pixels(np.zeros((2, 2), np.float32), "32FC1"))
     with pytest.raises(ImageSizeError):

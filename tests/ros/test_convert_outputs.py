@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from box_objects import box_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving_stubs import box_record
 
 from cupid_core.geometry.se3 import SE3
+from cupid_core.serving.frames import Detection, Stamped
+from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_ros.convert.cloud import make_point_cloud
-from cupid_ros.convert.detections import Detection, make_detections, read_detections
-from cupid_ros.convert.header import Stamped, read_header
+from cupid_ros.convert.detections import make_detections, read_detections
+from cupid_ros.convert.header import read_header
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.planning import make_collision_object
-from cupid_ros.convert.transforms import make_transforms, object_frame, pose_of, read_transform
+from cupid_ros.convert.transforms import make_transforms, object_frame, read_transform
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.results import ObjectRecord, Observation
 
 
 def wire(types: BagMessageTypes, message: Any) -> Any:
@@ -34,16 +35,16 @@ def points(values: Any) -> np.ndarray:
 
 
 def in_camera(item: ObjectRecord) -> np.ndarray:
-    return pose_of(item).apply(torch.from_numpy(item.vertices)).numpy()
+    return item.T_camera_object.apply(torch.from_numpy(item.vertices)).numpy()
 
 
-def test_objects_say_everything(types: BagMessageTypes, seen: Observation) -> None:
-    message = wire(types, make_object_array(types, seen))
-    assert read_header(message) == Stamped(seen.stamp_ns, seen.frame_id)
+def test_object_messages_hold_every_field_of_the_record(types: BagMessageTypes, observation: Observation) -> None:
+    message = wire(types, make_object_array(types, observation))
+    assert read_header(message) == Stamped(observation.stamp_ns, observation.frame_id)
     assert (message.failed_ids, message.failed_codes) == (["6"], ["worker_died"])
     assert "Ask again" in message.failed_texts[0]
-    for item, sent in zip(seen.objects, message.objects, strict=True):
-        assert read_header(sent) == Stamped(seen.stamp_ns, seen.frame_id)
+    for item, sent in zip(observation.objects, message.objects, strict=True):
+        assert read_header(sent) == Stamped(observation.stamp_ns, observation.frame_id)
         assert (sent.id, sent.class_id, sent.watertight) == (item.id, "box", True)
         np.testing.assert_array_equal(points(sent.mesh.vertices), item.vertices)
         faces = np.array([triangle.vertex_indices for triangle in sent.mesh.triangles])
@@ -60,9 +61,9 @@ def test_objects_say_everything(types: BagMessageTypes, seen: Observation) -> No
         assert math.isnan(sent.quality.color_psnr_db) and sent.quality.depth_residual_m == pytest.approx(0.002)
 
 
-def test_3d_detections_are_boxes_around_the_meshes(types: BagMessageTypes, seen: Observation) -> None:
-    message = wire(types, make_detections_3d(types, seen))
-    metric = [item for item in seen.objects if item.is_metric]
+def test_3d_detections_are_boxes_around_the_meshes(types: BagMessageTypes, observation: Observation) -> None:
+    message = wire(types, make_detections_3d(types, observation))
+    metric = [item for item in observation.objects if item.is_metric]
     assert [item.id for item in message.detections] == [item.id for item in metric]
     for item, sent in zip(metric, message.detections, strict=True):
         o, c = sent.bbox.center.orientation, sent.bbox.center.position
@@ -76,49 +77,53 @@ def test_3d_detections_are_boxes_around_the_meshes(types: BagMessageTypes, seen:
         np.testing.assert_array_equal(sent.results[0].pose.covariance.reshape(6, 6), item.covariance)
 
 
-def test_transforms_carry_the_mesh_to_where_it_is(types: BagMessageTypes, seen: Observation) -> None:
-    message = wire(types, make_transforms(types, seen, prefix="cupid/"))
+def test_transforms_map_the_mesh_into_the_camera_frame(types: BagMessageTypes, observation: Observation) -> None:
+    message = wire(types, make_transforms(types, observation, prefix="cupid/"))
     assert [sent.child_frame_id for sent in message.transforms] == ["cupid/box_3", "cupid/box_4"], (
         "metric ones only"
     )
     for sent in message.transforms:
-        assert read_header(sent) == Stamped(seen.stamp_ns, seen.frame_id)
-        placed = read_transform(sent).apply(torch.from_numpy(seen.objects[0].vertices))
-        np.testing.assert_allclose(placed.numpy(), in_camera(seen.objects[0]), atol=1e-12)
+        assert read_header(sent) == Stamped(observation.stamp_ns, observation.frame_id)
+        placed = read_transform(sent).apply(torch.from_numpy(observation.objects[0].vertices))
+        np.testing.assert_allclose(placed.numpy(), in_camera(observation.objects[0]), atol=1e-12)
 
 
 @given(quat=st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1))
 @settings(max_examples=30, deadline=None)
-def test_a_fixed_frame_changes_the_parent_not_the_place(types: BagMessageTypes, quat: tuple[float, ...]) -> None:
-    seen = Observation(5, "camera", (box_record(),))
+def test_a_fixed_frame_changes_the_parent_and_not_the_position(
+    types: BagMessageTypes, quat: tuple[float, ...]
+) -> None:
+    observation = Observation(5, "camera", (box_record(),))
     T_map_camera = SE3.from_quat_xyzw(
         torch.tensor(quat, dtype=torch.float64), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     )
-    message = wire(types, make_transforms(types, seen, prefix="", fixed_frame="map", T_fixed_camera=T_map_camera))
+    message = wire(
+        types, make_transforms(types, observation, prefix="", fixed_frame="map", T_fixed_camera=T_map_camera)
+    )
     (sent,) = message.transforms
     assert sent.header.frame_id == "map"
-    expected = T_map_camera.apply(torch.from_numpy(in_camera(seen.objects[0])))
-    placed = read_transform(sent).apply(torch.from_numpy(seen.objects[0].vertices))
+    expected = T_map_camera.apply(torch.from_numpy(in_camera(observation.objects[0])))
+    placed = read_transform(sent).apply(torch.from_numpy(observation.objects[0].vertices))
     np.testing.assert_allclose(placed.numpy(), expected.numpy(), atol=1e-12)
 
 
-def test_an_absent_transform_is_never_an_identity(types: BagMessageTypes, seen: Observation) -> None:
+def test_a_missing_transform_is_never_an_identity(types: BagMessageTypes, observation: Observation) -> None:
     with pytest.raises(ValueError, match="together"):
-        make_transforms(types, seen, prefix="", fixed_frame="map")
+        make_transforms(types, observation, prefix="", fixed_frame="map")
 
 
-def test_frames_have_no_signs_that_tf_refuses() -> None:
+def test_frame_names_have_no_characters_that_tf_refuses() -> None:
     assert object_frame("cupid/", "a b:ü\n3") == "cupid/a_b___3"
 
 
-def test_markers_are_the_colored_triangles(types: BagMessageTypes, seen: Observation) -> None:
-    message = wire(types, make_markers(types, seen, lifetime_s=1.5, gone=[9]))
-    gone, *shown = message.markers
-    assert (gone.id, gone.action) == (9, gone.DELETE)
+def test_markers_are_the_colored_triangles(types: BagMessageTypes, observation: Observation) -> None:
+    message = wire(types, make_markers(types, observation, lifetime_s=1.5, removed=[9]))
+    removed, *shown = message.markers
+    assert (removed.id, removed.action) == (9, removed.DELETE)
     assert [marker.id for marker in shown] == [3, 4], "what has no scale has no place"
-    for item, marker in zip(seen.objects, shown, strict=False):
+    for item, marker in zip(observation.objects, shown, strict=False):
         assert (marker.type, marker.action) == (marker.TRIANGLE_LIST, marker.ADD)
-        assert read_header(marker) == Stamped(seen.stamp_ns, seen.frame_id)
+        assert read_header(marker) == Stamped(observation.stamp_ns, observation.frame_id)
         assert (marker.lifetime.sec, marker.lifetime.nanosec) == (1, 500_000_000)
         assert (marker.scale.x, marker.scale.y, marker.scale.z) == (1.0, 1.0, 1.0)
         np.testing.assert_array_equal(points(marker.points), item.vertices[item.faces].reshape(-1, 3))
@@ -126,7 +131,7 @@ def test_markers_are_the_colored_triangles(types: BagMessageTypes, seen: Observa
         np.testing.assert_array_equal(colors, item.colors[item.faces].reshape(-1, 3))  # type: ignore[index]
 
 
-def test_points_lie_on_the_mesh_and_look_outward(types: BagMessageTypes) -> None:
+def test_points_lie_on_the_mesh_with_outward_normals(types: BagMessageTypes) -> None:
     item = box_record()
     message = wire(types, make_point_cloud(types, item, Stamped(7, "cupid/box_3"), count=500))
     kind = np.dtype([(field.name, "u4" if field.name == "rgb" else "f4") for field in message.fields])
@@ -135,8 +140,7 @@ def test_points_lie_on_the_mesh_and_look_outward(types: BagMessageTypes) -> None
     assert len(values) == message.width == 500 and message.row_step == message.data.size
     xyz = np.stack([values[axis] for axis in "xyz"], axis=1)
     mesh = trimesh.Trimesh(item.vertices, item.faces)
-    middle = item.bounds.mean(axis=0)
-    local, half = xyz - middle, (item.bounds[1] - item.bounds[0]) / 2
+    local, half = xyz - item.center, item.dimensions / 2
     np.testing.assert_allclose((np.abs(local) / half).max(axis=1), 1.0, atol=1e-5)
     normals = np.stack([values[f"normal_{axis}"] for axis in "xyz"], axis=1)
     assert ((normals * local).sum(axis=1) > 0).all()
@@ -172,7 +176,7 @@ detections = st.builds(
 
 @given(sent=st.lists(detections, max_size=2))
 @settings(max_examples=20, deadline=None)
-def test_detections_come_back_through_the_wire(types: BagMessageTypes, sent: list[Detection]) -> None:
+def test_detections_round_trip(types: BagMessageTypes, sent: list[Detection]) -> None:
     sent = [item for item in sent if "\x00" not in item.id + item.class_id]
     back = read_detections(wire(types, make_detections(types, sent, Stamped(1, "camera"))))
     assert not back.refused
@@ -188,7 +192,7 @@ def test_detections_come_back_through_the_wire(types: BagMessageTypes, sent: lis
         ("bbox.center.theta", 0.3), ("results.0.hypothesis.score", 1.5), ("results.0.hypothesis.score", math.nan),
     ],
 )  # fmt: skip
-def test_one_bad_detection_does_not_take_the_others(types: BagMessageTypes, place: str, value: float) -> None:
+def test_an_invalid_detection_does_not_affect_the_others(types: BagMessageTypes, place: str, value: float) -> None:
     good = Detection("1", "mug", 0.5, (1.0, 2.0, 3.0, 4.0))
     message = make_detections(types, [good, Detection("2", "mug", 0.5, (0.0, 0.0, 9.0, 9.0))], Stamped(1, "c"))
     *path, last = place.split(".")

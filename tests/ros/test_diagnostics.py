@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 from cupid_core.errors import CheckpointError
+from cupid_core.serving.errors import ImageSizeError, SupersededError
+from cupid_core.serving.server import ServerStats
+from cupid_core.serving.worker import WorkerStats
 from cupid_ros.diagnostics import (
     ERROR,
     OK,
@@ -15,10 +18,7 @@ from cupid_ros.diagnostics import (
     make_diagnostics,
     worker_status,
 )
-from cupid_ros.errors import ImageSizeError, SupersededError
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.server_stats import ServerStats
-from cupid_ros.worker import WorkerStats
 
 
 class Hand:
@@ -66,7 +66,7 @@ def test_rates_are_those_since_the_last_reading() -> None:
     assert rates.of({"image": 3})["image"] == 0.0, "another subscription counts from its own start"
 
 
-def test_the_worker_is_described() -> None:
+def test_the_status_of_the_worker() -> None:
     assert (worker_status(WorkerStats()).level, worker_status(WorkerStats()).message) == (WARN, "starting")
     broken = WorkerStats(start_error=CheckpointError("It is gone.", hint="Bring it back."))
     assert worker_status(broken).level == ERROR and "[checkpoint_invalid]" in worker_status(broken).message
@@ -75,7 +75,7 @@ def test_the_worker_is_described() -> None:
     assert worker_status(WorkerStats()).values["latency p50 [s]"] == "nan"
 
 
-def test_they_survive_the_wire(types: BagMessageTypes) -> None:
+def test_diagnostics_round_trip(types: BagMessageTypes) -> None:
     statuses = [worker_status(WorkerStats()), inputs_status({"image": 29.97}, {"depth": "/depth"})]
     message = make_diagnostics(types, statuses, 1_500_000_000, node="robot/recon_node")
     again = types.decode(types.encode(message), message.__msgtype__)

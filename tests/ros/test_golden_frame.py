@@ -10,33 +10,32 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden_scene import LENSES, camera_with, make_golden_job, seen_through
+from golden_scene import LENSES, camera_with, make_golden_job, render_truth
 
 from cupid_core.config import RosConfig
 from cupid_core.image.rectify import rectify
 from cupid_core.render.raycast import render_mesh
+from cupid_core.serving.engine import InProcessEngine
+from cupid_core.serving.errors import NoObjectsError
+from cupid_core.serving.frames import Detection, Stamped
+from cupid_core.serving.records import Observation, SceneRequest
+from cupid_core.serving.server import Server
 from cupid_core.types import TriangleMesh
 from cupid_ros.convert.camera import make_camera_info, read_camera
-from cupid_ros.convert.detections import Detection, make_detections
-from cupid_ros.convert.header import Stamped
+from cupid_ros.convert.detections import make_detections
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.objects import make_object_array
 from cupid_ros.convert.transforms import make_transforms, read_transform
-from cupid_ros.errors import NoObjectsError
-from cupid_ros.intake import FrameMessages, read_frame
-from cupid_ros.job import SceneRequest
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
-from cupid_ros.results import Observation
-from cupid_ros.server import Server
-from cupid_ros.tickets import InProcess
 
 NOW = Stamped(1_700_000_000_000_000_003, "camera_optical")
 
 
 @pytest.mark.parametrize("lens", LENSES)
-def test_what_is_published_lands_on_the_mask(types: BagMessageTypes, lens: str) -> None:
+def test_the_published_mesh_covers_the_mask(types: BagMessageTypes, lens: str) -> None:
     camera = camera_with(lens)
-    labels, depth = seen_through(camera)
+    labels, depth = render_truth(camera)
     sent = {
         "image": make_image(types, np.full((240, 320, 3), 90, np.uint8), "bgr8", NOW),
         "camera_info": make_camera_info(types, camera, NOW),
@@ -45,13 +44,16 @@ def test_what_is_published_lands_on_the_mask(types: BagMessageTypes, lens: str) 
         "detections": make_detections(types, [Detection("mug_1", "mug", 0.9, None)], NOW),
     }
     wired = {name: types.decode(types.encode(message), message.__msgtype__) for name, message in sent.items()}
-    server = Server(InProcess(make_golden_job), RosConfig())
+    server = Server(InProcessEngine(make_golden_job), RosConfig())
     server.offer(read_frame(FrameMessages(**wired)))
-    (seen,) = server.collect()
-    assert isinstance(seen, Observation) and not seen.failures
+    (observation,) = server.collect()
+    assert isinstance(observation, Observation) and not observation.failures
     objects, transforms = (
         types.decode(types.encode(message), message.__msgtype__)
-        for message in (make_object_array(types, seen), make_transforms(types, seen, prefix="cupid/"))
+        for message in (
+            make_object_array(types, observation),
+            make_transforms(types, observation, prefix="cupid/"),
+        )
     )
     (item,), (transform,) = objects.objects, transforms.transforms
     assert (item.id, item.class_id, transform.child_frame_id) == ("mug_1", "mug", "cupid/mug_1")
@@ -64,11 +66,15 @@ def test_what_is_published_lands_on_the_mask(types: BagMessageTypes, lens: str) 
     mask = flat.labels == 1
     iou = (drawn & mask).sum() / (drawn | mask).sum()
     assert iou > 0.97, f"{lens}: IoU {iou:.4f}"
-    assert seen.overlay is not None and seen.overlay.shape == (240, 320, 3) and (seen.overlay != 90).any()
+    assert (
+        observation.overlay is not None
+        and observation.overlay.shape == (240, 320, 3)
+        and (observation.overlay != 90).any()
+    )
 
 
-def test_the_job_says_which_objects_have_no_pixels() -> None:
-    labels, _ = seen_through(camera_with("none"))
+def test_objects_without_pixels_are_an_error() -> None:
+    labels, _ = render_truth(camera_with("none"))
     pixels = {"image": np.zeros((240, 320, 3), np.uint8), "labels": labels.astype(np.int32)}
     job = make_golden_job()
     with pytest.raises(NoObjectsError):

@@ -16,7 +16,7 @@ BAG = ROOT.parent / "shared" / "data" / "tabletop_rgbd" / "bag"
 
 
 @pytest.mark.parametrize("distribution", ["humble", "jazzy"])
-def test_zero_messages_of_every_type_survive_the_wire(distribution: str) -> None:
+def test_default_messages_of_every_type_round_trip(distribution: str) -> None:
     types = BagMessageTypes.of(distribution)  # type: ignore[arg-type]
     names = [name for name in types.store.types if name.split("/")[0] in _PACKAGES]
     assert len(names) > 60
@@ -57,7 +57,7 @@ def test_unknown_names_are_refused(types: BagMessageTypes) -> None:
     with pytest.raises(InvalidMessageError):
         types.encode(types.make("std_msgs/msg/Header", frame_id=3))
     with pytest.raises(InvalidMessageError):
-        types.learn([("bad_msgs/msg/Bad", "float64[")])
+        types.register([("bad_msgs/msg/Bad", "float64[")])
 
 
 FIELD = re.compile(r"^(?P<type>[a-zA-Z][\w/]*(\[[^\]]*\])?)\s+(?P<name>[a-z]\w*)\s*(?P<rest>.*)$")

@@ -16,14 +16,14 @@ from cupid_core.config.ros import RosInputConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
+from cupid_core.serving.frames import Detection, Stamped
+from cupid_core.serving.tracking import ObjectTracker
 from cupid_ros.convert.camera import make_camera_info, read_camera
-from cupid_ros.convert.depth import read_depth
-from cupid_ros.convert.detections import Detection, make_detections, read_detections
-from cupid_ros.convert.header import Stamped, make_header, read_header
-from cupid_ros.convert.image import make_image, read_label_values
+from cupid_ros.convert.detections import make_detections, read_detections
+from cupid_ros.convert.header import make_header, read_header
+from cupid_ros.convert.image import make_image, read_depth, read_label_values, read_pixels
 from cupid_ros.convert.transforms import read_transform
-from cupid_ros.identity import Identities
-from cupid_ros.intake import FrameMessages, read_frame, read_pixels
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
 
 NOW = Stamped(1_700_000_000_000_000_000, "camera")
@@ -62,7 +62,7 @@ def samples(types: BagMessageTypes) -> dict[str, tuple[Any, Callable[[Any], Any]
     def whole(**changes: Any) -> Any:
         given = {"camera_info": info, "labels": labels, "detections": detections, **changes}
         frame = read_frame(FrameMessages(**{"image": image, **given}), RosInputConfig())
-        return Identities().targets(frame)
+        return ObjectTracker().targets(frame)
 
     return {
         "color": (image, lambda m: (read_pixels(m).rgb(), whole(image=m))),
@@ -132,7 +132,7 @@ def damage_field(message: Any, draw: random.Random) -> None:
 @pytest.mark.parametrize("kind", [
     "color", "depth", "labels", "compressed", "compressed depth", "camera", "detections", "transform",
 ])  # fmt: skip
-def test_damage_leads_to_our_errors_only(types: BagMessageTypes, kind: str) -> None:
+def test_damaged_messages_raise_only_cupid_errors(types: BagMessageTypes, kind: str) -> None:
     message, use = samples(types)[kind]
     raw, name = types.encode(message), message.__msgtype__
     draw = random.Random(kind)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from acting_job import make_actor
 from PIL import Image
+from serving_stubs import make_actor
 
-from cupid_ros.convert.header import Stamped, read_header
+from cupid_core.serving.frames import Stamped
+from cupid_ros.convert.header import read_header
 
 if TYPE_CHECKING:
     from robot import Robot
@@ -35,7 +36,7 @@ def robot(robot: Robot, node: Any) -> Iterator[Robot]:
         assert robot.set(name, value) == (True, "")
 
 
-def test_each_new_object_comes_out_once_on_every_topic(robot: Robot) -> None:
+def test_each_new_object_is_published_once_on_every_topic(robot: Robot) -> None:
     from robot import FRAME, found
 
     stamp_ns = robot.see(found("1"), found("cup_2", 40.0))
@@ -128,7 +129,7 @@ def test_compressed_images_are_read(robot: Robot, node: Any) -> None:
     node.trigger_activate()
 
 
-def test_services_give_the_mesh_and_forget(robot: Robot) -> None:
+def test_get_mesh_and_clear(robot: Robot) -> None:
     from robot import found, wait_for
 
     stamp_ns = robot.see(found("1"))
@@ -147,7 +148,7 @@ def test_services_give_the_mesh_and_forget(robot: Robot) -> None:
     wait_for(lambda: len(robot.heard["/cupid/objects"]) == 2)
 
 
-def test_the_action_tells_poses_before_the_mesh(robot: Robot) -> None:
+def test_the_action_reports_poses_before_the_mesh(robot: Robot) -> None:
     from robot import FRAME, found
 
     assert robot.set("ros.mode", "on_request") == (True, "")
@@ -168,7 +169,7 @@ def test_the_action_tells_poses_before_the_mesh(robot: Robot) -> None:
     assert [item.child_frame_id for item in robot.wait("/tf")[0].transforms] == ["cupid/2"]
 
 
-def test_the_action_takes_boxes_of_its_own(robot: Robot) -> None:
+def test_the_action_accepts_its_own_boxes(robot: Robot) -> None:
     from robot import found
 
     from cupid_ros.convert.detections import make_detections
@@ -189,7 +190,7 @@ def test_the_action_takes_boxes_of_its_own(robot: Robot) -> None:
         ({"deadline_s": float("nan")}, "invalid_message"),
     ],
 )
-def test_goals_that_make_no_sense_are_answered_with_a_code(robot: Robot, goal: dict[str, Any], code: str) -> None:
+def test_impossible_goals_are_answered_with_a_code(robot: Robot, goal: dict[str, Any], code: str) -> None:
     from robot import found
 
     robot.see(found("1"))
@@ -210,7 +211,7 @@ def test_a_goal_is_cancelled_at_once(robot: Robot) -> None:
     assert (how, result.code) == ("canceled", "cancelled") and not robot.heard["/cupid/objects"]
 
 
-def test_a_goal_that_waits_is_not_displaced_by_images(robot: Robot) -> None:
+def test_a_waiting_goal_is_not_superseded_by_images(robot: Robot) -> None:
     from robot import found, wait_for
 
     robot.see(found("1", word="slow"))  # the worker is busy with it
@@ -225,7 +226,7 @@ def test_a_goal_that_waits_is_not_displaced_by_images(robot: Robot) -> None:
     assert robot.change("deactivate") and robot.change("activate"), "the slow one is stopped"
 
 
-def test_the_diagnostics_tell_how_it_is(robot: Robot) -> None:
+def test_diagnostics_report_the_state_of_the_node(robot: Robot) -> None:
     from robot import found, wait_for
 
     robot.see(found("1"))
@@ -241,7 +242,7 @@ def test_the_diagnostics_tell_how_it_is(robot: Robot) -> None:
     assert robot.values("problems")["state"] == "active"
 
 
-def test_another_camera_is_noticed(robot: Robot) -> None:
+def test_a_changed_camera_is_counted_and_used(robot: Robot) -> None:
     from robot import camera, found, wait_for
 
     from cupid_ros.convert.camera import make_camera_info

@@ -17,15 +17,15 @@ from rosbags.rosbag2 import Reader
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig
 from cupid_core.models.locate import embedded
-from cupid_ros.intake import FrameMessages, read_frame
-from cupid_ros.job import MakeCupidJob
+from cupid_core.serving.engine import InProcessEngine
+from cupid_core.serving.jobs import MakeCupidJob
+from cupid_core.serving.records import Observation
+from cupid_core.serving.server import Server
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.rclpy_messages import message_class
-from cupid_ros.results import Observation
-from cupid_ros.server import Server
-from cupid_ros.tickets import InProcess
 
 if TYPE_CHECKING:
-    from conftest import Tell
+    from conftest import ReportFigure
     from robot import Robot
 
 BAG = Path(__file__).resolve().parents[3] / "shared" / "data" / "tabletop_rgbd" / "bag"
@@ -60,7 +60,7 @@ def recorded() -> dict[str, Any]:
         }
 
 
-def test_the_real_frame_with_real_networks(robot: Robot, checkpoint: str, tell: Tell) -> None:
+def test_the_real_frame_with_real_networks(robot: Robot, checkpoint: str, report_figure: ReportFigure) -> None:
     from robot import TOPICS, running, wait_for
 
     messages = recorded()
@@ -82,7 +82,7 @@ def test_the_real_frame_with_real_networks(robot: Robot, checkpoint: str, tell: 
     config = settings_of.from_mapping(
         CupidConfig, {"ros": {"checkpoint": checkpoint, "preset": "fast", "device": "cpu"}}
     )
-    server = Server(InProcess(MakeCupidJob.of(config)), config.ros)
+    server = Server(InProcessEngine(MakeCupidJob.of(config)), config.ros)
     server.offer(read_frame(FrameMessages(**messages), config.ros.input))
     (expected,) = server.collect()
     assert isinstance(expected, Observation)
@@ -95,4 +95,4 @@ def test_the_real_frame_with_real_networks(robot: Robot, checkpoint: str, tell: 
         assert len(item.mesh.vertices) == len(record.vertices)
     assert len(metric) == (len(transforms.transforms) if metric else 0)
     ious = ", ".join(f"{item.id} {item.quality.silhouette_iou:.2f}" for item in objects.objects)
-    tell(f"ready after {ready_s:.1f} s, objects after {took_s:.1f} s; silhouette IoU {ious}")
+    report_figure(f"ready after {ready_s:.1f} s, objects after {took_s:.1f} s; silhouette IoU {ious}")

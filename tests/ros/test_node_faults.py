@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from acting_job import make_actor
+from serving_stubs import make_actor
 
+from cupid_core.serving.frames import Stamped
 from cupid_ros.convert.camera import make_camera_info
-from cupid_ros.convert.header import Stamped, read_header
+from cupid_ros.convert.header import read_header
 from cupid_ros.convert.image import make_image
 
 if TYPE_CHECKING:
-    from conftest import Tell
+    from conftest import ReportFigure
     from robot import Robot
 
 
@@ -146,7 +147,7 @@ def broken(robot: Robot, what: str) -> dict[str, Any]:
         ("other stamp", "stamp_mismatch"),
     ],
 )
-def test_what_cannot_be_used_is_told_and_nothing_comes_out(robot: Robot, what: str, code: str) -> None:
+def test_unusable_messages_are_reported_and_nothing_is_published(robot: Robot, what: str, code: str) -> None:
     before = robot.count_of(code)
     robot.send(broken(robot, what))
     robot.wait_for_code(code, more_than=before)
@@ -163,7 +164,7 @@ def test_depth_that_cannot_be_used_leaves_objects_without_scale(robot: Robot, wh
     robot.wait_for_code(code, more_than=before)
 
 
-def test_one_bad_box_does_not_take_the_others_with_it(robot: Robot) -> None:
+def test_an_invalid_box_does_not_affect_the_others(robot: Robot) -> None:
     from robot import found
 
     messages = robot.messages(found("1"), found("2", 30.0))
@@ -179,7 +180,7 @@ def resident_kb() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_a_thousand_images_at_30_hz_with_a_busy_worker(robot: Robot, tell: Tell) -> None:
+def test_a_thousand_images_at_30_hz_with_a_busy_worker(robot: Robot, report_figure: ReportFigure) -> None:
     from robot import found, wait_for
 
     robot.see(found("busy", word="busy"))
@@ -197,14 +198,16 @@ def test_a_thousand_images_at_30_hz_with_a_busy_worker(robot: Robot, tell: Tell)
     assert waiting <= {"0", "1"}
     slope_kb = float(np.polyfit(range(10, len(sizes)), sizes[10:], 1)[0]) / 50
     counts = robot.values("worker")
-    tell(f"{slope_kb:.2f} kB an image; {counts['superseded']} of {counts['submitted']} requests superseded")
+    report_figure(
+        f"{slope_kb:.2f} kB an image; {counts['superseded']} of {counts['submitted']} requests superseded"
+    )
     assert slope_kb < 5.0, sizes
     assert not robot.heard["/cupid/objects"]
     assert robot.status("problems").level == b"\x00", "an image that is replaced is nothing to warn of"
     assert robot.change("deactivate") and robot.change("activate")
 
 
-def test_parameters_out_of_range_are_refused_and_told(robot: Robot) -> None:
+def test_parameters_out_of_range_are_refused_and_reported(robot: Robot) -> None:
     for name, value in (
         ("ros.worker.grace_s", -1.0),
         ("ros.worker.deadline_s", 0.0),
@@ -218,7 +221,7 @@ def test_parameters_out_of_range_are_refused_and_told(robot: Robot) -> None:
     assert robot.set("ros.input.max_objects", 16) == (True, "")
 
 
-def test_a_bag_that_starts_again_is_read_again(robot: Robot) -> None:
+def test_a_bag_that_is_played_again_is_read_again(robot: Robot) -> None:
     from robot import SECOND, found
 
     start = 1_600_000_000 * SECOND
@@ -230,7 +233,7 @@ def test_a_bag_that_starts_again_is_read_again(robot: Robot) -> None:
     assert ids(robot.wait("/cupid/objects")[0]) == ["1"]
 
 
-def test_a_transition_that_is_none_does_not_end_the_node(robot: Robot) -> None:
+def test_an_invalid_transition_does_not_end_the_node(robot: Robot) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 

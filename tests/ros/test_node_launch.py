@@ -33,7 +33,7 @@ LOOSE = {
 }
 
 
-def test_launched_with_networks_and_looked_at_from_the_command_line(
+def test_the_launch_file_with_networks_from_the_command_line(
     ros: None, sparse_checkpoint: Path, tmp_path: Path
 ) -> None:
     index = pytest.importorskip("ament_index_python.packages", reason="there is no ROS 2 here")
@@ -69,7 +69,7 @@ def process(*parameters: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_in_the_middle_of_a_goal(robot: Robot, number: signal.Signals) -> None:
+def test_a_signal_answers_an_open_goal(robot: Robot, number: signal.Signals) -> None:
     from robot import found, wait_for
 
     with process("ros.mode:=on_request") as node:
@@ -99,7 +99,7 @@ def zombie(pid: int) -> bool:
         return True
 
 
-def test_ended_while_the_networks_are_loaded(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_the_networks_load(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
     from robot import wait_for

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from acting_job import MakeActorWhenThere, make_actor
+from serving_stubs import MakeActorWhenThere, make_actor
 
 if TYPE_CHECKING:
     from robot import Robot
@@ -51,7 +51,7 @@ def test_twice_through_all_states(robot: Robot) -> None:
             assert not robot.clear().success
 
 
-def test_a_missing_checkpoint_is_told_and_can_be_put_there(robot: Robot, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_reported_and_configure_can_be_repeated(robot: Robot, tmp_path: Path) -> None:
     from robot import running
 
     with running(MakeActorWhenThere(tmp_path / "weights"), active=False) as node:
@@ -70,7 +70,7 @@ def test_a_missing_checkpoint_is_told_and_can_be_put_there(robot: Robot, tmp_pat
         ("ros.worker.deadline_s", "long", 60.0),
     ],
 )
-def test_a_value_from_a_file_that_is_wrong_is_told_and_can_be_set_right(
+def test_an_invalid_value_in_a_file_is_reported_and_can_be_corrected(
     robot: Robot, name: str, bad: Any, good: Any
 ) -> None:
     from robot import running
@@ -83,7 +83,7 @@ def test_a_value_from_a_file_that_is_wrong_is_told_and_can_be_set_right(
         assert robot.change("configure") and robot.state() == "inactive"
 
 
-def test_a_name_that_is_none_is_told_with_the_nearest(robot: Robot) -> None:
+def test_an_unknown_parameter_is_reported_with_the_nearest_name(robot: Robot) -> None:
     from robot import running
 
     with running(make_actor, active=False, ros__mood="continuous"):
@@ -92,14 +92,14 @@ def test_a_name_that_is_none_is_told_with_the_nearest(robot: Robot) -> None:
         assert "ros.mode" in robot.status("problems").message
 
 
-def test_whole_numbers_in_a_file_are_taken_for_parameters_with_fractions(robot: Robot) -> None:
+def test_integers_in_a_file_are_accepted_for_floating_point_parameters(robot: Robot) -> None:
     from robot import running
 
     with running(make_actor, active=False, ros__worker__deadline_s=7):
         assert robot.change("configure")
 
 
-def test_without_anything_that_names_objects_it_is_not_configured(robot: Robot) -> None:
+def test_configure_fails_without_detections_and_labels(robot: Robot) -> None:
     from robot import running
 
     with running(make_actor, active=False, ros__topics__detections="-"):
@@ -109,7 +109,7 @@ def test_without_anything_that_names_objects_it_is_not_configured(robot: Robot) 
         assert robot.change("configure")
 
 
-def test_inputs_that_do_not_come_are_named(robot: Robot) -> None:
+def test_silent_inputs_are_named(robot: Robot) -> None:
     from robot import running, wait_for
 
     with running(make_actor, ros__topics__depth="/nowhere"):
@@ -119,7 +119,7 @@ def test_inputs_that_do_not_come_are_named(robot: Robot) -> None:
         assert not robot.heard["/cupid/objects"]
 
 
-def test_deactivated_in_the_middle_of_a_goal(robot: Robot) -> None:
+def test_deactivate_answers_an_open_goal(robot: Robot) -> None:
     from robot import found, running, wait_for
 
     with running(make_actor, ros__mode="on_request") as node:

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from acting_job import make_actor
-from golden_scene import LENSES, camera_with, make_golden_job, seen_through
+from golden_scene import LENSES, camera_with, make_golden_job, render_truth
+from serving_stubs import make_actor
 
 from cupid_core.geometry.se3 import SE3
 from cupid_core.image.rectify import rectify
 from cupid_core.render.raycast import render_mesh
+from cupid_core.serving.frames import Detection, Stamped
 from cupid_core.types import TriangleMesh
 from cupid_ros.convert.camera import make_camera_info, read_camera
-from cupid_ros.convert.detections import Detection, make_detections
-from cupid_ros.convert.header import Stamped, make_header, read_header
+from cupid_ros.convert.detections import make_detections
+from cupid_ros.convert.header import make_header, read_header
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.objects import make_quaternion, make_vector
 from cupid_ros.convert.transforms import read_transform
 
 if TYPE_CHECKING:
-    from conftest import Tell
+    from conftest import ReportFigure
     from robot import Robot
 
 
@@ -93,11 +94,11 @@ def test_objects_in_a_fixed_frame(robot: Robot) -> None:
 
 
 @pytest.mark.parametrize("lens", LENSES)
-def test_what_the_node_publishes_lands_on_the_mask(robot: Robot, lens: str, tell: Tell) -> None:
+def test_the_mesh_the_node_publishes_covers_the_mask(robot: Robot, lens: str, report_figure: ReportFigure) -> None:
     from robot import FRAME, running
 
     camera = camera_with(lens)
-    labels, depth = seen_through(camera)
+    labels, depth = render_truth(camera)
     now = Stamped(1_700_000_000_000_000_003, FRAME)
     with running(make_golden_job, ros__topics__labels="/labels"):
         robot.send(
@@ -120,5 +121,5 @@ def test_what_the_node_publishes_lands_on_the_mask(robot: Robot, lens: str, tell
     drawn = render_mesh(TriangleMesh(vertices, faces), read_transform(transform), flat.camera).mask
     mask = flat.labels == 1
     iou = float((drawn & mask).sum() / (drawn | mask).sum())
-    tell(f"IoU {iou:.4f}")
+    report_figure(f"IoU {iou:.4f}")
     assert iou > 0.97, f"{lens}: IoU {iou:.4f}"

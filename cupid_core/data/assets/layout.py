@@ -1,7 +1,6 @@
-"""The published layout of an asset data set: which file holds what, read into typed values.
+"""The published layout of an asset data set, read into typed values.
 
-Layout (TRELLIS, Xiang et al. 2024, with the UV
-latents of CUPID, arXiv 2510.20776):
+Layout (TRELLIS, Xiang et al. 2024, with the UV latents of CUPID, arXiv 2510.20776):
 
     metadata.csv                                 one row per object
     voxels/SHA.ply                               centers of the occupied voxels
@@ -48,9 +47,9 @@ class AssetRecord:
 
     Attributes:
         sha256: name of the object.
-        aesthetic_score: as judged by the makers of the data set; NaN where there is none.
+        aesthetic_score: score of the publishers of the data set; NaN where there is none.
         num_voxels: occupied voxels; 0 where not counted.
-        available: names of the columns that say "True", e.g. "voxelized" or "latent_MODEL".
+        available: names of the columns that are "True", e.g. "voxelized" or "latent_MODEL".
     """
 
     sha256: str
@@ -61,7 +60,7 @@ class AssetRecord:
 
 @dataclass(frozen=True, eq=False)
 class AssetView:
-    """One picture of an object and its camera.
+    """One rendered view of an object, and its camera.
 
     Attributes:
         name: stem of the image file; names the view in the UV latents.
@@ -76,7 +75,7 @@ class AssetView:
     K_normalized: Tensor
 
     def read_image(self) -> RgbaImage:
-        """The picture, (H, W, 4) uint8.
+        """The image, (H, W, 4) uint8.
 
         Raises:
             DatasetError: no such file, no image, or no alpha channel.
@@ -113,8 +112,7 @@ class AssetFolder:
                 per axis.
         """
         path = self.root / "voxels" / f"{self.sha256}.ply"
-        # Single precision, as written: a center that is a hair off must fall into the same voxel as when it was
-        # made.
+        # Single precision, as written, so that rounding gives the same voxel as when the file was made.
         points = torch.from_numpy(read_ply_points(path)).float()
         cells = (points + 0.5) * resolution
         coords = torch.floor(cells).int()
@@ -153,7 +151,7 @@ class AssetFolder:
             kind: folder of the renders.
 
         Raises:
-            DatasetError: no file, damaged, or a camera that cannot be.
+            DatasetError: no file, damaged, or an impossible camera.
         """
         folder = self.root / kind / self.sha256
         path = folder / "transforms.json"
@@ -216,7 +214,7 @@ def read_metadata(root: Path) -> tuple[AssetRecord, ...]:
     """All rows of metadata.csv.
 
     Raises:
-        DatasetError: no file, no column "sha256", or a number that is none.
+        DatasetError: no file, no column "sha256", or a value that is no number.
     """
     path = root / "metadata.csv"
     try:
@@ -234,13 +232,13 @@ def select(
     min_aesthetic_score: float = -math.inf,
     max_voxels: int | None = None,
 ) -> tuple[AssetRecord, ...]:
-    """Records that have everything asked for.
+    """Records that meet all requirements.
 
     Args:
         records: rows of metadata.csv.
-        requires: columns that must say "True", e.g. ("voxelized", "cond_rendered").
+        requires: columns that must be "True", e.g. ("voxelized", "cond_rendered").
         min_aesthetic_score: lowest score kept; a record without score is kept only for minus infinity.
-        max_voxels: most voxels kept.
+        max_voxels: largest number of voxels kept.
     """
     needed = frozenset(requires)
     return tuple(

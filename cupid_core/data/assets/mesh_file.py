@@ -30,7 +30,7 @@ _GRAY = 178
 
 
 class MeshFileError(DatasetError):
-    """A mesh file cannot be read, or holds no surface."""
+    """A mesh file cannot be read, or has no surface."""
 
     code = "mesh_file_invalid"
 
@@ -93,7 +93,7 @@ def read_mesh(path: Path, *, up: str, texture_size: int) -> AssetSurface:
 
     Args:
         path: of the file.
-        up: "y", "z" or "auto", which is what the format says.
+        up: "y", "z" or "auto" for the convention of the format.
         texture_size: longest side of a texture in pixels.
 
     Raises:
@@ -127,7 +127,7 @@ def _placed(parts: Iterable[tuple[trimesh.Trimesh, NDArray[np.float64]]]) -> Ite
 
 
 def _part(mesh: trimesh.Trimesh, linear: bool, texture_size: int) -> AssetSurface:
-    """One mesh. `linear`: its plain colors are."""
+    """One mesh; `linear`: its plain colors are linear."""
     count = len(mesh.faces)
     faces = np.asarray(mesh.faces, dtype=np.int64)
     colors, uv, image = _look(mesh, linear, texture_size)
@@ -197,7 +197,7 @@ def _joined(parts: list[AssetSurface]) -> AssetSurface:
         np.where(part.texture < 0, -1, part.texture + start) for part, start in zip(parts, images, strict=False)
     ]
     vertices = np.concatenate([part.vertices for part in parts])
-    # Seams of a texture double vertices, which opens nothing: only places count.
+    # Seams of a texture duplicate vertices without opening the mesh, so vertices are compared by position.
     closed = trimesh.Trimesh(vertices, faces, process=True)
     watertight = bool(closed.is_watertight and closed.is_winding_consistent)
     colors, uv = (
@@ -209,7 +209,7 @@ def _joined(parts: list[AssetSurface]) -> AssetSurface:
 
 
 def _turned(surface: AssetSurface) -> AssetSurface:
-    """A closed surface that was inside out."""
+    """A closed surface with its orientation corrected where it was inside out."""
     for rows in (surface.faces, surface.corner_color, surface.corner_uv):
         rows[:] = rows[:, ::-1].copy()
     return surface

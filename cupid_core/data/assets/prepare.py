@@ -1,7 +1,4 @@
-"""Prepares an asset data set from mesh files: many assets, several processes, one metadata.csv.
-
-Knows files and processes; must not know networks or the command line.
-"""
+"""Prepares an asset data set from mesh files: many assets, several processes, one metadata.csv."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class AssetFailure:
     Attributes:
         source: its file.
         code: stable name of the reason.
-        reason: for people.
+        reason: readable text.
     """
 
     source: Path
@@ -39,13 +36,13 @@ class AssetFailure:
 
 @dataclass(frozen=True)
 class PreparationSummary:
-    """What a preparation did.
+    """Result of a preparation.
 
     Attributes:
         reports: of assets that are ready now, in the order in which they were finished.
         failures: meshes that were left out.
-        replaced: assets that were taken out because their mesh file has another content now.
-        same: files whose content another file has as well.
+        replaced: assets that were removed because the content of their mesh file has changed.
+        same: files with the same content as another one.
         stopped: whether it was interrupted; what is finished is kept.
         assets: in the data set now.
     """
@@ -70,9 +67,9 @@ def prepare_assets(
     processes: int = 1,
     on_progress: Progress | None = None,
 ) -> PreparationSummary:
-    """Prepare every mesh, pass over what is ready, leave out what is broken, write metadata.csv.
+    """Prepare every mesh that is not ready, skip broken ones, write metadata.csv.
 
-    An asset is named after the content of its mesh. A file whose content changed replaces the asset it was before.
+    An asset is named after the content of its mesh. A file whose content has changed replaces its former asset.
     Assets whose meshes are not given stay as they are, and so do rows and columns of metadata.csv from elsewhere.
 
     Args:
@@ -81,7 +78,7 @@ def prepare_assets(
         config: how objects are prepared.
         recipes: of latents.
         processes: assets worked on at a time.
-        on_progress: called with the number of finished meshes, all meshes, and what became of this one.
+        on_progress: called with the number of finished meshes, the number of all, and the result of this one.
 
     Raises:
         DatasetError: nothing was given that could be a mesh.
@@ -89,30 +86,30 @@ def prepare_assets(
     """
     sources, failures, same = _identified(find_meshes(meshes))
     replaced = _replace_changed(out, sources)
-    # Looked through here, so that processes are started for nothing but work.
+    # Checked here, so that processes are started only for assets that need work.
     ready = [source for source in sources if is_prepared(source, out, config, recipes)]
     reports = [prepare_asset(source, out, config, recipes) for source in ready]
     sources = [source for source in sources if source not in ready]
     total, stopped = len(sources) + len(reports) + len(failures), False
     work = partial(prepare_asset, out=out, config=config, recipes=tuple(recipes))
 
-    def told(news: AssetReport | AssetFailure) -> None:
+    def report_finished(news: AssetReport | AssetFailure) -> None:
         if on_progress is not None:
             on_progress(len(reports) + len(failures), total, news)
 
     for failure in failures:
-        told(failure)
+        report_finished(failure)
     for report in reports:
-        told(report)
+        report_finished(report)
     try:
         outcome: Outcome[MeshSource, AssetReport]
         for outcome in do_all(work, sources, min(processes, len(sources))):
             if outcome.result is None:
                 failures.append(AssetFailure(outcome.task.path, outcome.code, outcome.reason))
-                told(failures[-1])
+                report_finished(failures[-1])
             else:
                 reports.append(outcome.result)
-                told(outcome.result)
+                report_finished(outcome.result)
     except KeyboardInterrupt:
         stopped = True
     count = write_metadata(out)
@@ -120,7 +117,7 @@ def prepare_assets(
 
 
 def write_metadata(out: Path) -> int:
-    """Bring metadata.csv up to date with what is prepared.
+    """Update metadata.csv with the prepared assets.
 
     Returns:
         Number of its rows.
@@ -132,7 +129,7 @@ def write_metadata(out: Path) -> int:
     rows = {row["sha256"]: row for row in _rows(out)}
     for name, record in read_records(out).items():
         found = record.columns()
-        # Columns of parts that are gone must not go on saying "True".
+        # Columns of removed parts must not stay "True".
         before = {key: value for key, value in rows.get(name, {}).items() if value != "True"}
         rows[name] = {**before, **found}
     return _write_rows(out, rows)
@@ -180,7 +177,7 @@ def _identified(paths: Sequence[Path]) -> tuple[list[MeshSource], list[AssetFail
 
 
 def _replace_changed(out: Path, sources: Sequence[MeshSource]) -> tuple[str, ...]:
-    """Take out assets whose file has another content now; names of what was taken out."""
+    """Remove assets whose file has changed; names of the removed ones."""
     names = {source.sha256 for source in sources}
     paths = {str(source.path) for source in sources}
     old: list[PreparedAsset] = [

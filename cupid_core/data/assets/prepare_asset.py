@@ -1,8 +1,4 @@
-"""Makes the files of one asset from its mesh, part by part; what is finished and still fits is passed over.
-
-Knows the parts and what each depends on; must not know other assets, processes or networks (latents are made by
-recipes that are handed in).
-"""
+"""Makes the files of one asset from its mesh, part by part; finished parts that are up to date are kept."""
 
 from __future__ import annotations
 
@@ -38,17 +34,17 @@ from cupid_core.data.assets.view_cameras import draw_cameras
 from cupid_core.data.assets.voxelize import surface_voxels
 from cupid_core.geometry.grid import voxel_centers
 
-# Raised when what a part holds changes without a setting that says so.
+# Increased when the content of a part changes without a change of the settings.
 _VERSION = 1
 _HASH_DIGITS = 12
 
 
 class LatentRecipe(Protocol):
-    """How one kind of latents is made of a prepared asset; must be picklable."""
+    """How one kind of latents is computed from a prepared asset; must be picklable."""
 
     @property
     def folder(self) -> str:
-        """Where they are kept, e.g. "latents/NAME"."""
+        """Folder of the latents, e.g. "latents/NAME"."""
         ...
 
     @property
@@ -58,12 +54,12 @@ class LatentRecipe(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the parts they are made of: "surface", "voxels", "renders_cond"."""
+        """Names of the parts that they are computed from: "surface", "voxels", "renders_cond"."""
         ...
 
     @property
     def digest(self) -> str:
-        """A text that differs where the latents of the same asset would."""
+        """A text that differs where the latents of the same asset would differ."""
         ...
 
     def make(self, asset: AssetFolder) -> Mapping[str, Any]:
@@ -73,15 +69,15 @@ class LatentRecipe(Protocol):
 
 @dataclass(frozen=True)
 class AssetReport:
-    """What happened to one asset.
+    """Report of one asset.
 
     Attributes:
         sha256: its name.
         source: its mesh file.
         made: parts that were made.
-        kept: parts that were there.
-        again: those of `made` that were there, but damaged or made with other settings.
-        seconds: it took.
+        kept: parts that were up to date.
+        again: those of `made` that existed, but were damaged or made with other settings.
+        seconds: duration.
     """
 
     sha256: str
@@ -106,10 +102,10 @@ class _Part:
 def prepare_asset(
     source: MeshSource, out: Path, config: AssetPreparationConfig, recipes: Sequence[LatentRecipe] = ()
 ) -> AssetReport:
-    """Bring the files of one asset up to date.
+    """Update the files of one asset.
 
-    Notes are written after every part, so that an interrupted asset goes on where it was. Everything drawn follows
-    from the content of the mesh and the seed: made again, files are the same.
+    The record is written after every part, so that an interrupted asset continues where it stopped. All random
+    numbers follow from the content of the mesh and the seed, so files are reproducible.
 
     Args:
         source: the mesh.
@@ -154,7 +150,7 @@ def prepare_asset(
 def is_prepared(
     source: MeshSource, out: Path, config: AssetPreparationConfig, recipes: Sequence[LatentRecipe] = ()
 ) -> bool:
-    """Whether `prepare_asset` would find everything as it should be; arguments as there."""
+    """Whether `prepare_asset` would find all parts up to date; arguments as there."""
     record = read_record(out, source.sha256)
     if record is None or record.source != str(source.path):
         return False
@@ -165,7 +161,7 @@ def is_prepared(
 
 
 def _removed(record: PreparedAsset, name: str, out: Path) -> PreparedAsset:
-    """The notes first: files without notes are made again, notes without files would lie."""
+    """Remove a part from the record, then its files; a record without files would claim that they exist."""
     shorter = record.without(name)
     shorter.write(out)
     remove_files(out, record.parts[name])
@@ -173,7 +169,7 @@ def _removed(record: PreparedAsset, name: str, out: Path) -> PreparedAsset:
 
 
 class _Maker:
-    """Makes the parts of one asset; surface and rays are there once they are needed."""
+    """Makes the parts of one asset; surface and ray casting scene are made when first used."""
 
     def __init__(self, source: MeshSource, out: Path, config: AssetPreparationConfig) -> None:
         self._source, self._out, self._config = source, out, config
@@ -195,7 +191,7 @@ class _Maker:
         return own + [self._latent_part(recipe) for recipe in recipes]
 
     def stale(self, record: PreparedAsset, recipes: Sequence[LatentRecipe]) -> list[str]:
-        """Latents of recipes that were not given, made of parts that are not there any more."""
+        """Latents of recipes that were not given, made from parts that no longer exist."""
         given = {recipe.folder for recipe in recipes} | set(self._digests)
         found = []
         for name, part in record.parts.items():

@@ -1,7 +1,7 @@
-"""Ray casting and nearest points on the surface of an asset, through open3d (Embree).
+"""Rays and nearest points against the surface of an asset, through open3d (Embree).
 
-Queries take and return numpy arrays in the canonical frame and run on one thread, because assets are processed in
-several processes.
+All methods take and return numpy arrays in the canonical frame and run on one thread, because objects are
+processed in several processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cupid_core.data.assets.surface import AssetSurface, Floats, Integers
 from cupid_core.packages import open3d
 
 Flags = NDArray[np.bool_]
-# Rays that vote about one point: one may hit an edge, and a surface with holes lets some through.
+# Rays per point of the inside test: one may hit an edge, or pass through a hole of the surface.
 _VOTES_CLOSED, _VOTES_OPEN = 3, 11
 # No triangle was hit.
 _NOTHING = 2**32 - 1
@@ -24,7 +24,7 @@ _NOTHING = 2**32 - 1
 
 @dataclass(frozen=True, eq=False)
 class SurfacePlaces:
-    """N places on triangles.
+    """N points on triangles.
 
     Attributes:
         face: (N,) int64, -1 where a ray hit nothing.
@@ -41,7 +41,7 @@ class SurfacePlaces:
 
 
 class RayScene:
-    """A surface with its search tree.
+    """A surface prepared for ray casting and nearest-point queries.
 
     Args:
         surface: in any frame.
@@ -58,7 +58,7 @@ class RayScene:
         self._scene.add_triangles(vertices, triangles)
 
     def hits(self, origins: Floats, directions: Floats) -> SurfacePlaces:
-        """First places that rays (N, 3), (N, 3) of unit direction hit."""
+        """First hits of rays (N, 3), (N, 3) of unit direction."""
         answer = self._scene.cast_rays(self._rays(origins, directions), nthreads=1)
         return self._places(answer, answer["t_hit"].numpy())
 
@@ -68,13 +68,13 @@ class RayScene:
         return found
 
     def nearest(self, points: Floats) -> SurfacePlaces:
-        """Places of the surface nearest to points (N, 3); the distance has no sign."""
+        """Points of the surface nearest to points (N, 3); the distance has no sign."""
         answer = self._scene.compute_closest_points(self._tensor(points), nthreads=1)
         distance = np.linalg.norm(answer["points"].numpy() - points, axis=1)
         return self._places(answer, distance)
 
     def inside(self, points: Floats) -> Flags:
-        """Whether (N,) points (N, 3) are inside: by rays that vote, so of a surface with holes it is a guess."""
+        """Whether (N,) points (N, 3) are inside, by majority of several rays; a guess for surfaces with holes."""
         votes = _VOTES_CLOSED if self.surface.watertight else _VOTES_OPEN
         answer = self._scene.compute_occupancy(self._tensor(points), nthreads=1, nsamples=votes)
         return np.asarray(answer.numpy() > 0.5)

@@ -23,8 +23,8 @@ class PartRecord:
     """One finished part of an asset.
 
     Attributes:
-        digest: of all that the part depends on.
-        columns: of metadata.csv that say "True" where this part is there.
+        digest: of everything that the part depends on.
+        columns: of metadata.csv that are "True" where this part exists.
         files: checksum of each of its files, by path relative to the data set.
         facts: further columns of metadata.csv.
         made_of: digests of the other parts it was made of, by their names.
@@ -37,7 +37,7 @@ class PartRecord:
     made_of: Mapping[str, str] = field(default_factory=dict)
 
     def is_whole(self, root: Path) -> bool:
-        """Whether all its files are as they were written."""
+        """Whether all its files are unchanged."""
         return all(checksum(root / name) == expected for name, expected in self.files.items())
 
 
@@ -56,11 +56,11 @@ class PreparedAsset:
     parts: Mapping[str, PartRecord] = field(default_factory=dict)
 
     def with_part(self, name: str, part: PartRecord) -> PreparedAsset:
-        """The same with one part more, or another."""
+        """A copy with a part added or replaced."""
         return replace(self, parts={**self.parts, name: part})
 
     def without(self, name: str) -> PreparedAsset:
-        """The same with one part less."""
+        """A copy without a part."""
         return replace(self, parts={key: part for key, part in self.parts.items() if key != name})
 
     def columns(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class PreparedAsset:
         return row
 
     def write(self, root: Path) -> None:
-        """Write the notes.
+        """Write the record.
 
         Raises:
             OutputError: they cannot be written.
@@ -80,14 +80,14 @@ class PreparedAsset:
         write_bytes(root / FOLDER / f"{self.sha256}.json", text.encode())
 
     def remove(self, root: Path) -> None:
-        """Delete its files and the notes about them."""
+        """Delete the files and the record."""
         for part in self.parts.values():
             remove_files(root, part)
         (root / FOLDER / f"{self.sha256}.json").unlink(missing_ok=True)
 
 
 def read_record(root: Path, sha256: str) -> PreparedAsset | None:
-    """The notes about an asset; None where there are none, or none that can be read: then all is made again."""
+    """The record of an asset; None where it is missing or unreadable, so that everything is made again."""
     try:
         return _parsed(json.loads((root / FOLDER / f"{sha256}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -95,14 +95,14 @@ def read_record(root: Path, sha256: str) -> PreparedAsset | None:
 
 
 def read_records(root: Path) -> dict[str, PreparedAsset]:
-    """The notes about all assets of a data set, by name."""
+    """The records of all assets of a data set, by name."""
     names = sorted(path.stem for path in (root / FOLDER).glob("*.json"))
     found = {name: read_record(root, name) for name in names}
     return {name: record for name, record in found.items() if record is not None}
 
 
 def remove_files(root: Path, part: PartRecord) -> None:
-    """Delete the files of a part, and the folders that are empty then."""
+    """Delete the files of a part, and folders that became empty."""
     folders = set()
     for name in part.files:
         (root / name).unlink(missing_ok=True)

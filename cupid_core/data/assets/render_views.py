@@ -1,7 +1,7 @@
-"""Pictures of an asset: rays, colors and light to RGBA; knows surfaces and cameras, no files.
+"""Renders views of an asset to RGBA images.
 
-Diffuse only: light of the sky, one lamp with shadow and one without, drawn for each view. The alpha channel is the
-share of a pixel that the object covers.
+Diffuse only: light of the sky, one lamp with shadow and one without, random for each view. The alpha channel is
+the share of a pixel that the object covers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ViewLight:
     """Light of one view, linear; an albedo of 1 that faces the lamp comes out near 1.
 
     Attributes:
-        sky: from above; what faces down gets half of it.
+        sky: from above; surfaces that face down get half of it.
         lamp: strength of the lamp with shadow.
         fill: strength of the lamp without.
         lamp_direction: (3,) unit, towards it.
@@ -52,7 +52,7 @@ def draw_light(generator: np.random.Generator) -> ViewLight:
 
 
 def render_view(scene: RayScene, camera: ViewCamera, light: ViewLight, size: int, samples: int) -> Bytes:
-    """The object as the camera sees it, (size, size, 4) uint8, not premultiplied; transparent pixels are black.
+    """The object in the view of a camera, (size, size, 4) uint8, not premultiplied; transparent pixels are black.
 
     Args:
         scene: surface in the canonical frame.
@@ -91,9 +91,9 @@ def _render_rows(
 
 
 def _shade(scene: RayScene, light: ViewLight, places: SurfacePlaces, origin: Floats, directions: Floats) -> Floats:
-    """Linear light (N, 3) that comes from places of the surface."""
+    """Linear radiance (N, 3) of points of the surface."""
     albedo = srgb_to_linear(torch.from_numpy(scene.surface.color_at(places.face, places.barycentric))).numpy()
-    # A surface is seen from both sides.
+    # Surfaces are two-sided.
     facing = (places.normal * directions).sum(axis=1, keepdims=True) < 0
     normal = np.where(facing, places.normal, -places.normal)
     points: Floats = (origin + directions * places.distance[:, None] + normal * _LIFT).astype(np.float32)

@@ -1,7 +1,6 @@
-"""Training samples: one object seen in one view, as the networks want it.
+"""Training samples of one object in one view.
 
-Knows objects, views and crops; must not know what is learnt from them. Source: data sets of CUPID's released
-training (arXiv 2510.20776).
+Source: data sets of CUPID's released training (arXiv 2510.20776).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from cupid_core.geometry.grid import voxel_centers
 from cupid_core.geometry.se3 import SE3
 from cupid_core.image.crop import network_input
 
-# A pose has 11 unknowns, 2 per voxel: with fewer voxels in the image the sample says nothing about the camera.
+# A pose has 11 unknowns, 2 per voxel: with fewer voxels in the image the camera is undetermined.
 _FEWEST_VOXELS = 6
 
 
@@ -34,7 +33,7 @@ class ViewSample:
         T_camera_object: OpenCV pose.
         K_normalized: (3, 3) float32 of the cropped view.
         crop: the square cut from the view, or None for the whole.
-        crop_ratio: ratio it was drawn with, or None.
+        crop_ratio: ratio of the crop, or None.
     """
 
     image: Tensor
@@ -81,7 +80,7 @@ class AppearanceSample:
 
 @dataclass(frozen=True, eq=False)
 class LatentScale:
-    """Channel mean (C,) and standard deviation (C,) of a latent; doing and undoing."""
+    """Channel mean (C,) and standard deviation (C,) of a latent, to normalize and denormalize it."""
 
     mean: Tensor
     std: Tensor
@@ -110,7 +109,8 @@ def structure_sample(
         generator: source of the crop; its middle where None, for evaluation.
 
     Raises:
-        DatasetError: a file is missing or damaged, the camera is inside the cube, or fewer than 6 voxels are seen.
+        DatasetError: a file is missing or damaged, the camera is inside the cube, or fewer than 6 voxels are
+            visible.
         EmptyMaskError: nothing is visible in the view.
     """
     resolution = config.resolution
@@ -118,7 +118,7 @@ def structure_sample(
     axis = torch.arange(resolution)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     uv = _project(grid, resolution, view)
-    seen = _see(view, config, generator)
+    seen = _view_sample(view, config, generator)
     cropped = _cropped(uv, seen.crop)
     flag = _inside(cropped if config.flag == "crop" else uv, config.border)
     if config.flag == "occupied":
@@ -157,19 +157,19 @@ def appearance_sample(
     """
     coords, latent = asset.structured_latent(latent_model)
     uv = _project(coords, config.resolution, view)
-    seen = _see(view, config, generator)
+    seen = _view_sample(view, config, generator)
     normalized = latent if scale is None else scale.normalize(latent)
     return AppearanceSample(seen, coords, normalized, _cropped(uv, seen.crop))
 
 
-def _see(view: AssetView, config: AssetSampleConfig, generator: np.random.Generator | None) -> ViewSample:
+def _view_sample(view: AssetView, config: AssetSampleConfig, generator: np.random.Generator | None) -> ViewSample:
     rgba, K = view.read_image(), view.K_normalized
     crop, ratio = None, None
     if config.crop is not None:
         ratio = draw_ratio(config.crop, generator)
         crop = crop_view(rgba, ratio, config.crop.beyond_border)
         rgba, K = crop.image(rgba), crop.intrinsics(K)
-    # A white object's picture is its mask, resized as the colors are.
+    # The mask is resized as the colors are: as the image of a white object.
     white = rgba.copy()
     white[..., :3] = 255
     image, mask = (network_input(pixels, config.image_size) for pixels in (rgba, white))

@@ -1,4 +1,4 @@
-"""The surface of an asset: triangles and the color of every point on them; knows no file format but its own.
+"""The surface of an asset: triangles and the color of every point on them.
 
 Vertices are in the canonical frame once `normalized` was called. Colors are sRGB albedo, from textures or from
 the triangles' corners.
@@ -28,12 +28,12 @@ class AssetSurface:
 
     Attributes:
         vertices: (V, 3) float32.
-        faces: (F, 3) int64, counter-clockwise seen from outside where that is known.
+        faces: (F, 3) int64, counter-clockwise when viewed from outside, where that is known.
         corner_color: (F, 3, 3) uint8 sRGB of the corners of triangles without texture.
-        corner_uv: (F, 3, 2) float32 place in the texture, (0, 0) its lower left; beyond [0, 1] it repeats.
+        corner_uv: (F, 3, 2) float32 position in the texture, (0, 0) its lower left; beyond [0, 1] it repeats.
         texture: (F,) int64 number of the texture, -1 without.
         textures: (H, W, 3) uint8 sRGB each.
-        watertight: closed, so that inside and outside are told apart everywhere.
+        watertight: closed, so that inside and outside are defined everywhere.
     """
 
     vertices: Floats
@@ -60,18 +60,18 @@ class AssetSurface:
         return color.clip(0, 1)
 
     def box(self) -> tuple[Floats, Floats]:
-        """Lowest and highest corner (3,) of what the triangles touch."""
+        """Lowest and highest corner (3,) of the triangles."""
         used = self.vertices[np.unique(self.faces)]
         return used.min(axis=0), used.max(axis=0)
 
     def normalized(self, longest_side: float) -> tuple[AssetSurface, Floats, float]:
-        """The surface centerd on the origin with its longest side scaled.
+        """The surface centered on the origin with its longest side scaled.
 
         Returns:
             The surface, `offset` (3,) and `scale`: a vertex v becomes (v + offset) * scale.
 
         Raises:
-            DatasetError: all vertices are at one place.
+            DatasetError: all vertices coincide.
         """
         low, high = self.box()
         longest = float((high - low).max())
@@ -98,7 +98,7 @@ class AssetSurface:
 
 
 def read_surface(path: Path) -> AssetSurface:
-    """A surface as `AssetSurface.to_bytes` made it.
+    """Read a surface that `AssetSurface.to_bytes` has written.
 
     Raises:
         DatasetError: no such file, damaged, or its parts do not fit.

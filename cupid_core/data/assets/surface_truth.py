@@ -1,7 +1,4 @@
-"""Truth at the corners of the cubes inside voxels, from a scanned or modelled surface.
-
-Knows surfaces and corners; must not know images, files or networks.
-"""
+"""Truth at the corners of the cubes inside voxels, from a scanned or modelled surface."""
 
 from __future__ import annotations
 
@@ -14,21 +11,22 @@ from cupid_core.data.assets.surface import Floats
 from cupid_core.data.corner_truth import CornerTruth, corner_places
 from cupid_core.geometry.grid import all_voxel_centers
 
-# Half the thickness that a surface which encloses nothing is given, in cube edges: enough that corners lie inside.
+# Half the thickness given to an open surface, in cube edges: enough that corners lie inside.
 _HALF_SHEET = 0.75
-# Closer to the surface than this, in cube edges, the side of a triangle is not told from where a point is.
+# Closer to the surface than this, in cube edges, the side of a triangle does not follow from the position of a
+# point.
 _TOUCHING = 1e-3
 
 
 def surface_corner_truth(scene: RayScene, coords: Tensor, resolution: int, cubes: int = 4) -> CornerTruth:
     """Signed distance, color and normal at the corners of the cubes of one object's voxels.
 
-    A closed surface has an inside. Of one that is not closed, the inside is what most rays say, and to that comes
-    a sheet of one and a half cube edges around every triangle, so that open surfaces are not lost.
+    A closed surface has an inside. For an open one, the inside is decided by the majority of several rays, plus a
+    sheet of one and a half cube edges around every triangle, so that open surfaces do not vanish.
 
     Args:
         scene: surface in the canonical frame.
-        coords: (N, 3) integer voxels; any, near the surface or not.
+        coords: (N, 3) integer voxels, near the surface or not.
         resolution: voxels per axis.
         cubes: cubes per voxel and axis.
 
@@ -57,7 +55,7 @@ def solid_voxels(scene: RayScene, resolution: int) -> Tensor:
 
 
 def _outward(scene: RayScene, nearest: SurfacePlaces, signed: tuple[Floats, Floats], touching: float) -> Floats:
-    """Unit normals (V, 3) of the triangles nearest to points with a sign, turned to the side that is outside."""
+    """Unit normals (V, 3) of the triangles nearest to points with a sign, oriented towards the outside."""
     points, sign = signed
     corners = scene.surface.vertices[scene.surface.faces[nearest.face]]
     foot = np.einsum("nc,ncd->nd", nearest.barycentric, corners)

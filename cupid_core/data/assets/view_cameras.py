@@ -1,4 +1,4 @@
-"""Cameras of the views of an asset: spread over the sphere, with lenses of all lengths; knows no pixels.
+"""Cameras of the views of an asset: spread over the sphere, with lenses of all lengths.
 
 Sources: rendering of conditioning views in TRELLIS (Xiang et al. 2024); focal lengths of 24 to 200 mm as in CUPID
 (arXiv 2510.20776).
@@ -24,7 +24,7 @@ _CUBE_RADIUS = math.sqrt(3) / 2
 
 @dataclass(frozen=True, eq=False)
 class ViewCamera:
-    """A camera that looks at the origin.
+    """A camera aimed at the origin.
 
     Attributes:
         name: stem of the image file.
@@ -53,10 +53,10 @@ class ViewCamera:
 
 
 def draw_cameras(config: AssetPreparationConfig, generator: np.random.Generator) -> tuple[ViewCamera, ...]:
-    """As many cameras as the settings ask for.
+    """Random cameras, as many as the settings say.
 
-    Directions are Hammersley points turned and shifted at random; focal lengths are even on a logarithmic scale;
-    the distance is such that the cube's bounding sphere fills the image.
+    Directions are randomly rotated and shifted Hammersley points; focal lengths are uniform on a logarithmic
+    scale; the distance is such that the cube's bounding sphere fills the image.
     """
     turn, shift = generator.uniform(size=2)
     yaw, pitch = hammersley_angles(config.views)

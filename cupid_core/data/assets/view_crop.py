@@ -1,4 +1,4 @@
-"""The square cut around the object of a training view; knows pixels and ratios, no files.
+"""The square cut around the object of a training view.
 
 Source: crop augmentation of CUPID's released training (arXiv 2510.20776).
 """
@@ -62,7 +62,7 @@ def draw_ratio(config: ViewCropConfig, generator: np.random.Generator | None = N
 
     Args:
         config: range, distribution and buckets.
-        generator: source of the draw; the middle of the range where None, for evaluation.
+        generator: of the random ratio; the middle of the range where None, for evaluation.
     """
     share = 0.5 if generator is None else float(generator.beta(config.concentration, config.concentration))
     if config.buckets:
@@ -76,7 +76,7 @@ def crop_view(rgba: RgbaImage, ratio: float, beyond_border: bool = False) -> Vie
     Args:
         rgba: (H, W, 4) uint8; every pixel with any opacity belongs to the object.
         ratio: side of the square over the longer side of the object.
-        beyond_border: let it reach beyond the image; otherwise it is shrunk around its center until it fits.
+        beyond_border: allow it to reach beyond the image; otherwise it is shrunk around its center until it fits.
 
     Raises:
         InvalidImageError: no RGBA image.

@@ -1,4 +1,4 @@
-"""Which voxels a surface touches; knows triangles and the canonical cube, no files.
+"""The voxels that a surface touches.
 
 Source: voxels of TRELLIS (Xiang et al. 2024), every voxel that a triangle overlaps.
 """

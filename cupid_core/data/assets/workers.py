@@ -1,7 +1,7 @@
 """Does independent pieces of work in several processes; one that fails, or ends its process, costs only itself.
 
-Knows work and processes, not what the work is. A native library may crash on a broken file, so a process that ends
-is replaced, and what it was working on has failed.
+A native library may crash on a broken file, so a process that ends is replaced, and what it was working on has
+failed.
 """
 
 from __future__ import annotations

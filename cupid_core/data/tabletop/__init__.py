@@ -2,8 +2,8 @@
 
     batch = sample_tabletop(range(64), TabletopSettings(views_per_object=4), seed=1)
 
-Objects are analytic signed-distance functions (`families/`), rendered, lit and spoilt like photographs of a
-robot's camera. Must not know networks or training.
+Objects are analytic signed-distance functions (`families/`), rendered, lit and degraded like photographs of
+a robot's camera.
 """
 
 from cupid_core.data.tabletop.batch import TabletopBatch, mirrored

@@ -1,7 +1,6 @@
-"""What is behind the object: a textured table with contact shadow, and a wall beyond its edge.
+"""The background of an object: a textured table with contact shadow, and a wall beyond its edge.
 
-It only shows where a mask bleeds, and in whole scenes. Knows rays and lights; must not know families or
-degradation.
+It is visible only where a mask includes background, and in whole scenes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cupid_core.data.tabletop.lighting import Field, Lights, dot, soft_shadow
 from cupid_core.data.tabletop.material import Material
 from cupid_core.data.tabletop.trace import Rays
 
-# Where the table ends, in canonical units from the object.
+# Distance of the table's edge from the object, canonical units.
 TABLE_REACH = 12.0
 
 

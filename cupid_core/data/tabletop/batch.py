@@ -1,4 +1,4 @@
-"""The truth that travels with generated samples; knows tensors only."""
+"""A batch of generated samples with its truth."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TabletopBatch:
-    """O objects seen in B = O * views_per_object views, object by object.
+    """O objects in B = O * views_per_object views, object by object.
 
     Frames: canonical object frame (z up, cube [-0.5, 0.5]^3, longest side 0.96), camera frame (x right, y down, z
     forward) in canonical units. u, v are normalized coordinates of the square crop, [0, 1] at its borders. Grids
     are indexed [x, y, z].
 
     Attributes:
-        image: (B, 4, S, S) in [0, 1], what the network gets: degraded sRGB times the given mask, and that mask.
+        image: (B, 4, S, S) in [0, 1], input of the networks: degraded sRGB times the given mask, and that mask.
         image_clean: (B, 4, S, S) rendered sRGB on black and the full silhouette.
         photo: (B, 3, S, S) degraded sRGB with its background, before masking.
         mask_full: (B, 1, S, S) silhouette of the object inside the crop, occluded parts included; 0 or 1.
-        mask_visible: (B, 1, S, S) the silhouette without what an occluder hides; 0 or 1.
+        mask_visible: (B, 1, S, S) the silhouette without occluded parts; 0 or 1.
         occluder: (B, 1, S, S) where an occluder is; 0 or 1.
         depth: (B, 1, S, S) camera z of the surface in canonical units; 0 off the object.
         normal: (B, 3, S, S) outward unit normals, object frame; 0 off the object.
@@ -30,9 +30,9 @@ class TabletopBatch:
         intrinsics: (B, 3, 3) normalized K of the crop.
         T_camera_object: (B, 4, 4).
         up: (B, 3) against gravity, object frame.
-        view_object: (B,) int64 row of the object that a view shows.
+        view_object: (B,) int64 row of the object in each view.
         sdf: (O, r + 1, r + 1, r + 1) signed distance at voxel corners, canonical units.
-        shell: (O, r, r, r) bool, voxels that the surface passes through (what the published models call occupied).
+        shell: (O, r, r, r) bool, voxels that the surface passes through ("occupied" in the published models).
         solid: (O, r, r, r) bool, shell and inside.
         color: (O, 3, r, r, r) unlit sRGB albedo at shell voxels, 0 elsewhere.
         symmetry: (O, 3) int64 (fold about z with 0 = continuous, mirror at y = 0, flip about x).
@@ -74,8 +74,8 @@ class TabletopBatch:
 def mirrored(batch: TabletopBatch) -> TabletopBatch:
     """The mirror image of every sample: y -> -y in the object, u -> 1 - u in the image.
 
-    Every mirrored object is an object of its family (its print runs backwards), seen from the mirrored side; the
-    canonical frame, whose features lie on +x, stays canonical. It doubles the data at no cost.
+    Every mirrored object is an object of its family (with mirrored print), viewed from the mirrored side. The
+    canonical frame, whose features lie on +x, stays canonical. This doubles the data at no cost.
     """
     flip_y = torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0], device=batch.image.device))
     flip_x = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0], device=batch.image.device))

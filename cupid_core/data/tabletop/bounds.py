@@ -1,7 +1,4 @@
-"""How large an object is: conservative box from its parts, then the true extent from its distance function.
-
-Knows parts and programs; must not know families or cameras.
-"""
+"""The size of an object: a conservative box from its parts, then the true extent from its distance function."""
 
 from __future__ import annotations
 
@@ -101,7 +98,9 @@ def canonical_frame(program: Program, shapes: list[Shape]) -> tuple[Program, Ten
     step = torch.linspace(0, 1, CELLS, device=device)
     grid = torch.stack(torch.meshgrid(step, step, step, indexing="ij")).reshape(3, 1, -1)
     outer_low, outer_high = low, high
-    for _ in range(2):  # the box of the parts can be much too wide, so look again inside what was found
+    for _ in range(
+        2
+    ):  # the box of the parts can be much too wide, so search again inside the extent that was found
         points = low[..., None] + (high - low)[..., None] * grid
         cell = torch.sqrt((((high - low) / (CELLS - 1)) ** 2).sum(dim=0))
         candidates, direction, support = _candidates(program, points, cell)
@@ -128,7 +127,7 @@ def _candidates(program: Program, points: Tensor, cell: Tensor) -> tuple[Tensor,
     """The `CLIMBERS` most promising of points (3, G, N) for each of -x -y -z +x +y +z.
 
     Returns:
-        (3, G, 6 * CLIMBERS) points, the unit directions (3, 1, 6 * CLIMBERS) they stand for, and the extent of the
+        (3, G, 6 * CLIMBERS) points, their unit directions (3, 1, 6 * CLIMBERS), and the extent of the
         surface in each direction (6, G) as these points estimate it.
     """
     distance = program.distance(points)
@@ -148,12 +147,12 @@ def _climb(program: Program, points: Tensor, direction: Tensor, cell: Tensor) ->
     step = 0.02 * cell[:, None]
     for turn in range(CLIMBS):
         distance, normal = program.distance_and_normal(points, step)
-        # Where the distance is a weak lower bound, the surface is further away than it says.
+        # Where the distance is a weak lower bound, the surface is further away.
         reached = (points * direction).sum(dim=0) - 3 * distance.abs()
         best = torch.maximum(best, reached.view(group, 6, -1).amax(dim=2).T)
         points = points - normal * distance
         up = (normal * direction).sum(dim=0)
-        # The last rounds only settle on the surface.
+        # The last iterations only project onto the surface.
         stride = 0.6 * 0.55**turn if turn < CLIMBS - 3 else 0.0
         points = points + (direction - normal * up) * (cell[:, None] * stride)
     return best

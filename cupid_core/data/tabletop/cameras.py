@@ -1,9 +1,8 @@
-"""Where the camera stands: poses, focal lengths, rolls and square crops as a robot's camera would give them.
+"""Random cameras: poses, focal lengths, rolls and square crops as a robot's camera would give them.
 
-A view is drawn as a real one comes about: an object rests on a table, a camera of 24-200 mm (36 mm sensor) looks
-from some elevation with a little roll, the object is somewhere in its image, and a square crop with some margin
-is cut around it. So the principal point of the crop is off its center. Knows boxes and symmetry; must not know
-images.
+A view is generated as a real one arises: an object rests on a table, a camera of 24-200 mm (36 mm sensor) views it
+from some elevation with a little roll, the object is somewhere in its image, and a square crop with some margin is
+cut around it. So the principal point of the crop is off its center.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor
 from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.settings import TabletopSettings
 from cupid_core.data.tabletop.shape import Rest
-from cupid_core.data.tabletop.symmetry import turn_to_domain
+from cupid_core.data.tabletop.symmetry import to_fundamental_domain
 
 SENSOR_MM = 36.0
 # Smallest depth of any corner of the canonical cube.
@@ -34,12 +33,12 @@ class ViewDraw:
         rest: rotation world <- object, row-major; world z is up.
         elevation, azimuth, roll: radians, of the camera above the table plane and around its own axis.
         focal: focal length over crop width.
-        share: how much of the image's width the crop takes; focal * share belongs to a lens of 24-200 mm.
-        offset: where in the real image the object is, in [-1, 1]^2 of what there is room for.
+        share: width of the crop over the width of the image; focal * share belongs to a lens of 24-200 mm.
+        offset: position of the object in the real image, in [-1, 1]^2 of the possible range.
         margin: edge of the crop over the larger edge of the silhouette's box.
         shift: offset of the crop's center from the box center, in box edges.
-        cut: how far the crop is pushed over the object, so that its border truncates it, in box edges; 0 is not.
-        cut_angle: direction of that push, radians.
+        cut: how far the crop is shifted so that its border truncates the object, in box edges; 0 for none.
+        cut_angle: direction of that shift, radians.
     """
 
     rest: tuple[float, ...]
@@ -84,7 +83,7 @@ def draw_view(draws: Draws, rests: Sequence[Rest], settings: TabletopSettings) -
     """Draw one camera."""
     rest = draws.choice(rests, [r.weight for r in rests])
     low, high = settings.elevation_low_deg, settings.elevation_high_deg
-    # Robots look from 15 to 75 degrees; the rest of the range is there, and rarer.
+    # Robot cameras mostly have elevations of 15 to 75 degrees; the rest of the range is rarer.
     elevation = draws.uniform(15.0, min(75.0, high)) if draws.chance(0.8) else draws.uniform(low, high)
     # Most crops are a small part of a robot's wide image, the others most of a photograph.
     shortest, longest = settings.focal_low_mm / SENSOR_MM, settings.focal_high_mm / SENSOR_MM
@@ -117,10 +116,10 @@ def _draw_roll_deg(draws: Draws, settings: TabletopSettings) -> float:
 
 
 def build_views(views: Sequence[ViewDraw], groups: Tensor, surface: Tensor, valid: Tensor) -> Views:
-    """Turn drawn numbers into cameras and crops.
+    """Compute cameras and crops from their random numbers.
 
     Args:
-        views: B drawn views.
+        views: random numbers of B views.
         groups: (B, 3) symmetry rows of the viewed objects.
         surface: (B, N, 3) points near the surface of each object, canonical; they place the crop.
         valid: (B, N) which of them are.
@@ -135,7 +134,7 @@ def build_views(views: Sequence[ViewDraw], groups: Tensor, surface: Tensor, vali
 
     rest = torch.tensor([v.rest for v in views], dtype=torch.float32, device=device).view(-1, 3, 3)
     elevation, azimuth = column([v.elevation for v in views]), column([v.azimuth for v in views])
-    rotation = _look(rest, elevation, azimuth, column([v.roll for v in views]))
+    rotation = _look_at_origin(rest, elevation, azimuth, column([v.roll for v in views]))
     share = column([v.share for v in views])
     focal = column([v.focal for v in views]) * share
     room = 0.5 * (1 - share) / focal
@@ -144,7 +143,7 @@ def build_views(views: Sequence[ViewDraw], groups: Tensor, surface: Tensor, vali
     direction = torch.stack(
         [torch.tan(tilt_x), torch.tan(tilt_y) / torch.cos(tilt_x), torch.ones_like(tilt_x)], dim=1
     )
-    rotation = _turn(_about_y(tilt_x), _turn(_about_x(-tilt_y), rotation))
+    rotation = _multiply(_about_y(tilt_x), _multiply(_about_x(-tilt_y), rotation))
     norm = direction / torch.linalg.norm(direction, dim=1, keepdim=True)
     radius = torch.where(valid, torch.linalg.norm(surface, dim=2), torch.zeros_like(surface[..., 0])).amax(dim=1)
     # The bounding sphere then takes about `share` of the image width; the whole cube stays in front of the
@@ -153,9 +152,9 @@ def build_views(views: Sequence[ViewDraw], groups: Tensor, surface: Tensor, vali
     distance = torch.maximum(2 * radius * focal / share, nearest)
     translation = norm * distance[:, None]
     camera_object = -(rotation * translation[:, :, None]).sum(dim=1)
-    _, fold = turn_to_domain(camera_object.T, groups, with_mirror=False)
-    rotation = _turn(rotation, fold.permute(2, 1, 0))  # R g^-1; g is orthogonal
-    up = _turn(fold.permute(2, 0, 1), rest[:, 2, :, None])[..., 0]
+    _, fold = to_fundamental_domain(camera_object.T, groups, with_mirror=False)
+    rotation = _multiply(rotation, fold.permute(2, 1, 0))  # R g^-1; g is orthogonal
+    up = _multiply(fold.permute(2, 0, 1), rest[:, 2, :, None])[..., 0]
     points = (fold.permute(2, 0, 1)[:, None] * surface[:, :, None, :]).sum(dim=3)
     height = (points * up[:, None]).sum(dim=2)
     table = torch.where(valid, height, torch.full_like(height, 1e9)).amin(dim=1)
@@ -178,8 +177,8 @@ def project(points: Tensor, views: Views) -> tuple[Tensor, Tensor]:
     return torch.stack([u, v], dim=2), camera[2]
 
 
-def _look(rest: Tensor, elevation: Tensor, azimuth: Tensor, roll: Tensor) -> Tensor:
-    """R_camera_object of a camera that looks at the origin; world z points up in its image but for the roll."""
+def _look_at_origin(rest: Tensor, elevation: Tensor, azimuth: Tensor, roll: Tensor) -> Tensor:
+    """R_camera_object of a camera aimed at the origin; without roll, world z points up in its image."""
     ce, se, ca, sa = torch.cos(elevation), torch.sin(elevation), torch.cos(azimuth), torch.sin(azimuth)
     zero = torch.zeros_like(ce)
     forward = torch.stack([-ce * ca, -ce * sa, -se], dim=1)
@@ -187,25 +186,25 @@ def _look(rest: Tensor, elevation: Tensor, azimuth: Tensor, roll: Tensor) -> Ten
     down = torch.stack([se * ca, se * sa, -ce], dim=1)
     cr, sr = torch.cos(roll)[:, None], torch.sin(roll)[:, None]
     camera_world = torch.stack([cr * right + sr * down, cr * down - sr * right, forward], dim=1)
-    return _turn(camera_world, rest)
+    return _multiply(camera_world, rest)
 
 
-def crop(views: Views, drawn: Sequence[ViewDraw], points: Tensor, shown: Tensor) -> Views:
-    """The same views, cropped around the points that are shown.
+def crop(views: Views, drawn: Sequence[ViewDraw], points: Tensor, visible: Tensor) -> Views:
+    """The same views, cropped around their visible points.
 
     Args:
         views: B views.
         drawn: their random numbers.
         points: (B, N, 3) canonical.
-        shown: (B, N) which of them count.
+        visible: (B, N) which of them are visible.
     """
     uv, _ = project(points, views)
     k = views.intrinsics
     tangent = torch.stack(
         [(uv[..., 0] - k[:, 0, 2:3]) / k[:, 0, 0:1], (uv[..., 1] - k[:, 1, 2:3]) / k[:, 1, 1:2]], dim=2
     )
-    low = torch.where(shown[..., None], tangent, torch.full_like(tangent, 1e9)).amin(dim=1)
-    high = torch.where(shown[..., None], tangent, torch.full_like(tangent, -1e9)).amax(dim=1)
+    low = torch.where(visible[..., None], tangent, torch.full_like(tangent, 1e9)).amin(dim=1)
+    high = torch.where(visible[..., None], tangent, torch.full_like(tangent, -1e9)).amax(dim=1)
     edge = (high - low).amax(dim=1)
     numbers = torch.tensor([_placement(view) for view in drawn], dtype=torch.float32, device=points.device)
     center = (low + high) / 2 + numbers[:, :2] * edge[:, None]
@@ -225,7 +224,7 @@ def _placement(view: ViewDraw) -> tuple[float, float, float]:
     return x, y, view.margin if view.cut == 0 else max(1.0, view.margin - view.cut)
 
 
-def _turn(a: Tensor, b: Tensor) -> Tensor:
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
     """Product of 3x3 matrices without BLAS, so that it does not depend on what else is in the batch."""
     return (a[:, :, :, None] * b[:, None, :, :]).sum(dim=2)
 

@@ -1,8 +1,8 @@
 """Measured depth of the crops of single objects, for training: noise relative to the object, holes, wrong borders.
 
-A crop says nothing of the sensor it came from, so every view draws a sensor of its own: fine or coarse noise,
-quantization, flying pixels at edges, lost edges, lost grazing surfaces, lost patches, and depth of something else
-where the given mask is wrong. `depth_sensor` is the model of one known camera, for whole scenes.
+The sensor behind a crop is unknown, so every view gets a random sensor: fine or coarse noise, quantization, flying
+pixels at edges, missing edges, grazing surfaces and patches, and depth of other surfaces where the given mask is
+wrong. `depth_sensor` is the model of one known camera, for whole scenes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class CropGeometry:
-    """What there is to measure in B crops, (B, S, S) each.
+    """Geometry that a depth sensor measures in B crops, (B, S, S) each.
 
     Attributes:
         depth: z of the visible surface, canonical units; 0 off the object.
-        silhouette: bool, the object, hidden parts included.
-        occluder: bool, where something stands before it.
-        given: bool, the mask that the network is given.
-        grazing: bool, surfaces seen flatter than about 75 degrees.
+        silhouette: bool, the object, occluded parts included.
+        occluder: bool, where something is in front of it.
+        given: bool, the mask that the network gets.
+        grazing: bool, surfaces at more than about 75 degrees to the viewing ray.
         distance: (B,) z of the object's center.
     """
 
@@ -40,8 +40,8 @@ def measure_crops(crops: CropGeometry, generator: torch.Generator) -> Tensor:
     """Measured depth (B, S, S) inside the given masks, canonical units; 0 where there is no measurement.
 
     Args:
-        crops: what there is to measure, on the CPU.
-        generator: of all draws.
+        crops: geometry, on the CPU.
+        generator: of all random numbers.
     """
     draw = _Draws(len(crops.depth), crops.depth.shape[-1], generator)
     distance = crops.distance.view(-1, 1, 1)
@@ -58,7 +58,7 @@ def measure_crops(crops: CropGeometry, generator: torch.Generator) -> Tensor:
     measured = torch.where(draw.chance(0.7), torch.round(measured / step) * step, measured)
     lost = ~crops.given | (measured <= 0)
     lost |= draw.chance(0.6) & crops.grazing & (draw.field(4) < 0.8)
-    width = (4 * draw.uniform()).long()  # of the lost band along edges, pixels
+    width = (4 * draw.uniform()).long()  # of the missing band along edges, pixels
     for band in (1, 2, 3):
         lost |= (width == band) & _grown(outside, band) & (draw.pixels() < 0.8)
     patches = torch.where(draw.chance(0.35), draw.log_uniform(0.02, 0.6), torch.zeros(1))

@@ -1,9 +1,8 @@
-"""From a rendered photograph to what a robot's camera and segmentation deliver.
+"""Degrades a rendered image and mask to what a robot's camera and segmentation deliver.
 
-Order as in a camera: exposure and white balance, blur, few pixels, sensor noise, tone curve, 8 bits, JPEG, then
-the crop is enlarged to the network's size and multiplied by a mask that is eroded, dilated, ragged, has holes or
-keeps some background. Knows images and masks; must not know objects. Everything is batched and differs per
-sample.
+Order as in a camera: exposure and white balance, blur, low resolution, sensor noise, tone curve, 8 bits, JPEG,
+then the crop is enlarged to the network's size and multiplied by a mask that is eroded, dilated, ragged, has holes
+or includes some background. Everything is batched and differs per sample.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ BLOBS = 4
 
 
 @dataclass(frozen=True)
-class DegradeDraw:
+class DegradationDraw:
     """Random numbers of one sample's degradation.
 
     Attributes:
         native: pixels of the camera across the crop.
         blur: (2,) blur in camera pixels along x and y (standard deviation).
-        exposure: root-mean-square brightness of the picture, linear.
+        exposure: root-mean-square brightness of the image, linear.
         balance: (3,) white-balance gains.
         tone: (contrast exponent, saturation, haze).
         noise: (shot, read) standard deviations at linear 1 and 0.
         quality: JPEG quality; 0 is none.
         pattern: (3, S, S) Gaussian sensor noise.
         mask: (blur in camera pixels, threshold, raggedness, edge softness).
-        rag: (FIELD_CELLS, FIELD_CELLS) noise that frays the mask's border.
+        border_noise: (FIELD_CELLS, FIELD_CELLS) noise of the mask's border.
         blobs: (BLOBS, 4) center, radius, sign of holes (-1) and false patches (+1); 0 is none.
     """
 
@@ -55,11 +54,11 @@ class DegradeDraw:
     quality: float
     pattern: Fields
     mask: tuple[float, float, float, float]
-    rag: Fields
+    border_noise: Fields
     blobs: tuple[tuple[float, float, float, float], ...]
 
 
-def draw_degradation(draws: Draws, size: int, strength: float) -> DegradeDraw:
+def draw_degradation(draws: Draws, size: int, strength: float) -> DegradationDraw:
     """Draw the degradation of one sample.
 
     Args:
@@ -81,7 +80,7 @@ def draw_degradation(draws: Draws, size: int, strength: float) -> DegradeDraw:
         blobs.append((draws.uniform(0.15, 0.85), draws.uniform(0.15, 0.85), draws.log_uniform(0.02, 0.1), sign))
     spread = 0.14 * strength
     ragged = draws.choice((0.03, 0.1, 0.25), (0.5, 0.4, 0.1)) * strength
-    return DegradeDraw(
+    return DegradationDraw(
         native=native,
         blur=(blur[0] * strength, blur[1] * strength),
         exposure=0.27 * math.exp(draws.normal(0, 0.3 * strength)),
@@ -100,13 +99,13 @@ def draw_degradation(draws: Draws, size: int, strength: float) -> DegradeDraw:
             ragged,
             draws.uniform(0.5, 1.0),
         ),
-        rag=draws.generator.standard_normal((FIELD_CELLS, FIELD_CELLS), dtype=np.float32),
+        border_noise=draws.generator.standard_normal((FIELD_CELLS, FIELD_CELLS), dtype=np.float32),
         blobs=tuple(blobs),
     )
 
 
-def degrade(photo: Tensor, mask: Tensor, drawn: Sequence[DegradeDraw]) -> tuple[Tensor, Tensor]:
-    """Degraded picture and mask.
+def degrade(photo: Tensor, mask: Tensor, drawn: Sequence[DegradationDraw]) -> tuple[Tensor, Tensor]:
+    """Degraded image and mask.
 
     Args:
         photo: (B, 3, S, S) linear color of object and background.
@@ -124,7 +123,7 @@ def degrade(photo: Tensor, mask: Tensor, drawn: Sequence[DegradeDraw]) -> tuple[
     return torch.cat([p for p, _ in pieces]), torch.cat([m for _, m in pieces])
 
 
-def _degrade_chunk(photo: Tensor, mask: Tensor, drawn: Sequence[DegradeDraw]) -> tuple[Tensor, Tensor]:
+def _degrade_chunk(photo: Tensor, mask: Tensor, drawn: Sequence[DegradationDraw]) -> tuple[Tensor, Tensor]:
     device, size = photo.device, photo.shape[-1]
 
     def column(values: list[object]) -> Tensor:
@@ -147,7 +146,7 @@ def _degrade_chunk(photo: Tensor, mask: Tensor, drawn: Sequence[DegradeDraw]) ->
     picture = torch.round(picture * 255) / 255
     picture = jpeg(picture, column([d.quality for d in drawn]))
     picture = (up[:, None] @ picture @ up[:, None].transpose(2, 3)).clamp(0, 1)
-    return picture, _bad_mask(mask, drawn, native, up)
+    return picture, _degrade_mask(mask, drawn, native, up)
 
 
 def shrink_matrix(size: int, native: Tensor, blur: Tensor) -> Tensor:
@@ -183,16 +182,16 @@ def _tone(linear: Tensor, tone: Tensor) -> Tensor:
     return (picture * (1 - haze) + haze).clamp(0, 1)
 
 
-def _bad_mask(mask: Tensor, drawn: Sequence[DegradeDraw], native: Tensor, up: Tensor) -> Tensor:
-    """Shift, fray and puncture the border of a mask at the camera's resolution, then enlarge it."""
+def _degrade_mask(mask: Tensor, drawn: Sequence[DegradationDraw], native: Tensor, up: Tensor) -> Tensor:
+    """Shift the border of a mask, roughen it and add holes at the camera's resolution, then enlarge the mask."""
     device, size = mask.device, mask.shape[-1]
     numbers = torch.tensor([d.mask for d in drawn], dtype=torch.float32, device=device)
     down = shrink_matrix(size, native, numbers[:, 0])
     small = down @ mask[:, 0] @ down.transpose(1, 2)
-    rag = torch.from_numpy(np.stack([d.rag for d in drawn])).to(device)
-    # Cells of the fraying noise are a few camera pixels wide; the same field serves every size.
+    border_noise = torch.from_numpy(np.stack([d.border_noise for d in drawn])).to(device)
+    # Cells of the border noise are a few camera pixels wide; the same field serves every size.
     cell = enlarge_matrix(size, torch.full_like(native, FIELD_CELLS))[:, :, :FIELD_CELLS]
-    frayed = small + numbers[:, 2, None, None] * (cell @ rag @ cell.transpose(1, 2))
+    frayed = small + numbers[:, 2, None, None] * (cell @ border_noise @ cell.transpose(1, 2))
     steady = torch.where((small > 0.02) & (small < 0.98), frayed, small)
     given = (steady > numbers[:, 1, None, None]).to(mask.dtype)
     place = (torch.arange(size, device=device)[None] + 0.5) / native[:, None]

@@ -1,7 +1,6 @@
-"""What a depth camera makes of true depth: quantized disparity, distance-dependent noise, lost edges and shine.
+"""Model of a depth camera: quantized disparity, distance-dependent noise, missing edges and highlights.
 
 The noise grows with the square of distance, as of triangulating sensors (K. Khoshelham and S. Elberink, 2012).
-Knows depth images; must not know objects.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ class DepthSensor:
     Attributes:
         noise_at_1m: standard deviation at 1 m, metres; it grows with the square of distance.
         disparity_step: smallest step of disparity times baseline times focal length, in 1/m.
-        grazing_cos: surfaces seen flatter than this cosine are mostly lost.
-        gloss_loss: share of mirror-like pixels that are lost.
-        speckle_loss: share of any pixels that are lost.
+        grazing_cos: surfaces with a smaller cosine to the viewing ray are mostly missing.
+        gloss_loss: share of mirror-like pixels that are missing.
+        speckle_loss: share of all pixels that are missing.
         edge_px: width of the holes along depth edges, pixels.
         unit_m: metres per stored step.
         reach_m: farthest depth that is measured.
@@ -60,7 +59,7 @@ def measure(depth: Tensor, cosine: Tensor, gloss: Tensor, sensor: DepthSensor, d
     lost = (depth <= 0) | (depth > sensor.reach_m)
     lost |= (cosine < sensor.grazing_cos) & (coarse < 1.0)
     chance = torch.from_numpy(draws.generator.uniform(size=(height, width)).astype(np.float32)).to(depth.device)
-    # Losses on shine come in patches: a coarse field decides where.
+    # Missing depth on shiny surfaces comes in patches: a coarse field decides where.
     lost |= (gloss > 0.5) & (torch.special.ndtr(coarse) < sensor.gloss_loss)
     lost |= chance < sensor.speckle_loss
     lost |= _edges(depth, sensor.edge_px) & (fine + coarse > -0.8)
@@ -69,7 +68,7 @@ def measure(depth: Tensor, cosine: Tensor, gloss: Tensor, sensor: DepthSensor, d
 
 
 def _edges(depth: Tensor, width: int) -> Tensor:
-    """Pixels near a jump of depth (H, W): what the second camera or the projector does not see."""
+    """Pixels near a jump of depth (H, W): occluded from the second camera or the projector."""
     near = F.max_pool2d(-depth[None, None], width, 1, width // 2)
     far = F.max_pool2d(depth[None, None], width, 1, width // 2)
     return ((far + near)[0, 0] > 0.03 * depth.clamp(min=0.2)) & (depth > 0)

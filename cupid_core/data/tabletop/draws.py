@@ -1,7 +1,7 @@
-"""Random draws that depend on (seed, index) alone; knows numbers, not what they are used for.
+"""Random numbers that depend on (seed, index) alone.
 
-Every object, view and scene owns a generator seeded with its own numbers, always on the CPU. So a sample
-is the same on every run, on every device, and whatever else is in its batch.
+Every object, view and scene has its own generator, seeded with its numbers, always on the CPU. So a sample does
+not depend on the run, the device or the rest of its batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 ItemT = TypeVar("ItemT")
 
-# Streams keep the draws of different things with the same index apart.
+# Objects, views and scenes of the same index must have different random numbers.
 OBJECT_STREAM = 1
 VIEW_STREAM = 2
 SCENE_STREAM = 3
@@ -25,7 +25,7 @@ class Draws:
     """A stream of random values named by integers.
 
     Args:
-        keys: what the stream belongs to, e.g. (OBJECT_STREAM, seed, index); every key is >= 0.
+        keys: identify the stream, e.g. (OBJECT_STREAM, seed, index); every key is >= 0.
     """
 
     def __init__(self, *keys: int) -> None:

@@ -1,7 +1,6 @@
-"""Evaluates drawn objects at the corners of the small cubes inside chosen voxels.
+"""Evaluates generated objects at the corners of the small cubes inside given voxels.
 
-Only where it is asked for: a whole grid of 129^3 corners would cost twenty times as much. Knows drawn objects and
-voxels; must not know images or networks.
+A whole grid of 129^3 corners would cost twenty times as much.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def corner_truth(objects: Objects, voxels: Tensor, cubes: int = 4) -> CornerTrut
     """Evaluate objects at the corners of the cubes inside voxels.
 
     Args:
-        objects: O drawn objects, from `build_objects`.
+        objects: O objects, from `build_objects`.
         voxels: (N, 4) int64 (object row, x, y, z) on the grid of the objects.
         cubes: k, cubes per voxel and axis.
     """

@@ -1,8 +1,8 @@
-"""A generated scene as the files that an RGB-D camera and a segmentation leave behind; knows no network.
+"""Writes a generated scene as the files that an RGB-D camera and a segmentation would write.
 
 `color.png` is 8-bit RGB, `depth.png` 16-bit millimetres with 0 for no measurement, `labels.png` the number of the
 object at every pixel with 0 for none, `frame.json` holds size, K and the names of the objects, and `truth.json`
-what only a generator knows: poses, scales, symmetries.
+the truth: poses, scales, symmetries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cupid_core.files import write_bytes, write_text
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """Where the files of a frame are."""
+    """Paths of the files of a frame."""
 
     color: Path
     depth: Path
@@ -32,14 +32,14 @@ class FrameFiles:
 
     @classmethod
     def of(cls, folder: Path) -> FrameFiles:
-        """The files of a folder, whether they are there or not."""
+        """The paths in a folder, whether the files exist or not."""
         return cls(
             *(folder / name for name in ("color.png", "depth.png", "labels.png", "frame.json", "truth.json"))
         )
 
 
 def write_frame(scene: TabletopScene, folder: Path) -> FrameFiles:
-    """Write a scene as files; the folder is made where it is missing, files of the same names are replaced.
+    """Write a scene as files; a missing folder is created, existing files are replaced.
 
     Raises:
         OutputError: a file cannot be written.

@@ -1,7 +1,6 @@
 """Truth on voxel grids: signed distance at corners, shell and solid occupancy, colors, projected centers.
 
-Knows programs and surfaces; must not know images. Grids are indexed [x, y, z]; voxel i of r has its center at
-(i + 0.5)/r - 0.5 and corners at i/r - 0.5.
+Grids are indexed [x, y, z]; voxel i of r has its center at (i + 0.5)/r - 0.5 and corners at i/r - 0.5.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def occupancy(program: Program, sdf: Tensor) -> tuple[Tensor, Tensor]:
     resolution = sdf.shape[1] - 1
     low = -F.max_pool3d(-sdf[:, None], 2, 1)[:, 0]
     high = F.max_pool3d(sdf[:, None], 2, 1)[:, 0]
-    # Far from the surface the center is on the side of the corners; elsewhere ask.
+    # Far from the surface the center is on the side of the corners; elsewhere it is evaluated.
     middle = low.flatten(1)
     nearest = torch.minimum(low.abs(), high.abs()).flatten(1)
     order, valid = first_true((nearest < 1.4 / resolution) | ((low <= 0) & (high > 0)).flatten(1))
@@ -94,7 +93,7 @@ def shell_colors(
         program: G objects.
         surfaces: appearance of all objects.
         objects: (G,) rows of `surfaces`.
-        found: what `surface_points` returned.
+        found: result of `surface_points`.
         resolution: r.
     """
     order, valid, points, normal = found
@@ -112,7 +111,7 @@ def shell_colors(
 def sample_distance(sdf: Tensor, points: Tensor) -> Tensor:
     """Trilinear distance (V, N) at points (3, V, N) from corner grids (V, 1, r + 1, r + 1, r + 1).
 
-    Outside the cube the way to it is added, at right angles.
+    Outside the cube the distance to the cube is added, as if orthogonal.
     """
     nearest = points.clamp(-0.5, 0.5)
     outside = points - nearest

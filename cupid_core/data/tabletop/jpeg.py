@@ -1,7 +1,7 @@
 """JPEG compression as tensor arithmetic: color transform, halved chroma, 8x8 cosine transform, quantization.
 
-Loses what a JPEG file would lose (ITU-T T.81 with its example tables, quality as the IJG scales it), batched,
-with one quality per sample, on any device. Knows images only.
+The loss is that of a JPEG file (ITU-T T.81 with its example tables, quality scaled as by the IJG). Batched, with
+one quality per sample, on any device.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ CHROMINANCE = (
 )  # fmt: skip
 
 
-def jpeg(picture: Tensor, quality: Tensor) -> Tensor:
+def jpeg(image: Tensor, quality: Tensor) -> Tensor:
     """Compress and decompress.
 
     Args:
-        picture: (B, 3, H, W) sRGB in [0, 1]; edges multiples of 16.
-        quality: (B,) 1..100; 0 leaves a picture as it is.
+        image: (B, 3, H, W) sRGB in [0, 1]; edges multiples of 16.
+        quality: (B,) 1..100; 0 leaves an image unchanged.
 
     Returns:
         (B, 3, H, W) in [0, 1].
     """
-    r, g, b = picture[:, 0] * 255, picture[:, 1] * 255, picture[:, 2] * 255
+    r, g, b = image[:, 0] * 255, image[:, 1] * 255, image[:, 2] * 255
     luma = 0.299 * r + 0.587 * g + 0.114 * b
     chroma = torch.stack([(b - luma) * 0.564, (r - luma) * 0.713], dim=1)
     half = F.avg_pool2d(chroma, 2)
     scale = torch.where(quality < 50, 5000 / quality.clamp(min=1), 200 - 2 * quality) / 100
-    luma = _blocks(luma[:, None] - 128, picture.new_tensor(LUMINANCE), scale)[:, 0] + 128
-    half = _blocks(half, picture.new_tensor(CHROMINANCE), scale)
+    luma = _blocks(luma[:, None] - 128, image.new_tensor(LUMINANCE), scale)[:, 0] + 128
+    half = _blocks(half, image.new_tensor(CHROMINANCE), scale)
     chroma = F.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
     blue, red = chroma[:, 0] / 0.564 + luma, chroma[:, 1] / 0.713 + luma
     green = (luma - 0.299 * red - 0.114 * blue) / 0.587
     result = (torch.stack([red, green, blue], dim=1) / 255).clamp(0, 1)
-    return torch.where(quality[:, None, None, None] > 0, result, picture)
+    return torch.where(quality[:, None, None, None] > 0, result, image)
 
 
 def _blocks(plane: Tensor, table: Tensor, scale: Tensor) -> Tensor:

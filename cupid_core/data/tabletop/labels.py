@@ -1,6 +1,6 @@
-"""Printed label sheets: what stands where on the front, back, sides and top of packages, and on labels.
+"""Printed label sheets: the layout of front, back, sides and top of packages, and of labels.
 
-Makes one RGBA atlas of 2 x 3 square tiles per object. Knows printed marks; must not know shapes.
+Makes one RGBA atlas of 2 x 3 square tiles per object.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FACES = ("front", "back", "left", "right", "top", "bottom")
 
 
 def front(draws: Draws, base: Color, width: int = TILE) -> Picture:
-    """The face that sells: brand word, bands, logo, picture."""
+    """The front: brand word, bands, logo, picture."""
     tile = blank(base, width)
     accent, text = contrast(draws, base), contrast(draws, base)
     if draws.chance(0.5):
@@ -122,7 +122,7 @@ def package(draws: Draws, base: Color) -> Picture:
     plain = draws.chance(0.3)
     makers: dict[str, Callable[[Draws, Color], Picture]] = {
         "front": front,
-        "back": back,  # never another front: the canonical azimuth must show
+        "back": back,  # never a second front: the canonical azimuth must be recognizable
         "left": side,
         "right": side,
         "top": lid,

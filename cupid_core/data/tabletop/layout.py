@@ -1,4 +1,4 @@
-"""Where objects stand on the table of a scene, and where its camera stands; knows sizes, not looks. Units: metres.
+"""Placement of the objects on the table of a scene, and of its camera. Units: metres.
 
 The table frame has its origin on the table, z up.
 """
@@ -45,7 +45,7 @@ class SceneCamera:
 
 
 def place_objects(draws: Draws, objects: Objects) -> list[Placed]:
-    """Drop every object in one of its resting poses somewhere free on the table."""
+    """Place every object in one of its resting poses at a free place on the table."""
     taken: list[tuple[float, float, float]] = []
     placed = []
     for row, shape in enumerate(objects.shapes):
@@ -74,7 +74,7 @@ def _free_place(draws: Draws, radius: float, taken: Sequence[tuple[float, float,
 
 
 def draw_camera(draws: Draws, width: int, height: int, placed: Sequence[Placed]) -> SceneCamera:
-    """A camera that sees all objects: focal length of common RGB-D cameras, 30-65 degrees above the table."""
+    """A camera with all objects in view: focal length of common RGB-D cameras, 30-65 degrees above the table."""
     focal = width * draws.uniform(0.85, 1.1)
     k = torch.tensor(
         [

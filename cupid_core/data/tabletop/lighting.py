@@ -1,8 +1,8 @@
 """Light: environment, one to three lamps with soft shadows, diffuse and glossy reflection, ambient occlusion.
 
-Works in linear color in the object frame. Knows surface points and cameras; must not know families or
-degradation. Gloss is the GGX microfacet model (B. Walter et al., 2007) with Schlick's Fresnel term; shadows and
-ambient occlusion march through the corner grid of distances, which is exact enough for soft light.
+Works in linear color in the object frame. Gloss is the GGX microfacet model (B. Walter et al., 2007) with
+Schlick's Fresnel term; shadows and ambient occlusion march through the corner grid of distances, which is exact
+enough for soft light.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def draw_light(draws: Draws) -> LightDraw:
 
 
 def build_lights(drawn: Sequence[LightDraw], rotation: Tensor, up: Tensor) -> Lights:
-    """Bring lights of V views into the object frame.
+    """Transform the lights of V views into the object frame.
 
     Args:
         drawn: V lights.
@@ -96,7 +96,7 @@ def build_lights(drawn: Sequence[LightDraw], rotation: Tensor, up: Tensor) -> Li
 
     lamps = stack([d.lamps for d in drawn])
     lamps = (rotation[:, None] * lamps[..., None]).sum(dim=2)
-    # Lamps stand above the table.
+    # Lamps are above the table.
     low = (lamps * up[:, None]).sum(dim=2, keepdim=True)
     lamps = lamps + up[:, None] * (0.25 - low).clamp(min=0) * 1.3
     lamps = lamps / torch.linalg.norm(lamps, dim=2, keepdim=True)
@@ -172,7 +172,7 @@ def environment(direction: Tensor, lights: Lights, roughness: Tensor) -> Tensor:
     share = 1 / (1 + torch.exp(-2.5 * sharp * height))
     sky, ground = lights.sky.T[..., None], lights.ground.T[..., None]
     glow = dot(direction, lights.side.T[..., None])
-    # Large light areas (windows, ceilings) show in glossy surfaces: the lamps widened by roughness.
+    # Large light areas (windows, ceilings) are reflected in glossy surfaces: the lamps widened by roughness.
     color = (ground + (sky - ground) * share) * (1 + glow)
     if bool((roughness < 0.999).any()):
         for number in range(LAMPS):

@@ -1,7 +1,4 @@
-"""What a surface is made of, as numbers: colors, solid pattern, gloss, and where the label sheet is stuck on.
-
-Knows values, not how they are evaluated (`textures`) or lit (`lighting`).
-"""
+"""The material of a surface as numbers: colors, solid pattern, gloss, and the placement of the label sheet."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ class Material:
         roughness: GGX roughness, 0.05 (mirror) .. 1 (chalk).
         metallic: 0 or 1.
         mapping: how the label sheet lies on it, one of `MAPPINGS`: "faces" of a box, "wrap" around z, "front"
-            and back seen along x, "top" and bottom seen along z.
+            and back projected along x, "top" and bottom along z.
         map_center: center of the labelled box, metres, object frame.
         map_half: half edges of the labelled box, metres.
     """

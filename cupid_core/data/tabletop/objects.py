@@ -1,7 +1,4 @@
-"""Drawn objects and their truth on grids, evaluated side by side where their structure is equal.
-
-Knows shapes, programs and surfaces; must not know cameras or images.
-"""
+"""Generated objects and their truth on grids; objects of equal structure are evaluated in one batch."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from cupid_core.data.tabletop.textures import Surfaces, smooth_noise
 
 @dataclass(frozen=True)
 class Objects:
-    """O drawn objects with their truth.
+    """O generated objects with their truth.
 
     Attributes:
         shapes: their descriptions.

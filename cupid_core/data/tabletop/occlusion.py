@@ -1,8 +1,8 @@
-"""Random occluders in front of the object, after the paper's appendix A.2; knows masks, not objects.
+"""Random occluders in front of the object, after the paper's appendix A.2.
 
-A shape (ellipse, box, bar, half plane) is placed somewhere over the object and shrunk until it hides no more
-than the wanted share of it. An upright half plane is what the border of the camera's image does. As a robot crops
-around what it sees, most occluded views are cropped again around the part that is left.
+A shape (ellipse, box, bar, half plane) is placed over the object and shrunk until it covers no more than the
+wanted share of it. An upright half plane models the border of the camera's image. As a robot crops around the
+visible part, most occluded views are cropped again around it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHRINKS = 8
 
 @dataclass(frozen=True)
 class OccluderDraw:
-    """One occluder: shape (-1: none), center (u, v), half axes, angle, largest hidden share, sRGB color."""
+    """One occluder: shape (-1: none), center (u, v), half axes, angle, largest occluded share, sRGB color."""
 
     shape: int
     center: tuple[float, float]
@@ -64,8 +64,8 @@ class Occluders:
     numbers: Tensor
     size: Tensor
 
-    def hides(self, u: Tensor, v: Tensor, size: Tensor | None = None) -> Tensor:
-        """Whether points (B, N) of the first crop lie behind the occluder, made `size` (B,) times as large."""
+    def covers(self, u: Tensor, v: Tensor, size: Tensor | None = None) -> Tensor:
+        """Whether points (B, N) of the first crop lie behind the occluder, scaled by `size` (B,)."""
         scale = (self.size if size is None else size)[:, None]
         shape, cu, cv, a, b, cos, sin = (self.numbers[:, i, None] for i in range(7))
         u, v = u - cu, v - cv
@@ -77,11 +77,11 @@ class Occluders:
         return inside & (scale > 0)
 
     def mask(self, first: Tensor, second: Tensor, edge: int) -> Tensor:
-        """Where the occluders are (B, 1, edge, edge) in the second crop, 0 or 1.
+        """Mask (B, 1, edge, edge) of the occluders in the second crop, 0 or 1.
 
         Args:
             first: (B, 3, 3) normalized K of the crop they were placed in.
-            second: (B, 3, 3) normalized K of the crop that is shown.
+            second: (B, 3, 3) normalized K of the final crop.
             edge: pixels.
         """
         step = (torch.arange(edge, device=first.device) + 0.5) / edge
@@ -90,11 +90,11 @@ class Occluders:
         v = (step[None] - second[:, 1, 2, None]) * zoom[:, None] + first[:, 1, 2, None]
         every_u = u[:, None, :].expand(-1, edge, -1).flatten(1)
         every_v = v[:, :, None].expand(-1, -1, edge).flatten(1)
-        return self.hides(every_u, every_v).to(first.dtype).view(-1, 1, edge, edge)
+        return self.covers(every_u, every_v).to(first.dtype).view(-1, 1, edge, edge)
 
 
 def place_occluders(drawn: Sequence[OccluderDraw], uv: Tensor, valid: Tensor) -> Occluders:
-    """Shrink occluders until each hides no more than its share of the object.
+    """Shrink occluders until each covers no more than its share of the object.
 
     Args:
         drawn: B occluders.
@@ -112,7 +112,7 @@ def place_occluders(drawn: Sequence[OccluderDraw], uv: Tensor, valid: Tensor) ->
     size = torch.zeros_like(numbers[:, 0])
     for step in range(SHRINKS):
         trial = torch.full_like(size, 0.8**step)
-        hidden = (placed.hides(uv[..., 0], uv[..., 1], trial) & valid).sum(dim=1) / count
+        hidden = (placed.covers(uv[..., 0], uv[..., 1], trial) & valid).sum(dim=1) / count
         fits = waiting & (hidden <= numbers[:, 7])
         size = torch.where(fits, trial, size)
         waiting = waiting & ~fits

@@ -1,7 +1,4 @@
-"""Random colors and ready-made materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit.
-
-Knows draws and materials; must not know shapes.
-"""
+"""Random colors and materials: plastic, ceramic, metal, wood, cardboard, rubber, paper, skin of fruit."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 from cupid_core.data.tabletop.draws import Draws
 from cupid_core.data.tabletop.material import Color, Material
 
-# Hues that packaging and household plastic really have: reds, oranges, yellows, greens, blues.
+# Common hues of packaging and household plastic: reds, oranges, yellows, greens, blues.
 BRAND_HUES = (0.0, 0.01, 0.02, 0.98, 0.06, 0.09, 0.13, 0.15, 0.3, 0.38, 0.47, 0.55, 0.6, 0.64, 0.7, 0.8, 0.92)
 
 
@@ -140,7 +137,7 @@ def rubber(draws: Draws, color: Color | None = None, **more: Any) -> Material:
 
 
 def patterned(draws: Draws, base: Material, *, about_z: bool) -> Material:
-    """Now and then give a material a second color; `about_z` allows only patterns that depend on z and radius."""
+    """Sometimes give a material a second color; `about_z` allows only patterns that depend on z and radius."""
     kinds = (
         ("plain", "gradient", "stripes", "rings")
         if about_z

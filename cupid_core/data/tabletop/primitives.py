@@ -1,4 +1,4 @@
-"""Signed distances of primitives at the origin of their own frame; knows points and sizes, not parts or objects.
+"""Signed distances of primitives at the origin of their own frame.
 
 Every function takes coordinates x, y, z of shape (G, N) and sizes of shape (G, 1) (G shapes side by side) and
 returns (G, N): negative inside, exact or a lower bound of the distance, so that sphere tracing never overshoots
@@ -108,7 +108,7 @@ def capsule(point: Coordinates, size: list[Tensor]) -> Tensor:
 
 
 def arc(point: Coordinates, size: list[Tensor]) -> Tensor:
-    """Bent round bar in the xy plane, centerd on +x: size = [arc radius, bar radius, sin, cos of half angle]."""
+    """Bent round bar in the xy plane, centered on +x: size = [arc radius, bar radius, sin, cos of half angle]."""
     x, y, z = point
     ring, bar, sin, cos = size
     y = y.abs()

@@ -1,6 +1,6 @@
 """Marks that printers put on packages: words, small print, barcodes, tables, logos, pictures of food, bands.
 
-Draws into RGBA tiles with OpenCV. Knows pictures and draws; must not know what a label or an object is.
+Drawn into RGBA tiles with OpenCV.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def photo(tile: Picture, box: tuple[float, float, float, float], draws: Draws) -
 
 
 def patch(tile: Picture, draws: Draws) -> None:
-    """Color noise of several scales over a part of the tile, like a picture seen from afar."""
+    """Color noise of several scales over a part of the tile, like a picture at a distance."""
     height, width = tile.shape[:2]
     y0, x0 = int(draws.uniform(0, 0.5) * height), int(draws.uniform(0, 0.5) * width)
     y1, x1 = int(draws.uniform(0.6, 1.0) * height), int(draws.uniform(0.6, 1.0) * width)

@@ -1,7 +1,7 @@
 """Many objects of equal structure as one batched signed-distance function on one device.
 
-Objects whose parts have the same kinds, joints and warps differ in numbers only, so they are evaluated side by
-side. Knows parts and points; must not know cameras, images or families.
+Objects whose parts have the same kinds, joints and warps differ in numbers only, so they are evaluated in one
+batch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Pictures of single objects: trace, find colors, light, and put the table behind.
-
-Knows objects, cameras and light; must not know families or what a camera does to a picture.
-"""
+"""Renders single objects: ray tracing, surface colors, lighting, and the table in the background."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ from cupid_core.data.tabletop.program import Program
 from cupid_core.data.tabletop.textures import SurfacePoints, Surfaces
 from cupid_core.data.tabletop.trace import Hits, rays_of, trace
 
-# Pixels traced together: few on a CPU, so that they stay in its cache. An accelerator wants long vectors.
+# Pixels traced together: few on a CPU, so that they stay in its cache. An accelerator needs long vectors.
 CPU_PIXELS = 4 * 128 * 128
 ACCELERATOR_VIEWS = 256
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What surrounds the object in one view: light and table."""
+class Surroundings:
+    """Light and table of one view."""
 
     light: LightDraw
     table: TableDraw
@@ -48,7 +45,7 @@ class Rendered:
     xyz: Tensor
 
 
-def render(objects: Objects, owner: Tensor, views: Views, settings: Sequence[Setting], size: int) -> Rendered:
+def render(objects: Objects, owner: Tensor, views: Views, settings: Sequence[Surroundings], size: int) -> Rendered:
     """Render B views, those of objects of equal structure together."""
     device, count = owner.device, len(owner)
     chunk = max(1, CPU_PIXELS // size**2) if device.type == "cpu" else ACCELERATOR_VIEWS
@@ -77,7 +74,7 @@ def _render_chunk(
     owner: Tensor,
     views: Views,
     *,
-    drawn: Sequence[Setting],
+    drawn: Sequence[Surroundings],
     target: tuple[int, Tensor, dict[str, Tensor]],
 ) -> None:
     size, chosen, out = target
@@ -120,8 +117,8 @@ def surface_colors(
     return albedo, gloss
 
 
-def exposed(rendered: Rendered) -> Tensor:
-    """Linear color of the object brought to a middle brightness, (B, 3, S, S)."""
+def normalize_brightness(rendered: Rendered) -> Tensor:
+    """Linear color of the object scaled to a medium brightness, (B, 3, S, S)."""
     area = rendered.mask.sum(dim=(1, 2, 3)).clamp(min=1)
     # Sums in double precision do not depend on how a batch splits them.
     level = (rendered.lit * rendered.mask).double().sum(dim=(1, 2, 3)).float() / (3 * area)

@@ -1,7 +1,7 @@
-"""The story of a tabletop sample: draw objects, measure them, look at them, light them, spoil the picture.
+"""Generates tabletop samples: objects, their truth, views, lighting and image degradation.
 
 `sample_tabletop` gives the samples of any list of indices; each depends on (seed, index) alone, not on what else
-is in the batch. Must not know how a network is trained.
+is in the batch.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from cupid_core.data.tabletop import grids
 from cupid_core.data.tabletop.backdrop import draw_table
 from cupid_core.data.tabletop.batch import TabletopBatch
 from cupid_core.data.tabletop.cameras import ViewDraw, Views, build_views, crop, draw_view, project
-from cupid_core.data.tabletop.degrade import DegradeDraw, degrade, draw_degradation
+from cupid_core.data.tabletop.degrade import DegradationDraw, degrade, draw_degradation
 from cupid_core.data.tabletop.draws import VIEW_STREAM, Draws
 from cupid_core.data.tabletop.lighting import draw_light
 from cupid_core.data.tabletop.objects import Objects, build_objects
 from cupid_core.data.tabletop.occlusion import OccluderDraw, Occluders, draw_occluder, place_occluders
-from cupid_core.data.tabletop.rendering import Setting, exposed, render
+from cupid_core.data.tabletop.rendering import Surroundings, normalize_brightness, render
 from cupid_core.data.tabletop.settings import TabletopSettings
 from cupid_core.data.tabletop.shape import Shape
 from cupid_core.data.tabletop.splits import draw_shape, family_id
 from cupid_core.errors import InputError
 
-__all__ = ["Objects", "build_objects", "draw_photograph", "sample_tabletop"]
+__all__ = ["Objects", "build_objects", "draw_view_numbers", "sample_tabletop"]
 
 
 @dataclass(frozen=True)
-class Photographed:
+class ViewNumbers:
     """All random numbers of one view."""
 
     view: ViewDraw
-    setting: Setting
+    setting: Surroundings
     occluder: OccluderDraw
-    degrade: DegradeDraw
+    degrade: DegradationDraw
 
 
 def sample_tabletop(
@@ -56,7 +56,7 @@ def sample_tabletop(
         indices: object numbers >= 0; object i of seed s is always the same.
         settings: sizes and shares; defaults where None.
         seed: data set.
-        split: "train", or "held_out" for the families that training never sees.
+        split: "train", or "held_out" for the families that are not used in training.
         family: only this family.
         device: where everything is computed; random numbers are drawn on the CPU.
 
@@ -68,32 +68,34 @@ def sample_tabletop(
         raise InputError("A batch needs indices >= 0 and a seed >= 0.", hint="Give at least one object number.")
     shapes = [draw_shape(seed, index, split=split, family=family) for index in indices]
     objects = build_objects(shapes, settings.resolution, device)
-    photographed = [
-        draw_photograph(seed, index, view, shape, settings)
+    numbers = [
+        draw_view_numbers(seed, index, view, shape, settings)
         for index, shape in zip(indices, shapes, strict=True)
         for view in range(settings.views_per_object)
     ]
     owner = torch.arange(len(shapes), device=device).repeat_interleave(settings.views_per_object)
     points, valid = objects.surface[owner], objects.surface_valid[owner]
-    views = build_views([p.view for p in photographed], objects.surfaces.groups[owner], points, valid)
+    views = build_views([p.view for p in numbers], objects.surfaces.groups[owner], points, valid)
     first = views.intrinsics
-    views, blocked = occlude(views, photographed, points, valid)
-    rendered = render(objects, owner, views, [p.setting for p in photographed], settings.image_size)
-    hidden = blocked.mask(first, views.intrinsics, settings.image_size)
-    visible = rendered.mask * (1 - hidden)
-    colors = torch.tensor([p.occluder.color for p in photographed], dtype=torch.float32, device=device)
+    views, blocked = occlude(views, numbers, points, valid)
+    rendered = render(objects, owner, views, [p.setting for p in numbers], settings.image_size)
+    occlusion_mask = blocked.mask(first, views.intrinsics, settings.image_size)
+    visible = rendered.mask * (1 - occlusion_mask)
+    colors = torch.tensor([p.occluder.color for p in numbers], dtype=torch.float32, device=device)
     photo = torch.where(rendered.mask > 0, rendered.lit, rendered.behind)
-    photo = torch.where(hidden > 0, srgb_to_linear(colors)[..., None, None] * 0.8, photo)
-    picture, given = degrade(photo, visible, [p.degrade for p in photographed])
+    photo = torch.where(occlusion_mask > 0, srgb_to_linear(colors)[..., None, None] * 0.8, photo)
+    picture, given = degrade(photo, visible, [p.degrade for p in numbers])
     uv, _ = project(grids.centers(settings.resolution, device)[None], views)
     r = settings.resolution
     return TabletopBatch(
         image=torch.cat([picture * given, given], dim=1),
-        image_clean=torch.cat([linear_to_srgb(exposed(rendered)) * rendered.mask, rendered.mask], dim=1),
+        image_clean=torch.cat(
+            [linear_to_srgb(normalize_brightness(rendered)) * rendered.mask, rendered.mask], dim=1
+        ),
         photo=picture,
         mask_full=rendered.mask,
         mask_visible=visible,
-        occluder=hidden,
+        occluder=occlusion_mask,
         depth=rendered.depth,
         normal=rendered.normal,
         xyz=rendered.xyz,
@@ -115,31 +117,31 @@ def sample_tabletop(
 
 
 def occlude(
-    views: Views, photographed: Sequence[Photographed], points: Tensor, valid: Tensor
+    views: Views, numbers: Sequence[ViewNumbers], points: Tensor, valid: Tensor
 ) -> tuple[Views, Occluders]:
-    """Place occluders over B views and crop most of the occluded ones around what is left of the object.
+    """Place occluders over B views and crop most of the occluded ones around the visible part of the object.
 
     Args:
         views: B views, cropped around whole objects.
-        photographed: their random numbers.
+        numbers: their random numbers.
         points: (B, N, 3) canonical surface points.
         valid: (B, N) which of them are.
     """
     uv, _ = project(points, views)
-    blocked = place_occluders([p.occluder for p in photographed], uv, valid)
-    shown = valid & ~blocked.hides(uv[..., 0], uv[..., 1])
-    again = crop(views, [p.view for p in photographed], points, shown)
-    wanted = torch.tensor([p.occluder.recrop for p in photographed], device=valid.device) & (blocked.size > 0)
+    blocked = place_occluders([p.occluder for p in numbers], uv, valid)
+    shown = valid & ~blocked.covers(uv[..., 0], uv[..., 1])
+    again = crop(views, [p.view for p in numbers], points, shown)
+    wanted = torch.tensor([p.occluder.recrop for p in numbers], device=valid.device) & (blocked.size > 0)
     chosen = torch.where(wanted[:, None, None], again.intrinsics, views.intrinsics)
     return replace(views, intrinsics=chosen), blocked
 
 
-def draw_photograph(seed: int, index: int, view: int, shape: Shape, settings: TabletopSettings) -> Photographed:
+def draw_view_numbers(seed: int, index: int, view: int, shape: Shape, settings: TabletopSettings) -> ViewNumbers:
     """All random numbers of one view."""
     draws = Draws(VIEW_STREAM, seed, index, view)
-    return Photographed(
+    return ViewNumbers(
         draw_view(draws, shape.rests, settings),
-        Setting(draw_light(draws), draw_table(draws)),
+        Surroundings(draw_light(draws), draw_table(draws)),
         draw_occluder(draws, settings.occluded, settings.occluded_up_to),
         draw_degradation(draws, settings.image_size, settings.degradation),
     )

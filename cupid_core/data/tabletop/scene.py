@@ -1,8 +1,8 @@
 """Whole scenes: several objects on one textured table, one camera, color and sensor depth, with exact truth.
 
-For demonstration and evaluation. `draw_scene` tells the story: place objects of realistic size, look at them,
-trace each in its own frame, put the nearest in front, light everything together, spoil picture and depth. Must
-not know networks. Units: metres, camera frame x right, y down, z forward.
+For demonstration and evaluation. `draw_scene` places objects of realistic size, traces each in its own frame,
+keeps the nearest surface of each pixel, lights the scene, and degrades image and depth. Units: metres, camera
+frame x right, y down, z forward.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from cupid_core.data.tabletop.draws import SCENE_STREAM, Draws
 from cupid_core.data.tabletop.layout import Placed, SceneCamera, draw_camera, place_objects
 from cupid_core.data.tabletop.objects import Objects, build_objects
 from cupid_core.data.tabletop.program import Program
-from cupid_core.data.tabletop.scene_light import Traced, light_scene
+from cupid_core.data.tabletop.scene_light import TracedObject, light_scene
 from cupid_core.data.tabletop.shape import Shape
 from cupid_core.data.tabletop.splits import draw_shape
-from cupid_core.data.tabletop.symmetry import SymmetryGroup, turn_to_domain
+from cupid_core.data.tabletop.symmetry import SymmetryGroup, to_fundamental_domain
 from cupid_core.data.tabletop.trace import rays_of, trace
 from cupid_core.errors import InputError
 
-# Families too odd for a table of household things.
+# Families that do not fit on a table of household objects.
 NOT_IN_SCENES = ("composition", "stack")
 LARGEST_M = 0.33
 # Object numbers of scene i start at i * STRIDE.
@@ -48,7 +48,7 @@ class SceneObject:
         scale_m: metres per canonical unit.
         symmetry: its symmetry group.
         half_extents: (3,) canonical.
-        visible: share of its silhouette inside the image that nothing hides.
+        visible: share of its silhouette inside the image that is not occluded.
         shell: (r, r, r) bool, voxels that its surface passes through.
         program: its distance function, one row, for surface truth: `program.distance(points (3, 1, N))`,
             canonical.
@@ -73,11 +73,11 @@ class TabletopScene:
         color: (H, W, 3) uint8 sRGB, degraded.
         color_clean: (H, W, 3) uint8 sRGB as rendered.
         depth: (H, W) float32 metres as a sensor measures it; 0 is no measurement.
-        depth_true: (H, W) float32 metres; 0 where the ray meets neither object nor table.
+        depth_true: (H, W) float32 metres; 0 where the ray hits neither object nor table.
         labels: (H, W) uint8 instance numbers, 0 is background.
         K: (3, 3) pixel intrinsics, pixel centers at integers.
         T_camera_table: (4, 4) pose of the table plane z = 0, metres.
-        objects: what stands on it.
+        objects: on the table.
     """
 
     color: Tensor
@@ -171,8 +171,8 @@ def _draw_shapes(
     return shapes
 
 
-def _trace(objects: Objects, row: int, placed: Placed, camera: SceneCamera) -> Traced:
-    """See one object, in its canonical units; its pose is brought into the domain of its symmetry."""
+def _trace(objects: Objects, row: int, placed: Placed, camera: SceneCamera) -> TracedObject:
+    """Trace one object in its canonical units; its pose is in the fundamental domain of its symmetry."""
     scale = float(objects.scale[row])
     turn, shift = camera.T_camera_table[:3, :3], camera.T_camera_table[:3, 3]
     rotation = turn @ placed.rotation
@@ -190,16 +190,16 @@ def _trace(objects: Objects, row: int, placed: Placed, camera: SceneCamera) -> T
     rays = rays_of(view, camera.width, camera.height)
     half, grid = objects.half[row : row + 1], objects.sdf[row : row + 1, None]
     hits = trace(program, half, rays, grid, width=camera.width, height=camera.height)
-    return Traced(program, view, hits)
+    return TracedObject(program, view, hits)
 
 
-def _truth(objects: Objects, row: int, traced: Traced, labels: Tensor) -> SceneObject:
+def _truth(objects: Objects, row: int, traced: TracedObject, labels: Tensor) -> SceneObject:
     """Pose in the fundamental domain, scale and visibility of one object."""
     scale = float(objects.scale[row])
     view = traced.view
     eye = -(view.rotation[0].T @ view.translation[0])
     group = objects.surfaces.groups[row : row + 1]
-    _, fold = turn_to_domain(eye[:, None], group, with_mirror=False)
+    _, fold = to_fundamental_domain(eye[:, None], group, with_mirror=False)
     matrix = torch.eye(4)
     matrix[:3, :3] = view.rotation[0] @ fold[:, :, 0].T
     matrix[:3, 3] = view.translation[0] * scale
@@ -223,7 +223,7 @@ def _photograph(draws: Draws, linear: Tensor, settings: SceneSettings) -> tuple[
     size = max(height, width)
     square = F.pad(linear[None], (0, size - width, 0, size - height), mode="replicate")
     drawn = draw_degradation(draws, size, settings.degradation)
-    # The picture is the camera's own: every pixel is there, and the lens is in focus.
+    # The image is not a crop: it has the full resolution of the camera, and the lens is in focus.
     drawn = replace(drawn, native=size, blur=(min(drawn.blur[0], 0.7), min(drawn.blur[1], 0.7)))
     spoilt, _ = degrade(square, torch.ones(1, 1, size, size), [drawn])
     level = 0.27 / torch.sqrt((linear**2).mean()).clamp(min=1e-3)

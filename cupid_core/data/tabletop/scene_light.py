@@ -1,7 +1,7 @@
-"""Pictures of a whole scene: nearest object in front, one light for all, shadows that objects cast on each other.
+"""Lights a whole scene: the nearest object of each pixel, common light, shadows between objects.
 
 Works in the table frame, in units of `UNIT_M`, so that the constants of `lighting` (made for objects of size 1)
-fit. Knows traced objects; must not know families or sensors.
+fit.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ UNIT_M = 0.2
 
 
 @dataclass(frozen=True)
-class Traced:
-    """One object seen by the scene's camera: its program (one row), its view in canonical units, and its hits."""
+class TracedObject:
+    """One object as traced by the scene's camera: its program (one row), its view in canonical units, its hits."""
 
     program: Program
     view: Views
@@ -37,7 +37,7 @@ class Traced:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LitScene:
     """A lit scene.
 
     Attributes:
@@ -56,8 +56,8 @@ class Picture:
 
 
 def light_scene(
-    draws: Draws, objects: Objects, traced: Sequence[Traced], placed: Sequence[Placed], camera: SceneCamera
-) -> Picture:
+    draws: Draws, objects: Objects, traced: Sequence[TracedObject], placed: Sequence[Placed], camera: SceneCamera
+) -> LitScene:
     """Compose and light a scene."""
     width, height = camera.width, camera.height
     world = _world_view(camera)
@@ -100,7 +100,7 @@ def light_scene(
     cosine = torch.where(on, facing.abs(), cosine)
     shine = layers["gloss"][2, 0] * (1 - layers["gloss"][1, 0]) + (layers["gloss"][1, 0] < 0.2).float() * 0.6
     shape = (height, width)
-    return Picture(
+    return LitScene(
         linear[:, 0].view(3, *shape),
         flat_depth.view(shape),
         labels.view(shape),

@@ -1,4 +1,4 @@
-"""Settings of the procedural tabletop data, declared once; knows values, not what is done with them."""
+"""Settings of the procedural tabletop data, declared once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from cupid_core.config import Settings, setting
 
 
 class TabletopSettings(Settings):
-    """What a generated sample looks like and which truth it carries."""
+    """Size, cameras, degradation and truth of generated samples.
+
+    The descriptions are part of the hash that names the shards of a training (`to_yaml` writes them as comments):
+    changing one makes all cached shards anew.
+    """
 
     image_size: int = setting(128, "pixel", "Edge of the square crop.", ge=32, le=512, multiple_of=16)
     resolution: int = setting(32, "voxel", "Voxels per edge of the truth grids.", ge=8, le=128)

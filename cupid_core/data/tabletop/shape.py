@@ -1,8 +1,8 @@
 """One object as plain numbers: parts, materials, label sheet, symmetry, resting poses.
 
 An object is a list of parts joined in order. A part is a primitive in its own frame, optionally folded (mirrored
-or repeated about z), rotated, warped, and combined with what stands before it. Families write these lists in
-metres; `program` turns many of them into tensors. This module must not know how they are evaluated.
+or repeated about z), rotated, warped, and combined with the parts before it. Families write these lists in
+metres; `program` converts many of them to tensors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Part:
         size: its sizes, metres.
         at: center in the object frame, metres.
         turn: rotation part -> object, row-major 3x3.
-        op: "union", "cut" (removed from what stands before) or "keep" (intersection with it).
+        op: "union", "cut" (removed from the parts before) or "keep" (intersection with it).
         blend: radius of the smooth transition, metres; 0 is a sharp edge.
         material: row in the object's list of materials.
         mirror: "", "x", "y" or "xy": the part appears on both sides of these planes.
@@ -57,16 +57,16 @@ class Part:
     profile: tuple[tuple[float, float], ...] = ()
 
     def signature(self) -> tuple[object, ...]:
-        """What must be equal for two parts to be evaluated side by side."""
+        """What must be equal for two parts to be evaluated in one batch."""
         turned = self.turn != IDENTITY
         return (self.kind, turned, self.op, self.blend > 0, self.mirror, self.repeat, self.warp, len(self.profile))
 
     def cut(self, blend: float = 0.0) -> Part:
-        """The same part, removed from what stands before it."""
+        """The same part, removed from the parts before it."""
         return replace(self, op="cut", blend=blend)
 
     def keep(self, blend: float = 0.0) -> Part:
-        """The same part, intersected with what stands before it."""
+        """The same part, intersected with the parts before it."""
         return replace(self, op="keep", blend=blend)
 
 
@@ -89,14 +89,14 @@ class Shape:
     Attributes:
         parts: in the order they are joined, metres, z up in the family's canonical orientation.
         materials: rows that `Part.material` points to.
-        symmetry: what maps the geometry onto itself. Poses are defined up to it, so of all equal azimuths the one
-            nearest to the camera is the canonical one.
+        symmetry: transforms that map the geometry onto itself. Poses are defined up to it, so of all equal
+            azimuths the one nearest to the camera is the canonical one.
         rests: resting poses with weights; the canonical orientation itself is the identity.
         sheet: printed label atlas (2 T, 3 T, 4) uint8 RGBA, or None.
         family: name of the family, filled in by the registry.
-        print_symmetry: what maps the texture onto itself, a subgroup of `symmetry`; None: all of it.
-        print_turn: radians about z by which the texture is turned, an element of `symmetry`: a label may face any
-            way on a body that looks the same from there.
+        print_symmetry: transforms that map the texture onto itself, a subgroup of `symmetry`; None: all of it.
+        print_turn: radians about z by which the texture is rotated, an element of `symmetry`: on a symmetric body
+            a label may face any of the equivalent directions.
     """
 
     parts: tuple[Part, ...]
@@ -132,7 +132,7 @@ def chain(*turns: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def towards(direction: Sequence[float]) -> tuple[float, ...]:
-    """A rotation that brings the part's z axis onto `direction`."""
+    """A rotation that maps the part's z axis onto `direction`."""
     z = np.asarray(direction, dtype=np.float64) / np.linalg.norm(direction)
     helper = np.array([1.0, 0.0, 0.0]) if abs(z[0]) < 0.9 else np.array([0.0, 1.0, 0.0])
     y = np.cross(z, helper)
@@ -198,7 +198,7 @@ def capsule(start: Vector, end: Vector, below: float, above: float | None = None
 
 
 def arc(ring: float, bar: float, half_angle_deg: float, at: Vector = (0.0, 0.0, 0.0), **more: object) -> Part:
-    """Bent bar in the part's xy plane, centerd on +x, from -half_angle to +half_angle."""
+    """Bent bar in the part's xy plane, centered on +x, from -half_angle to +half_angle."""
     angle = np.radians(half_angle_deg)
     return Part("arc", (ring, bar, float(np.sin(angle)), float(np.cos(angle))), at, **more)  # type: ignore[arg-type]
 

@@ -1,6 +1,6 @@
-"""Which families exist, how often each is drawn, and which are held out of training; knows names alone.
+"""The object families, their sampling weights, and which of them are held out of training.
 
-The only place where the training and evaluation splits are written down.
+Training and evaluation both take their split from here.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ TRAINED: dict[str, tuple[Family, float]] = {
     "composition": (composed.composition, 6.0),
     "stack": (composed.stack, 0.7),
 }
-# Families that no training sees; evaluation of generalization draws from these alone.
+# Families that no training uses; evaluation of generalization samples from these alone.
 HELD_OUT: dict[str, tuple[Family, float]] = {
     "lamp": (held_out.lamp, 1.0),
     "chair": (held_out.chair, 1.0),
@@ -112,10 +112,10 @@ def draw_shape(seed: int, index: int, *, split: str = "train", family: str | Non
     """The object of (seed, index): always the same one.
 
     Args:
-        seed: data set; evaluation uses seeds that training never saw.
+        seed: data set; evaluation uses seeds that training does not use.
         index: object number.
         split: "train" or "held_out".
-        family: only this family, instead of a draw by weight.
+        family: only this family, instead of a random one by weight.
 
     Raises:
         InputError: unknown split or family.

@@ -1,8 +1,8 @@
-"""Symmetry groups of objects that stand on tables, and their fundamental domain; knows points, not shapes.
+"""Symmetry groups of objects that stand on tables, and their fundamental domain.
 
 A pose is only defined up to the symmetry of the object, texture included. So cameras are sampled in the
-fundamental domain of the group, and textures are evaluated at points folded into it, which makes the claimed
-symmetry true by construction.
+fundamental domain of the group, and textures are evaluated at points folded into it, which makes the stated
+symmetry exact by construction.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CONTINUOUS = 0
 
 @dataclass(frozen=True)
 class SymmetryGroup:
-    """What maps an object onto itself, about its canonical axes.
+    """The transforms that map an object onto itself, about its canonical axes.
 
     Attributes:
         fold: rotations by 360/fold degrees about z; 1: none; 0 (`CONTINUOUS`): every angle.
         mirror: the plane y = 0 is a mirror plane (with `fold`, so are its rotated copies).
-        flip: the half turn about x, (x, y, z) -> (x, -y, -z), which stands the object on its head.
+        flip: the half turn about x, (x, y, z) -> (x, -y, -z), which turns the object upside down.
     """
 
     fold: int = 1
@@ -33,17 +33,17 @@ class SymmetryGroup:
     flip: bool = False
 
     def as_tuple(self) -> tuple[int, int, int]:
-        """(fold, mirror, flip), the row a batch stores."""
+        """(fold, mirror, flip), as stored in a batch."""
         return self.fold, int(self.mirror), int(self.flip)
 
 
-def turn_to_domain(points: Tensor, groups: Tensor, *, with_mirror: bool) -> tuple[Tensor, Tensor]:
-    """Find for every point the group element that brings it into the fundamental domain.
+def to_fundamental_domain(points: Tensor, groups: Tensor, *, with_mirror: bool) -> tuple[Tensor, Tensor]:
+    """Find for every point the group element that maps it into the fundamental domain.
 
     Args:
         points: (3, N) points in the object frame.
         groups: (N, 3) integer rows (fold, mirror, flip), one per point.
-        with_mirror: also use the mirror plane; a camera may not, because a mirror image is no rigid motion.
+        with_mirror: also use the mirror plane; not for cameras, because a reflection is no rigid motion.
 
     Returns:
         (3, N) the points moved into the domain (azimuth within +-180/fold degrees, z >= 0 where flip holds, y >= 0
@@ -73,7 +73,7 @@ def turn_to_domain(points: Tensor, groups: Tensor, *, with_mirror: bool) -> tupl
     return torch.stack([x, y * side, z]), matrix
 
 
-def turned_about_z(angle: Tensor) -> Tensor:
+def rotations_about_z(angle: Tensor) -> Tensor:
     """Rotations (3, 3, N) by angles (N,) in radians about z."""
     cos, sin = torch.cos(angle), torch.sin(angle)
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)

@@ -1,7 +1,7 @@
 """Albedo of surface points: solid patterns in object coordinates and the printed label sheet over them.
 
-Knows materials, points and normals; must not know light, cameras or families. Points are folded into the
-fundamental domain of the object's symmetry first, so a texture has every symmetry that is claimed for it.
+Points are folded into the fundamental domain of the object's symmetry first, so a texture has exactly the symmetry
+that is stated for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cupid_core.data.tabletop import material as m
 from cupid_core.data.tabletop.primitives import azimuth
-from cupid_core.data.tabletop.symmetry import turn_to_domain, turned_about_z
+from cupid_core.data.tabletop.symmetry import rotations_about_z, to_fundamental_domain
 
 NOISE_CELLS = 32
 # Atlas tiles (row, column) of the six faces +x -x +y -y +z -z in a sheet of 2 x 3 tiles; a wrap uses the upper
@@ -54,7 +54,7 @@ class Surfaces:
         sheet_of: (O,) int64 row of `sheets`, -1 without a label.
         groups: (O, 3) int64 symmetry rows (fold, mirror, flip) of the geometry.
         print_groups: the same of the texture, whose groups may be smaller.
-        print_turn: (O,) radians about z by which the texture is turned.
+        print_turn: (O,) radians about z by which the texture is rotated.
         noise: (NOISE_CELLS,)*3 smooth periodic noise in [-1, 1].
     """
 
@@ -73,9 +73,9 @@ class Surfaces:
     def albedo(self, points: SurfacePoints) -> Tensor:
         """Unlit color (3, N), sRGB in [0, 1]."""
         rows = self.rows(points)
-        back = turned_about_z(-self.print_turn[points.owner])
+        back = rotations_about_z(-self.print_turn[points.owner])
         groups = self.print_groups[points.owner]
-        canonical, fold = turn_to_domain(_rotate(back, points.canonical), groups, with_mirror=True)
+        canonical, fold = to_fundamental_domain(_rotate(back, points.canonical), groups, with_mirror=True)
         turn = (fold[:, :, None] * back[None]).sum(dim=1)
         normal = _rotate(turn, points.normal)
         color = solid_color(rows, canonical, self.noise)
@@ -225,7 +225,7 @@ def _pattern(
     if name == "rings":
         radius = torch.sqrt(point[0] ** 2 + point[1] ** 2)
         return ((((radius * frequency + phase) % 1.0) - amount) * -40.0).clamp(0, 1)
-    # Wood: noise drawn out along the grain, in two scales, wavering a little, plus pores.
+    # Wood: noise stretched along the grain, in two scales, slightly wavy, plus pores.
     waver = along + 0.03 * rough
     streaks = torch.zeros_like(wave)
     for scale, weight in ((0.5, 0.6), (2.2, 0.5)):

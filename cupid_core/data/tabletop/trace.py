@@ -1,8 +1,7 @@
-"""Sphere tracing of many views at once: first cones over blocks of pixels in a grid, then the rays that are left.
+"""Sphere tracing of many views at once: first cones over blocks of pixels in a grid, then single rays.
 
-Knows distance functions and cameras; must not know colors. Steps never leave the free ball that a distance
-promises (J. C. Hart, "Sphere tracing", 1996); a cone of rays may advance as long as the ball around its axis holds
-the whole cone.
+Steps never leave the ball of the signed distance, which is free of surface (J. C. Hart, "Sphere tracing", 1996); a
+cone of rays may advance as long as the ball around its axis holds the whole cone.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from cupid_core.data.tabletop.program import Program
 
 # Edges of the blocks of pixels that advance as one cone through the grid, large to small, and their steps.
 LEVELS = ((16, 10), (4, 5), (1, 3))
-# Single rays: steps of each round; those that have arrived or left drop out after every round.
+# Single rays: steps of each round; those that have hit or left are dropped after every round.
 ROUNDS = (3, 3, 3, 4, 4, 5, 6, 8, 10)
-# Looks at the rays that have arrived, each a step further.
+# Extra refinement steps of rays that have hit.
 POLISH = 3
 
 
@@ -52,7 +51,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class Hits:
-    """Where the rays of V views meet their objects; padded to M per view.
+    """Where the rays of V views hit their objects; padded to M per view.
 
     Attributes:
         index: (V, M) pixel numbers, row-major.
@@ -97,7 +96,8 @@ def trace(program: Program, half: Tensor, rays: Rays, grid: Tensor, *, width: in
         program: V objects, one per view.
         half: (V, 3) half extents of the objects.
         rays: of (height, width) images whose edges are multiples of the largest block.
-        grid: (V, 1, r + 1, r + 1, r + 1) distances at voxel corners, which are cheaper to ask than the program.
+        grid: (V, 1, r + 1, r + 1, r + 1) distances at voxel corners, which are cheaper to evaluate than the
+            program.
         width: pixels.
         height: pixels.
     """
@@ -123,7 +123,7 @@ def _cones(
     """Advance blocks of pixels together; returns ray numbers, start travels and validity, (V, M) each."""
     group, device = near.shape[0], near.device
     edge = LEVELS[0][0]
-    # A distance interpolated between corners errs by no more than the way to the farthest of them allows.
+    # The error of an interpolated distance is bounded by the distance to the farthest corner.
     doubt = 0.5 * 3**0.5 / (grid.shape[-1] - 1)
     block = torch.arange((width // edge) * (height // edge), device=device)
     corner = (block // (width // edge)) * edge * width + (block % (width // edge)) * edge
@@ -165,7 +165,7 @@ def _cone(
 
 
 def _march(program: Program, rays: Rays, index: Tensor, travel: Tensor, *, valid: Tensor, far: Tensor) -> Hits:
-    """Trace single rays, dropping those that have arrived or left after every few steps."""
+    """Trace single rays; those that have hit or left are dropped after every few steps."""
     found = torch.full_like(travel, -1.0)
     place = torch.arange(travel.shape[1], device=travel.device).expand_as(travel)
     alive, active, end, tolerance = valid, rays, far, 0.1 * rays.pixel
@@ -174,7 +174,7 @@ def _march(program: Program, rays: Rays, index: Tensor, travel: Tensor, *, valid
         for _ in range(steps):
             distance = program.distance(active.at(travel))
             travel = travel + distance
-        # Grazing rays creep along the surface; in the end, near enough is a hit.
+        # Grazing rays advance slowly along the surface; in the end, near enough counts as a hit.
         slack = 8.0 if turn == len(ROUNDS) - 1 else 1.0
         arrived = alive & (distance.abs() < slack * tolerance * travel)
         found = found.scatter(1, place, torch.where(arrived, travel, found.gather(1, place)))
@@ -196,7 +196,7 @@ def _collect(program: Program, rays: Rays, index: Tensor, found: Tensor) -> Hits
     kept = rays.take(order)
     travel, valid = found.gather(1, order), hit.gather(1, order)
     best, smallest = travel, torch.full_like(travel, 1e9)
-    for _ in range(POLISH):  # grazing rays may pass the surface by, so the nearest place counts
+    for _ in range(POLISH):  # grazing rays may miss the surface narrowly, so the nearest point counts
         distance = program.distance(kept.at(travel))
         best = torch.where(distance.abs() < smallest, travel, best)
         smallest = torch.minimum(smallest, distance.abs())

@@ -1,10 +1,10 @@
-"""Multi-head attention over padded token tensors (B, L, C); knows neither voxels nor images.
+"""Multi-head attention over padded token tensors (B, L, C).
 
 Choices:
-* One kernel, `scaled_dot_product_attention` (training in bfloat16 on a CPU aside, see `attend`). Whatever is
-  not to be seen, or seen less, is an additive bias per key (`padding_bias`, `visibility_bias`), so items of
-  different lengths and partly hidden context share one code path.
-* Keys and values of a context that stays fixed during sampling are made once (`CrossAttention.key_value`).
+* One kernel, `scaled_dot_product_attention` (training in bfloat16 on a CPU aside, see `attend`). Masked or
+  down-weighted keys get an additive bias (`padding_bias`, `visibility_bias`), so items of different lengths and
+  partly occluded context share one code path.
+* Keys and values of a context that stays fixed during sampling are computed once (`CrossAttention.key_value`).
 * The null context of guidance is all zeros, so all its keys are equal, the softmax is uniform and the result is
   to_out(bias of the values) for every query: a constant, taken instead of computed for the last `null_items`.
 """
@@ -31,7 +31,7 @@ class KeyValue(NamedTuple):
 
 
 def padding_bias(valid: Tensor) -> Tensor:
-    """Bias that hides padded keys.
+    """Bias that masks padded keys.
 
     Args:
         valid: (B, L) bool, true where there is a token; every item needs at least one.

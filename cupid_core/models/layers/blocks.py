@@ -1,6 +1,6 @@
 """Transformer blocks on padded token tensors (B, L, C): plain, and modulated by time with cross-attention.
 
-They know tokens, biases and ready modulations, not where these come from: voxels, images and time stay outside.
+They take tokens, biases and precomputed modulations.
 Parameter names are those of the published checkpoints.
 """
 
@@ -55,7 +55,7 @@ class TransformerBlock(nn.Module):
         self.mlp = FeedForward(channels, mlp_ratio)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, L, C) to (B, L, C); `bias` (B, 1, 1, L) hides padded keys."""
+        """(B, L, C) to (B, L, C); `bias` (B, 1, 1, L) masks padded keys."""
         x = x + self.attn(self.norm1(x), bias)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -131,7 +131,7 @@ class ModulatedCrossBlock(nn.Module):
             x: (B, L, C) tokens.
             modulation: (B, 6C) or (1, 6C), from `modulation`.
             memory: from `cross_kv`; Bc contexts for B - null_items items (see `CrossAttention.forward`).
-            self_bias: (B, 1, 1, L), hides padded tokens of x.
+            self_bias: (B, 1, 1, L), masks padded tokens of x.
             context_bias: (Bc, 1, 1, Lk), weighs or hides context tokens.
             null_items: that many last items have the all-zero context.
 

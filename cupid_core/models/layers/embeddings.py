@@ -1,4 +1,4 @@
-"""Sinusoidal embeddings of time and of voxel positions; know tensors, not networks.
+"""Sinusoidal embeddings of time and of voxel positions.
 
 Both follow Vaswani et al. (2017) with the period 10000; their channel orders differ and are part of the
 published weights, so neither may be changed.
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 MAX_PERIOD = 10000.0
 TIME_SCALE = 1000.0
-"""Flow time runs from 1 (noise) to 0 (data); the networks see it multiplied by this."""
+"""Flow time runs from 1 (noise) to 0 (data); the networks get it multiplied by this."""
 
 
 def model_times(times: Sequence[float], device: torch.device | str | None = None) -> Tensor:
-    """Flow times in [0, 1] as the networks see them: (T,) float32, scaled in double precision first."""
+    """Flow times in [0, 1] as the networks take them: (T,) float32, scaled in double precision first."""
     return torch.tensor([TIME_SCALE * time for time in times], dtype=torch.float32, device=device)
 
 

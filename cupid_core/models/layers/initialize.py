@@ -1,4 +1,4 @@
-"""First values of the parameters of flow networks, before any training; knows modules by their type and name.
+"""First values of the parameters of flow networks, before any training.
 
 As in DiT and TRELLIS: Xavier-uniform linears with zero bias, time embedding N(0, 0.02), and zero modulations and
 output layer, so that a fresh network is the identity in its blocks and gives velocity 0.

@@ -1,4 +1,4 @@
-"""Normalizations that compute in float32 whatever the precision of their input; know nothing of networks.
+"""Normalizations that compute in float32 whatever the precision of their input.
 
 Parameters of these layers stay in float32 when the rest of a torso goes to half precision
 (see `cupid_core.models.layers.precision`).

@@ -1,4 +1,4 @@
-"""Which numbers of a network are in which precision; knows modules, not what they compute.
+"""Which numbers of a network are in which precision.
 
 The published files keep the torso (the deep stack of blocks) in float16 and all else in float32: input and output
 layers, time embedding, and inside the torso the parameters of every norm.

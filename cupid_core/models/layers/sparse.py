@@ -1,4 +1,4 @@
-"""Layers on the rows (N, C) of active voxels: convolutions, pooling, group norm; know index tables, not networks.
+"""Layers on the rows (N, C) of active voxels: convolutions, pooling, group norm.
 
 Choices:
 * A sparse convolution is one gather and one matrix product per offset, accumulated into one output. The (N, 27, C)
@@ -35,7 +35,7 @@ class _Kernel(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def in_precision_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias in the dtype of the rows they meet."""
+        """Weight and bias in the dtype of the rows."""
         return self.weight.to(rows.dtype), self.bias.to(rows.dtype)
 
 
@@ -230,10 +230,10 @@ class SparseGroupNorm32(nn.GroupNorm):
         average = F.one_hot(group, self.num_groups).float() * (self.num_groups / self.num_channels)
         wide = rows.float()
         mean = _item_mean(wide @ average, topology)
-        centerd = wide - topology.per_voxel(mean[:, group])
-        variance = _item_mean(centerd.square() @ average, topology)
+        centered = wide - topology.per_voxel(mean[:, group])
+        variance = _item_mean(centered.square() @ average, topology)
         gain = torch.rsqrt(variance + self.eps)[:, group] * self.weight
-        return torch.addcmul(self.bias, centerd, topology.per_voxel(gain)).to(rows.dtype)
+        return torch.addcmul(self.bias, centered, topology.per_voxel(gain)).to(rows.dtype)
 
 
 def downsample(rows: Tensor, down: Coarsening) -> Tensor:

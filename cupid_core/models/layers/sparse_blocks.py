@@ -1,4 +1,4 @@
-"""Blocks on the rows (N, C) of active voxels; know topologies and ready modulations, not images or time.
+"""Blocks on the rows (N, C) of active voxels.
 
 Parameter names are those of the published checkpoints.
 """
@@ -127,7 +127,7 @@ class SparseTransformerBlock(TransformerBlock):
     """
 
     def forward(self, x: Tensor, groups: PaddedGroups) -> Tensor:  # type: ignore[override]
-        """(N, C) to (N, C); voxels see those of their own group."""
+        """(N, C) to (N, C); voxels attend to those of their own group."""
         x = x + self._attend_in_groups(self.norm1(x), groups)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -152,7 +152,7 @@ def coarser(topology: VoxelTopology) -> Coarsening:
 
 
 def blocks_to_coarse(widths: Sequence[int], per_level: int) -> nn.ModuleList:
-    """Residual blocks from the finest level to the coarsest: per level plain ones, then one that goes coarser.
+    """Residual blocks from the finest level to the coarsest: per level plain ones, then a downsampling one.
 
     Args:
         widths: channels of the levels, finest first; the last is also that of the time embedding.

@@ -9,7 +9,7 @@ from cupid_core.data.tabletop import FAMILY_NAMES, TabletopSettings, elements, s
 from cupid_core.data.tabletop.bounds import LONGEST_SIDE
 from cupid_core.data.tabletop.sample import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
-from cupid_core.data.tabletop.symmetry import turn_to_domain, turned_about_z
+from cupid_core.data.tabletop.symmetry import rotations_about_z, to_fundamental_domain
 from cupid_core.data.tabletop.textures import SurfacePoints
 
 COUNT = 2
@@ -36,7 +36,15 @@ def each(objects):
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_every_family_gives_a_visible_object_of_the_right_size(family, objects_of):
+def test_laws_of_every_family(family, objects_of):
+    assert_visible_and_of_the_right_size(family, objects_of)
+    assert_renders_a_picture(family)
+    assert_no_step_of_the_distance_crosses_the_surface(family, objects_of)
+    assert_distances_grow_no_faster_than_lengths(family, objects_of)
+    assert_claimed_symmetry_of_shape_and_texture(family, objects_of)
+
+
+def assert_visible_and_of_the_right_size(family, objects_of):
     objects = objects_of(family)
     longest = 2 * objects.half.amax(dim=1)
     torch.testing.assert_close(longest, torch.full_like(longest, LONGEST_SIDE), atol=1e-5, rtol=0)
@@ -50,8 +58,7 @@ def test_every_family_gives_a_visible_object_of_the_right_size(family, objects_o
         assert over < 0.02, f"{family} {row} reaches {over:.3f} out of its box"
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_every_family_renders_a_picture(family):
+def assert_renders_a_picture(family):
     settings = TabletopSettings(image_size=48, resolution=12, truncated=0.0, occluded=0.0)
     batch = sample_tabletop(range(COUNT), settings, seed=23, family=family)
     area = batch.mask_full.flatten(1).mean(dim=1)
@@ -62,8 +69,7 @@ def test_every_family_renders_a_picture(family):
     assert (shaded.flatten(1).sum(dim=1) > 0.8 * batch.mask_full.flatten(1).sum(dim=1)).all()
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_no_step_of_the_promised_distance_crosses_the_surface(family, objects_of):
+def assert_no_step_of_the_distance_crosses_the_surface(family, objects_of):
     generator = torch.Generator().manual_seed(5)
     for _, program in each(objects_of(family)):
         points = (torch.rand(3, 1, 3000, generator=generator) - 0.5) * 1.4
@@ -76,8 +82,7 @@ def test_no_step_of_the_promised_distance_crosses_the_surface(family, objects_of
             assert crossed.max() < 4e-3
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_distances_grow_no_faster_than_lengths(family, objects_of):
+def assert_distances_grow_no_faster_than_lengths(family, objects_of):
     for row, program in each(objects_of(family)):
         generator = torch.Generator().manual_seed(row)
         points = (torch.rand(3, 1, 4000, generator=generator) - 0.5).requires_grad_()
@@ -90,8 +95,7 @@ def test_distances_grow_no_faster_than_lengths(family, objects_of):
         assert steepness.quantile(0.9) < 1.05
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
+def assert_claimed_symmetry_of_shape_and_texture(family, objects_of):
     objects = objects_of(family)
     for row, program in each(objects):
         shape = objects.shapes[row]
@@ -104,7 +108,7 @@ def test_claimed_symmetry_holds_for_shape_and_texture(family, objects_of):
         for move in moves_of(shape.symmetry):
             moved = (move @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
-        turn = turned_about_z(torch.tensor([shape.print_turn]))[:, :, 0]
+        turn = rotations_about_z(torch.tensor([shape.print_turn]))[:, :, 0]
         for move in moves_of(shape.print_symmetry or shape.symmetry):
             moved = (turn @ move @ turn.T @ points[:, 0])[:, None]
             torch.testing.assert_close(program.distance(moved), reference, atol=5e-6, rtol=0)
@@ -127,7 +131,7 @@ def test_a_label_turns_with_its_print_and_the_shape_does_not():
     points = (torch.rand(3, 1, 3000, generator=generator) - 0.5).expand(3, 2, 3000)
     near = program.distance(points)[0].abs() < 0.03
     points = points[:, :, near]
-    turn = turned_about_z(torch.tensor([1.0]))[:, :, 0]
+    turn = rotations_about_z(torch.tensor([1.0]))[:, :, 0]
     straight = color_at(objects, 0, program, points)
     after = color_at(objects, 1, program, torch.stack([points[:, 0], turn @ points[:, 1]], dim=1), column=1)
     assert ((straight - after).abs().amax(dim=0) > 0.02).float().mean() < 0.02
@@ -148,7 +152,7 @@ def test_folding_moves_points_into_the_domain_and_keeps_their_radius(group):
     torch.manual_seed(1)
     points = torch.randn(3, 400)
     rows = torch.tensor([group]).expand(400, 3)
-    folded, matrix = turn_to_domain(points, rows, with_mirror=False)
+    folded, matrix = to_fundamental_domain(points, rows, with_mirror=False)
     torch.testing.assert_close((matrix * points[None]).sum(dim=1), folded, atol=2e-5, rtol=0)
     torch.testing.assert_close(torch.linalg.norm(folded, dim=0), torch.linalg.norm(points, dim=0))
     determinant = torch.linalg.det(matrix.permute(2, 0, 1))
@@ -157,5 +161,5 @@ def test_folding_moves_points_into_the_domain_and_keeps_their_radius(group):
     fold, _, flip = group
     assert (azimuth <= (0 if fold == 0 else torch.pi / fold) + 1e-5).all()
     assert not flip or (folded[2] >= 0).all()
-    again, _ = turn_to_domain(folded, rows, with_mirror=False)
+    again, _ = to_fundamental_domain(folded, rows, with_mirror=False)
     torch.testing.assert_close(again, folded, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""The benchmark: a perfect result is measured as perfect, a known error as that error, a lost one as the worst."""
+"""The benchmark: a perfect result is measured as perfect, a known error as that error, a failure as the worst."""
 
 import json
 import math
@@ -9,27 +9,42 @@ import pytest
 import torch
 
 from cupid_core.cli import main
+from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.data.tabletop.objects import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
 from cupid_core.errors import InputError
 from cupid_core.evaluation import measure
-from cupid_core.evaluation.benchmark import BenchmarkOptions
+from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.image_metrics import silhouette_iou
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.report import by_family, by_split, summarize, tables, to_json, write_json
 from cupid_core.evaluation.sheet import COLUMNS, contact_sheet, pictures_of
-from cupid_core.evaluation.surface_truth import surface_look
+from cupid_core.evaluation.surface_truth import surface_appearance
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, tabletop_cases
-from cupid_core.evaluation.true_structure import GivenStructure, exact
+from cupid_core.evaluation.true_structure import GivenStructure, exact_pose
 from cupid_core.geometry import SE3
 from cupid_core.packages import open3d
-from cupid_core.reconstruct.results import Hypothesis, PlacedObject, Reconstruction
+from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.results import Hypothesis, ObjectModel, ObjectState, SceneObject
+from cupid_core.reconstruct.stages import Structure
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.types import Quality, ScaleSource, TriangleMesh
 
 SETTINGS = TabletopSettings(image_size=96, resolution=16, truncated=0.0, occluded=0.0)
 FAMILY = "plain_box"
+
+
+@pytest.fixture
+def tiny_cupid(tiny_checkpoint):
+    config = CupidConfig()
+    few_steps = {
+        "pose": config.pose.model_copy(update={"max_noise": 0.5}),
+        "reconstruct": config.reconstruct.model_copy(update={"samplers": "settings"}),
+        "structure_sampler": config.structure_sampler.model_copy(update={"steps": 2}),
+        "appearance_sampler": config.appearance_sampler.model_copy(update={"steps": 2}),
+    }
+    return Cupid.from_pretrained(str(tiny_checkpoint), config=config.model_copy(update=few_steps))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +62,7 @@ def box(case):
     hull.compute_vertex_normals()
     vertices, normals = (torch.tensor(np.asarray(a)).float() for a in (hull.vertices, hull.vertex_normals))
     objects = build_objects([draw_shape(UNSEEN_SEED, 0, family=FAMILY)], 16, "cpu")
-    colors, _ = surface_look(objects, vertices, normals)
+    colors, _ = surface_appearance(objects, vertices, normals)
     return TriangleMesh(vertices, torch.tensor(np.asarray(hull.triangles)).long(), colors, normals)
 
 
@@ -63,9 +78,10 @@ def hypothesis_at(case, mesh, T_camera_object):
     uv = crop.px_to_uv(
         crop.project(SE3.from_matrix(case.T_camera_object).apply((coords.double() + 0.5) / 16 - 0.5))
     )
-    estimate = exact(GivenStructure(coords, 16, pose), case.camera)
+    given = GivenStructure(coords, 16, pose)
+    structure = Structure(0, 0, coords, uv.float(), 16, exact_pose(given, crop))
     quality = Quality(1.0, None, 0.0, 1.0)
-    return Hypothesis(mesh, estimate, coords, uv.float(), 16, crop, quality, score=1.0, number=0)
+    return Hypothesis(structure, exact_pose(given, case.camera), quality, score=1.0, shape=mesh)
 
 
 def turned(case, degrees, axis=0):
@@ -78,7 +94,7 @@ def test_the_truth_is_measured_as_perfect(case, box, truth):
     structure = measure.structure_figures(case, truth)
     assert structure["rotation_deg"] < 1e-3 and structure["uv_px"] < 1e-3
     assert structure["occupancy_iou"] == structure["occupancy_f1"] == 1.0
-    rendering = measure.seen(case, MeshCaster(box), truth.pose.T_camera_object, truth.pose.camera)
+    rendering = measure.render_in_view(case, MeshCaster(box), truth.pose.T_camera_object, truth.pose.camera)
     assert silhouette_iou(torch.as_tensor(rendering.mask), case.silhouette) > 0.98
     pictures = measure.picture_figures(case, rendering)
     assert pictures["psnr_inside"] > 25 and pictures["psnr"] > 22
@@ -90,11 +106,12 @@ def test_the_truth_is_measured_as_perfect(case, box, truth):
 def test_errors_are_measured_as_they_are(case, box, truth):
     wrong = hypothesis_at(case, box, turned(case, 30.0))
     assert measure.structure_figures(case, wrong)["rotation_deg"] == pytest.approx(30.0, abs=1e-2)
-    shifted = replace(truth, uv=truth.uv + torch.tensor([3 / 128, 4 / 128]))
+    sampled = truth.structure
+    shifted = replace(truth, structure=replace(sampled, uv=sampled.uv + torch.tensor([3 / 128, 4 / 128])))
     assert measure.structure_figures(case, shifted)["uv_px"] == pytest.approx(5.0, abs=1e-3)
-    upper = truth.coords[:, 2] >= 8
-    half = replace(truth, coords=truth.coords[upper], uv=truth.uv[upper])
-    share = len(half.coords) / len(truth.coords)
+    upper = sampled.coords[:, 2] >= 8
+    half = replace(truth, structure=replace(sampled, coords=sampled.coords[upper], uv=sampled.uv[upper]))
+    share = int(upper.sum()) / len(upper)
     assert measure.structure_figures(case, half)["occupancy_iou"] == pytest.approx(share)
     apart = replace(box, vertices=box.vertices + torch.tensor([0.0, 0.0, 2.0]))
     assert measure.surface_figures(case, apart)["chamfer"] > 1.0
@@ -103,11 +120,9 @@ def test_errors_are_measured_as_they_are(case, box, truth):
 
 def placed_at(mesh, T, scale, source=ScaleSource.SENSOR):
     quality = Quality(1.0, None, 0.0, 1.0)
-    result = Reconstruction((), False, {}, {})
-    return PlacedObject(
-        1, FAMILY, result, replace(mesh, vertices=mesh.vertices * scale), True, SE3.from_matrix(T),
-        torch.zeros(6, 6), scale, source, 0.0, quality,
-    )  # fmt: skip
+    model = ObjectModel(FAMILY, replace(mesh, vertices=mesh.vertices * scale), True, scale, source, 0.0)
+    state = ObjectState(SE3.from_matrix(T), torch.zeros(6, 6))
+    return SceneObject(1, model, state, quality, (), {}, truncated=False)
 
 
 def test_places_in_metres(case, box):
@@ -146,7 +161,7 @@ def records():
     return [
         CaseRecord("train", 0, "mug", good, timings_s={"decode": 2.0}),
         CaseRecord("train", 1, "can", poor, timings_s={"decode": 1.0}),
-        CaseRecord("train", 2, "mug", dict(measure.LOST), failure="structure_empty"),
+        CaseRecord("train", 2, "mug", dict(measure.FAILURE_FIGURES), failure="structure_empty"),
         CaseRecord("held_out", 0, "lamp", good, timings_s={"decode": 3.0}),
     ]
 
@@ -184,6 +199,66 @@ def test_impossible_options_are_refused():
         BenchmarkOptions(samples=0)
 
 
+def test_the_number_of_objects_counts_all_of_them():
+    assert BenchmarkOptions(objects=8).splits() == (("train", 7), ("held_out", 1))
+    assert BenchmarkOptions(objects=8, held_out=8).splits() == (("train", 0), ("held_out", 8))
+    assert BenchmarkOptions(objects=8, family=FAMILY).splits() == (("train", 8),)
+    with pytest.raises(InputError, match="more than 8 objects"):
+        BenchmarkOptions(objects=8, held_out=50)
+
+
+def test_a_journal_gives_back_what_it_was_given_and_drops_a_line_that_was_cut_off(tmp_path):
+    path = tmp_path / "figures.jsonl"
+    journal = RecordJournal(path, {"seed": 1})
+    for record in records():
+        journal.append([record])
+    path.write_bytes(path.read_bytes() + b'{"split": "train", "ind')
+    again = RecordJournal(path, {"seed": 1})
+    assert list(again.finished) == [("train", 0), ("train", 1), ("train", 2), ("held_out", 0)]
+    (found,) = again.finished["train", 0]
+    assert found.figures == records()[0].figures and found.timings_s == {"decode": 2.0}
+    again.append([records()[0]])
+    assert len(RecordJournal(path, {"seed": 1}).finished["train", 0]) == 2
+    with pytest.raises(InputError, match="seed differ"):
+        RecordJournal(path, {"seed": 2})
+    path.write_text("no journal\n")
+    with pytest.raises(InputError, match="is no journal"):
+        RecordJournal(path, {"seed": 1})
+    with pytest.raises(InputError, match="cannot be used"):
+        RecordJournal(tmp_path / "missing" / "figures.jsonl", {})
+
+
+def test_a_stopped_benchmark_continues_with_the_same_figures(tiny_cupid, tmp_path):
+    options = BenchmarkOptions(
+        objects=4, held_out=1, samples=1, given_structure=False, pictures=0, rank_by_voxels=True
+    )
+    whole = run_benchmark(tiny_cupid, options)
+
+    measured = []
+
+    def stop(record):
+        measured.append(record)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "figures.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(tiny_cupid, options, on_record=stop, journal=open_journal(path, tiny_cupid, options))
+    assert len(path.read_text().splitlines()) == 1 + 2
+    journal = open_journal(path, tiny_cupid, options)
+    continued = run_benchmark(tiny_cupid, options, journal=journal)
+    assert [(r.split, r.index) for r in continued] == [("train", 0), ("train", 1), ("train", 2), ("held_out", 0)]
+    assert [r.figures for r in continued[:2]] == [
+        journal.finished["train", index][0].figures for index in range(2)
+    ]
+    for one, other in zip(whole, continued, strict=True):
+        assert one.failure == other.failure
+        assert one.to_plain()["figures"] == pytest.approx(other.to_plain()["figures"])
+    assert len(path.read_text().splitlines()) == 1 + 4
+    with pytest.raises(InputError, match="samples differ"):
+        open_journal(path, tiny_cupid, replace(options, samples=2))
+
+
 def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
     settings = tmp_path / "settings.yaml"
     settings.write_text("pose: {max_noise: 0.5}\nreconstruct: {samplers: settings}\n")
@@ -194,6 +269,8 @@ def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
     assert main(["evaluate", "tabletop", *options]) == 0
     said = capsys.readouterr().out
     assert "silhouette IoU" in said and "Seconds per object" in said
+    assert "1 of 1 objects (100 %)" in said, "without a terminal progress is shown as lines"
+    assert not figures.with_suffix(".jsonl").exists()
     read = json.loads(figures.read_text())
     (one,) = read["objects"]
     assert one["failure"] == "" and {"iou", "uv_px", "psnr", "psnr_true", "random_iou"} <= one["figures"].keys()

@@ -13,7 +13,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 # Around zero, in the open, around the switch of the series, and around pi.
 ANGLES = (0.0, 1e-9, 1e-5, 1e-2, 0.5, 0.999, 1.001, 2.0, 3.0, math.pi - 1e-3, math.pi - 1e-6)
-BATCHES = ((), (1,), (3,), (2, 4))
+AXES = 8  # of every angle
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
@@ -31,16 +31,6 @@ def tolerance(dtype):
     return TOLERANCE[dtype]
 
 
-@pytest.fixture(params=BATCHES, ids=str)
-def batch(request):
-    return request.param
-
-
-@pytest.fixture(params=ANGLES, ids=lambda angle: f"angle={angle:.9g}")
-def angle(request):
-    return request.param
-
-
 @pytest.fixture
 def draw():
     """Standard normal numbers from a generator of the test's own: draw(shape) is float64 on the CPU."""
@@ -54,10 +44,11 @@ def draw():
 
 @pytest.fixture
 def rotation_vectors(draw):
-    """Rotation vectors (*batch, 3) of one angle about random axes."""
+    """Rotation vectors (angles, AXES, 3): the given angles, or ANGLES, about random axes."""
 
-    def of_angle(batch: tuple[int, ...], angle: float) -> Tensor:
-        axis = draw(*batch, 3)
-        return angle * axis / axis.norm(dim=-1, keepdim=True)
+    def of_angles(*angles: float) -> Tensor:
+        sizes = torch.tensor(angles or ANGLES, dtype=torch.float64)
+        axis = draw(len(sizes), AXES, 3)
+        return sizes[:, None, None] * axis / axis.norm(dim=-1, keepdim=True)
 
-    return of_angle
+    return of_angles

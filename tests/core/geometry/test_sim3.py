@@ -21,25 +21,26 @@ def test_scale_acts_before_rotation_and_translation():
     torch.testing.assert_close(moved, torch.tensor([10.0, 2.0, 0.0]))
 
 
-@pytest.mark.parametrize("log_scale", [*TINY, -1e-8, -1.0, 8.0, -8.0])
-@pytest.mark.parametrize("angle", [*TINY, math.pi - 1e-6])
-def test_exp_log_in_every_corner(draw, rotation_vectors, angle, log_scale, dtype, tolerance):
+def test_exp_log_in_every_corner(draw, rotation_vectors, dtype, tolerance):
     """Angle and log-scale small, large, both, neither; truth is the matrix exponential in float64."""
-    tangent = torch.cat(
-        (draw(5, 3), rotation_vectors((5,), angle), torch.full((5, 1), log_scale, dtype=torch.float64)), dim=-1
-    )
-    generator = torch.zeros(5, 4, 4, dtype=torch.float64)
-    generator[:, :3, :3] = so3.hat(tangent[:, 3:6]) + log_scale * torch.eye(3, dtype=torch.float64)
-    generator[:, :3, 3] = tangent[:, :3]
+    log_scales = torch.tensor([*TINY, -1e-8, -1.0, 8.0, -8.0], dtype=torch.float64)
+    turns = rotation_vectors(*TINY, math.pi - 1e-6)
+    batch = (len(log_scales), *turns.shape[:2])
+    log_scale = log_scales[:, None, None, None].expand(*batch, 1)
+    tangent = torch.cat((draw(*batch, 3), turns.expand(*batch, 3), log_scale), dim=-1)
+    generator = torch.zeros(*batch, 4, 4, dtype=torch.float64)
+    generator[..., :3, :3] = so3.hat(tangent[..., 3:6]) + log_scale[..., None] * torch.eye(3, dtype=torch.float64)
+    generator[..., :3, 3] = tangent[..., :3]
     transform = Sim3.exp(tangent.to(dtype))
     expected = torch.linalg.matrix_exp(generator)
-    size = max(1.0, float(expected.abs().max()))
+    size = expected.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1.0)
     torch.testing.assert_close(transform.matrix().double() / size, expected / size, atol=tolerance, rtol=0)
     torch.testing.assert_close(transform.log().double(), tangent, atol=10 * tolerance, rtol=10 * tolerance)
 
 
-def test_without_scale_it_is_se3(draw, angle, rotation_vectors):
-    tangent = torch.cat((draw(4, 3), rotation_vectors((4,), angle)), dim=-1)
+def test_without_scale_it_is_se3(draw, rotation_vectors):
+    turns = rotation_vectors()
+    tangent = torch.cat((draw(*turns.shape), turns), dim=-1)
     similarity = Sim3.exp(torch.nn.functional.pad(tangent, (0, 1)))
     torch.testing.assert_close(similarity.matrix(), SE3.exp(tangent).matrix(), atol=1e-14, rtol=0)
     torch.testing.assert_close(similarity.rigid().log(), tangent, atol=1e-12, rtol=0)

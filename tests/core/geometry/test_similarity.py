@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -33,16 +34,15 @@ def scene(
     return a, b, truth, wrong
 
 
-@pytest.mark.parametrize("count", [3, 4, 50])
-@pytest.mark.parametrize("thickness", [1.0, 0.01, 0.0])
-def test_exact_data_give_the_truth(draw, batch, count, thickness, dtype, device, tolerance):
-    truth = Sim3.exp(torch.cat((draw(*batch, 6), 0.5 * draw(*batch, 1)), dim=-1))
-    a = draw(*batch, count, 3) * torch.tensor([1.0, 0.8, thickness], dtype=torch.float64)
-    b = truth[..., None].apply(a)
-    estimate = align(a.to(device, dtype), b.to(device, dtype))
-    assert estimate.dtype == dtype and estimate.batch_shape == batch
-    # Float32 rounds the input already; three points may lie on a short base.
-    assert deviation(estimate.to(device="cpu"), truth) < 100 * tolerance
+def test_exact_data_give_the_truth(draw, dtype, device, tolerance):
+    for count, thickness, batch in product((3, 4, 50), (1.0, 0.01, 0.0), ((), (1,), (3,), (2, 4))):
+        truth = Sim3.exp(torch.cat((draw(*batch, 6), 0.5 * draw(*batch, 1)), dim=-1))
+        a = draw(*batch, count, 3) * torch.tensor([1.0, 0.8, thickness], dtype=torch.float64)
+        b = truth[..., None].apply(a)
+        estimate = align(a.to(device, dtype), b.to(device, dtype))
+        assert estimate.dtype == dtype and estimate.batch_shape == batch
+        # Float32 rounds the input already; three points may lie on a short base.
+        assert deviation(estimate.to(device="cpu"), truth) < 100 * tolerance, (count, thickness, batch)
 
 
 def test_alignment_has_the_right_direction():
@@ -109,14 +109,16 @@ def degenerate_sets(draw) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", degenerate_sets(torch.zeros))
-@pytest.mark.parametrize("side", ["a", "b"])
-@pytest.mark.parametrize("robust", [False, True])
-def test_degenerate_sets_are_refused(draw, name, side, robust, dtype):
-    bad, good = degenerate_sets(draw)[name].to(dtype), draw(12, 3).to(dtype)
-    pair = (bad, good) if side == "a" else (good, bad)
-    with pytest.raises(AlignmentError):
-        (align_robust if robust else align)(*pair)
+@pytest.mark.parametrize("method", [align, align_robust])
+def test_degenerate_sets_are_refused(draw, method, dtype):
+    good = draw(12, 3).to(dtype)
+    for name, bad in degenerate_sets(draw).items():
+        for pair in ((bad.to(dtype), good), (good, bad.to(dtype))):
+            try:
+                method(*pair)
+            except AlignmentError:
+                continue
+            pytest.fail(f"{name}: not refused")
 
 
 def test_too_few_points_are_refused(draw):
@@ -164,17 +166,17 @@ def test_wrong_shapes_and_weights_are_refused(draw):
 
 
 @pytest.mark.parametrize("outliers", [0.0, 0.3, 0.6])
-@pytest.mark.parametrize("noise", [0.0, 0.01, 0.1])
-@pytest.mark.parametrize("thickness", [1.0, 0.0])
-def test_outliers_hardly_change_the_answer(draw, outliers, noise, thickness):
+def test_outliers_hardly_change_the_answer(draw, outliers):
     """Beside least squares on the true inliers, which nobody could know, the robust answer is nearly as good."""
-    a, b, truth, wrong = scene(draw, 300, noise=noise, outliers=outliers, thickness=thickness)
-    estimate = align_robust(a, b)
-    oracle = align(a[~wrong], b[~wrong])
-    assert deviation(estimate.T_b_a, oracle) < 0.15 * noise + 1e-9
-    assert estimate.inlier_ratio == pytest.approx(1.0 - outliers, abs=0.05)
-    assert float(estimate.inliers[wrong].double().sum()) <= 0.05 * 300
-    assert estimate.residual_rms == pytest.approx(noise * float(truth.scale) * math.sqrt(3), rel=0.15, abs=1e-9)
+    for noise, thickness in product((0.0, 0.01, 0.1), (1.0, 0.0)):
+        a, b, truth, wrong = scene(draw, 300, noise=noise, outliers=outliers, thickness=thickness)
+        estimate = align_robust(a, b)
+        oracle = align(a[~wrong], b[~wrong])
+        assert deviation(estimate.T_b_a, oracle) < 0.15 * noise + 1e-9
+        assert estimate.inlier_ratio == pytest.approx(1.0 - outliers, abs=0.05)
+        assert float(estimate.inliers[wrong].double().sum()) <= 0.05 * 300
+        expected = noise * float(truth.scale) * math.sqrt(3)
+        assert estimate.residual_rms == pytest.approx(expected, rel=0.15, abs=1e-9)
 
 
 def test_plain_least_squares_fails_where_the_robust_form_does_not(draw):

@@ -3,7 +3,6 @@
 from itertools import permutations, product
 
 import numpy as np
-import pytest
 
 from cupid_core.mesh.flexicubes_tables import EDGE_CORNERS, N_CASES, corner_offset, cube_tables
 
@@ -29,8 +28,12 @@ def test_every_crossed_edge_belongs_to_one_dual_vertex_and_no_other_edge_does():
         assert all((tables.edge_group[case] == group).sum() >= 3 for group in used)
 
 
-@pytest.mark.parametrize("corner_map", list(symmetries()), ids=lambda m: "".join(map(str, m)))
-def test_tables_do_not_depend_on_how_the_cube_is_turned(corner_map):
+def test_tables_do_not_depend_on_how_the_cube_is_turned():
+    for corner_map in symmetries():
+        assert_tables_keep_a_symmetry(corner_map)
+
+
+def assert_tables_keep_a_symmetry(corner_map):
     tables = cube_tables()
     edges = {frozenset(pair): edge for edge, pair in enumerate(EDGE_CORNERS)}
     edge_map = [edges[frozenset(corner_map[c] for c in pair)] for pair in EDGE_CORNERS]

@@ -153,7 +153,7 @@ def test_a_path_without_a_checkpoint_is_refused_with_the_layout(source: str) -> 
 def test_a_hub_id_that_is_not_cached_says_how_to_download_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="cupid weights pull somebody/no-such-thing"):
+    with pytest.raises(CheckpointError, match="cupid checkpoint pull somebody/no-such-thing"):
         locate("somebody/no-such-thing", download=False)
     with pytest.raises(CheckpointError, match="not a hub id"):
         pull("tabletop")
@@ -197,7 +197,7 @@ def test_a_hub_id_finds_what_is_cached_at_its_commit(hub_cache: Path) -> None:
 
 def test_files_of_other_repositories_are_named_with_their_commit(hub_cache: Path, tmp_path: Path) -> None:
     name = "some/body/ckpts/net.json"
-    with pytest.raises(CheckpointError, match=r"cupid weights pull some/body@<commit>/ckpts/net`"):
+    with pytest.raises(CheckpointError, match=r"cupid checkpoint pull some/body@<commit>/ckpts/net`"):
         find_beside(tmp_path, name, download=True)
     with pytest.raises(CheckpointError, match="could not be fetched"):
         find_beside(tmp_path, f"some/body@{COMMIT}/ckpts/net.json", download=True)
@@ -227,7 +227,7 @@ def test_verify_reports_every_network_and_the_hash(
         f"{sha256(path)}  {path.relative_to(tiny_checkpoint)}\n" for path in tiny_checkpoint.rglob("*.safetensors")
     )
     (tiny_checkpoint / "SHA256SUMS").write_text(sums)
-    assert main(["weights", "verify", str(tiny_checkpoint)]) == 0
+    assert main(["checkpoint", "verify", str(tiny_checkpoint)]) == 0
     assert {report.sha256 for report in verify(checkpoint)} == {"equal"}
 
     state = load_copy(weights_of(tiny_checkpoint))
@@ -239,7 +239,7 @@ def test_verify_reports_every_network_and_the_hash(
     reports = {report.key: report for report in verify(checkpoint)}
     assert "NaN" in reports[KEY].problem and not reports["image_encoder"].problem
     capsys.readouterr()
-    assert main(["weights", "verify", str(tiny_checkpoint)]) == 1
+    assert main(["checkpoint", "verify", str(tiny_checkpoint)]) == 1
     assert "NaN" in capsys.readouterr().out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -96,15 +98,14 @@ def test_pairs_at_the_border_that_belong_there_come_back(problem) -> None:
 
 
 @KNOWN
-@pytest.mark.parametrize("thickness", [1.0, 0.1])
-@pytest.mark.parametrize("noise", [0.0, 0.003])
-def test_an_object_behind_the_camera_is_refused(noise, thickness, known, problem) -> None:
-    case = problem(2, count=400, thickness=thickness)
-    seen = case.points.numpy() @ case.rotation.T - case.translation
-    K = case.camera.K_normalized().numpy()
-    uv = (seen @ K.T)[:, :2] / seen[:, 2:] + noise * np.random.default_rng(0).normal(size=(400, 2))
-    with pytest.raises(BehindCameraError):
-        solve_pose(case.points, torch.from_numpy(uv), camera=case.camera if known else None)
+def test_an_object_behind_the_camera_is_refused(known, problem) -> None:
+    for thickness, noise in product((1.0, 0.1), (0.0, 0.003)):
+        case = problem(2, count=400, thickness=thickness)
+        behind = case.points.numpy() @ case.rotation.T - case.translation
+        K = case.camera.K_normalized().numpy()
+        uv = (behind @ K.T)[:, :2] / behind[:, 2:] + noise * np.random.default_rng(0).normal(size=(400, 2))
+        with pytest.raises(BehindCameraError):
+            solve_pose(case.points, torch.from_numpy(uv), camera=case.camera if known else None)
 
 
 @KNOWN
@@ -116,14 +117,14 @@ def test_pairs_that_mean_nothing_are_refused(known, problem) -> None:
 
 
 @KNOWN
-@pytest.mark.parametrize("direction", [(1.0, 0.0, 0.0), (1.0, -2.0, 0.5), (0.0, 0.0, 0.0)])
-def test_points_on_a_line_or_in_one_place_are_refused(direction, known, problem) -> None:
+def test_points_on_a_line_or_in_one_place_are_refused(known, problem) -> None:
     case = problem(4)
-    points = torch.linspace(-0.4, 0.4, 50)[:, None] * torch.tensor(direction) + 0.01
-    seen = points.double() @ torch.from_numpy(case.rotation).T + torch.from_numpy(case.translation)
-    uv = case.camera.px_to_uv(case.camera.project(seen))
-    with pytest.raises(PoseDegenerateError):
-        solve_pose(points.double(), uv, camera=case.camera if known else None)
+    for direction in ((1.0, 0.0, 0.0), (1.0, -2.0, 0.5), (0.0, 0.0, 0.0)):
+        points = (torch.linspace(-0.4, 0.4, 50)[:, None] * torch.tensor(direction) + 0.01).double()
+        points_camera = points @ torch.from_numpy(case.rotation).T + torch.from_numpy(case.translation)
+        uv = case.camera.px_to_uv(case.camera.project(points_camera))
+        with pytest.raises(PoseDegenerateError):
+            solve_pose(points, uv, camera=case.camera if known else None)
 
 
 @KNOWN
@@ -147,14 +148,14 @@ def test_too_few_pairs_are_refused_however_they_are_few(problem) -> None:
             solve_pose(points, uv, weights=weight, camera=case.camera)
 
 
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", ["points", "uv", "weights"])
-def test_nan_and_infinity_are_refused(where, bad, problem) -> None:
+def test_nan_and_infinity_are_refused(where, problem) -> None:
     case = problem(7)
-    values = {"points": case.points.clone(), "uv": case.uv.clone(), "weights": torch.ones(500).double()}
-    values[where].view(-1)[17] = bad
-    with pytest.raises(InvalidTensorError):
-        solve_pose(values["points"], values["uv"], weights=values["weights"], camera=case.camera)
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        values = {"points": case.points.clone(), "uv": case.uv.clone(), "weights": torch.ones(500).double()}
+        values[where].view(-1)[17] = bad
+        with pytest.raises(InvalidTensorError):
+            solve_pose(values["points"], values["uv"], weights=values["weights"], camera=case.camera)
 
 
 def test_negative_weights_and_misfitting_shapes_are_refused(problem) -> None:

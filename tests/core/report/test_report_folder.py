@@ -11,7 +11,7 @@ import pytest
 
 from cupid_core.config import CupidConfig, ReportConfig
 from cupid_core.errors import OutputError
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.objects_json import RunRecord
 from cupid_core.report.save import save_results
 from cupid_core.report.write import check_output, output_folder
@@ -120,7 +120,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
 
 
 def test_all_files_of_a_scene_are_there_and_named(
-    scene: SceneReconstruction, nothing: SceneReconstruction, run: RunRecord, tmp_path: Path
+    scene: Scene, nothing: Scene, run: RunRecord, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     record = save_results(scene, run, out, CONFIG, names={7: "mug"})

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cupid_core.config import ReportConfig
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.html import report_html
 from cupid_core.report.objects_json import RunRecord, scene_record
 from cupid_core.report.overlay import draw_overlay
@@ -24,7 +24,7 @@ SMALL = ReportConfig(crop_px=48, turntable_frames=3, turntable_px=32)
 SCRIPTS = ("geometry.js", "viewer.js", "page.js")
 
 
-def page_of(scene: SceneReconstruction, run: RunRecord) -> str:
+def page_of(scene: Scene, run: RunRecord) -> str:
     own = {item.id: {"ply": f"object_{item.id}.ply"} for item in scene.objects}
     record = scene_record(scene, run, names={7: "mug"}, object_files=own, files={})
     views = view_scene(scene, 640)
@@ -32,7 +32,7 @@ def page_of(scene: SceneReconstruction, run: RunRecord) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(scene: SceneReconstruction, run: RunRecord) -> str:
+def page(scene: Scene, run: RunRecord) -> str:
     return page_of(scene, run)
 
 
@@ -43,7 +43,7 @@ def viewer_data(page: str) -> dict[str, Any]:
     return read
 
 
-def test_nothing_is_fetched_from_anywhere(page: str, nothing: SceneReconstruction, run: RunRecord) -> None:
+def test_nothing_is_fetched_from_anywhere(page: str, nothing: Scene, run: RunRecord) -> None:
     for text in (page, page_of(nothing, run)):
         without_data = re.sub(r"[A-Za-z0-9+/=]{60,}", "", text)
         assert not re.search(r"https?:|//[a-z]|@import|<link|<iframe|fetch\(|XMLHttp|import\(", without_data)
@@ -57,7 +57,7 @@ def test_labels_cannot_break_the_page(page: str) -> None:
     assert page.count("<script") == page.count("</script>") == 2
 
 
-def test_the_viewer_gets_the_meshes_and_poses_unchanged(page: str, scene: SceneReconstruction) -> None:
+def test_the_viewer_gets_the_meshes_and_poses_unchanged(page: str, scene: Scene) -> None:
     data = viewer_data(page)
     for item, shown in zip(scene.objects, data["objects"], strict=True):
         vertices = np.frombuffer(base64.b64decode(shown["vertices"]), "<f4").reshape(-1, 3)
@@ -68,7 +68,7 @@ def test_the_viewer_gets_the_meshes_and_poses_unchanged(page: str, scene: SceneR
         assert item.mesh.colors is not None
         assert np.abs(colors / 255 - item.mesh.colors.numpy()).max() <= 0.5 / 255 + 1e-6
         pose = torch.tensor(shown["T_camera_object"], dtype=torch.float64)
-        torch.testing.assert_close(pose, item.T_camera_object.matrix())
+        torch.testing.assert_close(pose, item.pose.matrix())
     assert data["camera"]["fx"] == float(scene.camera.K[0, 0])
 
 
@@ -78,7 +78,7 @@ def test_numbers_and_failures_are_on_the_page(page: str) -> None:
         assert expected in text, expected
 
 
-def test_without_objects_there_is_a_page_without_a_viewer(nothing: SceneReconstruction, run: RunRecord) -> None:
+def test_without_objects_there_is_a_page_without_a_viewer(nothing: Scene, run: RunRecord) -> None:
     page = page_of(nothing, run)
     assert "structure_empty" in page and "<canvas" not in page and "<script" not in page
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cupid_core.geometry.se3 import SE3
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.render.silhouette import eroded, outline
 from cupid_core.report.overlay import AXIS_COLORS, axes_length, draw_overlay
 from cupid_core.report.pictures import (
@@ -27,13 +27,11 @@ from cupid_core.types import TriangleMesh
 
 
 @pytest.fixture(scope="module")
-def views(scene: SceneReconstruction) -> SceneViews:
+def views(scene: Scene) -> SceneViews:
     return view_scene(scene, 1280)
 
 
-def test_outlines_run_along_silhouettes_and_nothing_else_changes(
-    scene: SceneReconstruction, views: SceneViews
-) -> None:
+def test_outlines_run_along_silhouettes_and_nothing_else_changes(scene: Scene, views: SceneViews) -> None:
     item = replace(scene.objects[0], label="")
     before = views.image.copy()
     drawn = draw_overlay(views, [item])
@@ -52,26 +50,26 @@ def test_outlines_run_along_silhouettes_and_nothing_else_changes(
     assert far.any() and not touched[far].any()
 
 
-def test_axes_end_where_their_tips_project(scene: SceneReconstruction, views: SceneViews) -> None:
+def test_axes_end_where_their_tips_project(scene: Scene, views: SceneViews) -> None:
     item = scene.objects[1]
     drawn = draw_overlay(views, [item])
     length = axes_length(item)
     for axis, color in enumerate(AXIS_COLORS):
         tip = torch.zeros(3, dtype=torch.float64)
         tip[axis] = 0.8 * length
-        x, y = views.camera.project(item.T_camera_object.apply(tip)).round().int().tolist()
+        x, y = views.camera.project(item.pose.apply(tip)).round().int().tolist()
         around = drawn[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].reshape(-1, 3).astype(int)
         assert np.abs(around - np.array(color)).max(axis=1).min() < 60, f"axis {axis} is not at ({x}, {y})"
 
 
-def test_an_object_that_reaches_behind_the_camera_is_drawn_without_axes(scene: SceneReconstruction) -> None:
+def test_an_object_that_reaches_behind_the_camera_is_drawn_without_axes(scene: Scene) -> None:
     behind = SE3.from_rotation_translation(torch.eye(3).double(), torch.tensor([0.0, 0.0, -0.5]).double())
     lost = replace(scene, objects=(replace(scene.objects[0], T_camera_object=behind),))
     views = view_scene(lost, 1280)
     assert np.array_equal(draw_overlay(views, lost.objects), views.image)
 
 
-def test_a_smaller_view_has_the_same_content(scene: SceneReconstruction, views: SceneViews) -> None:
+def test_a_smaller_view_has_the_same_content(scene: Scene, views: SceneViews) -> None:
     small = view_scene(scene, 80)
     assert small.image.shape == (60, 80, 3) and small.camera.width == 80
     for id_, rendering in views.single.items():
@@ -80,9 +78,7 @@ def test_a_smaller_view_has_the_same_content(scene: SceneReconstruction, views: 
         assert set(np.unique(small.labels)) == set(np.unique(scene.labels))
 
 
-def test_the_difference_is_nothing_for_a_perfect_reconstruction(
-    scene: SceneReconstruction, views: SceneViews
-) -> None:
+def test_the_difference_is_nothing_for_a_perfect_reconstruction(scene: Scene, views: SceneViews) -> None:
     rendering, mask = views.single[2], views.labels == 2
     perfect = difference(views.image, rendering, mask)
     assert (perfect[mask & rendering.mask] >= 250).all() and (perfect[~mask & ~rendering.mask] == BACKGROUND).all()
@@ -104,7 +100,7 @@ def test_cuts_keep_the_middle_and_reach_beyond_the_border() -> None:
     assert (shown[2:, 2:] == 7).all() and (shown[:2] == BACKGROUND).all() and (shown[:, :2] == BACKGROUND).all()
 
 
-def test_a_turntable_does_not_depend_on_scale_or_position(scene: SceneReconstruction) -> None:
+def test_a_turntable_does_not_depend_on_scale_or_position(scene: Scene) -> None:
     mesh = scene.objects[0].mesh
     frames = turntable(mesh, 4, 40)
     assert len(frames) == 4 and all(frame.shape == (40, 40, 3) for frame in frames)
@@ -119,7 +115,7 @@ def test_a_turntable_does_not_depend_on_scale_or_position(scene: SceneReconstruc
     assert np.abs(frames[0].astype(int) - frames[1].astype(int)).mean() > 5.0
 
 
-def test_up_is_where_the_objects_agree_and_else_unknown(scene: SceneReconstruction) -> None:
+def test_up_is_where_the_objects_agree_and_else_unknown(scene: Scene) -> None:
     up = upward(scene.objects)
     assert up is not None
     torch.testing.assert_close(up, torch.tensor([0.0, -0.8, -0.6], dtype=torch.float64))
@@ -128,7 +124,7 @@ def test_up_is_where_the_objects_agree_and_else_unknown(scene: SceneReconstructi
     assert upward([]) is None
 
 
-def test_meshes_without_colors_are_rendered(scene: SceneReconstruction) -> None:
+def test_meshes_without_colors_are_rendered(scene: Scene) -> None:
     mesh = scene.objects[0].mesh
     gray = TriangleMesh(mesh.vertices, mesh.faces)
     (frame,) = turntable(gray, 1, 32)

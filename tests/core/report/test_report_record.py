@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from cupid_core.geometry.se3 import SE3
-from cupid_core.reconstruct.results import SceneReconstruction
+from cupid_core.reconstruct.results import Scene
 from cupid_core.report.objects_json import RunRecord, scene_record, to_json
 from cupid_core.types import ScaleSource
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "objects_json.md"
 
 
-def record_of(scene: SceneReconstruction, run: RunRecord) -> dict[str, Any]:
+def record_of(scene: Scene, run: RunRecord) -> dict[str, Any]:
     own = {item.id: {"ply": f"object_{item.id}.ply"} for item in scene.objects}
     record = scene_record(scene, run, names={7: "mug"}, object_files=own, files={"report": "report.html"})
     read: dict[str, Any] = json.loads(to_json(record), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
@@ -45,9 +45,7 @@ def names_in(part: Any) -> Iterator[str]:
             yield from names_in(value)
 
 
-def test_the_record_is_valid_against_its_schema(
-    scene: SceneReconstruction, nothing: SceneReconstruction, run: RunRecord
-) -> None:
+def test_the_record_is_valid_against_its_schema(scene: Scene, nothing: Scene, run: RunRecord) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     validator = jsonschema.Draft202012Validator(schema())
     for each in (scene, nothing):
@@ -63,14 +61,12 @@ def test_every_field_is_documented() -> None:
     assert not missing - {"schema", "schema_version"}
 
 
-def test_the_pose_is_row_by_row_and_maps_object_points_into_the_camera(
-    scene: SceneReconstruction, run: RunRecord
-) -> None:
+def test_the_pose_is_row_by_row_and_maps_object_points_into_the_camera(scene: Scene, run: RunRecord) -> None:
     record = record_of(scene, run)
     point = torch.tensor([0.03, -0.02, 0.05], dtype=torch.float64)
     for item, written in zip(scene.objects, record["objects"], strict=True):
         rows = written["T_camera_object"]
-        expected = item.T_camera_object.apply(point)
+        expected = item.pose.apply(point)
         for row, value in zip(rows[:3], expected.tolist(), strict=True):
             mapped = sum(a * b for a, b in zip(row[:3], point.tolist(), strict=True)) + row[3]
             assert mapped == pytest.approx(value, abs=1e-9)
@@ -82,16 +78,19 @@ def test_the_pose_is_row_by_row_and_maps_object_points_into_the_camera(
         assert written["physical"]["volume"] == pytest.approx(x * y * z, rel=1e-5)
 
 
-def test_what_is_absent_is_null_and_an_unknown_scale_says_so(scene: SceneReconstruction, run: RunRecord) -> None:
+def test_what_is_absent_is_null_and_an_unknown_scale_says_so(scene: Scene, run: RunRecord) -> None:
     first = scene.objects[0]
     open_mesh = replace(first.mesh, faces=first.mesh.faces[:-1])
     item = replace(
         first,
-        mesh=open_mesh,
-        watertight=False,
-        scale=1.0,
-        scale_source=ScaleSource.UNKNOWN,
-        scale_std=float("nan"),
+        model=replace(
+            first.model,
+            mesh=open_mesh,
+            watertight=False,
+            scale=1.0,
+            scale_source=ScaleSource.UNKNOWN,
+            scale_std=float("nan"),
+        ),
         quality=replace(first.quality, depth_residual_m=None, color_psnr_db=float("inf")),
     )
     written = record_of(replace(scene, objects=(item,)), run)["objects"][0]
@@ -100,16 +99,16 @@ def test_what_is_absent_is_null_and_an_unknown_scale_says_so(scene: SceneReconst
     assert written["quality"]["depth_residual_m"] is None and written["quality"]["color_psnr_db"] is None
 
 
-def test_failures_carry_code_and_hint(nothing: SceneReconstruction, run: RunRecord) -> None:
+def test_failures_carry_code_and_hint(nothing: Scene, run: RunRecord) -> None:
     record = record_of(nothing, run)
     (failure,) = record["failures"]
     assert failure["id"] == 7 and failure["label"] == "mug" and failure["code"] == "structure_empty"
     assert failure["problem"] and failure["hint"] and record["objects"] == []
 
 
-def test_a_pose_in_single_precision_is_written_alike(scene: SceneReconstruction, run: RunRecord) -> None:
+def test_a_pose_in_single_precision_is_written_alike(scene: Scene, run: RunRecord) -> None:
     item = scene.objects[0]
-    T = item.T_camera_object
+    T = item.pose
     single = replace(item, T_camera_object=SE3(T.quat_xyzw.float(), T.translation.float()))
     rows = record_of(replace(scene, objects=(single,)), run)["objects"][0]["T_camera_object"]
     torch.testing.assert_close(torch.tensor(rows, dtype=torch.float64), T.matrix(), atol=1e-6, rtol=0)

@@ -10,7 +10,7 @@ from cupid_core.config import FlowTrainingConfig, SamplerConfig
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.training.appearance_batch import AppearanceView, project_voxels
 from cupid_core.training.appearance_codec import make_codec
-from cupid_core.training.appearance_networks import FrozenHelpers
+from cupid_core.training.appearance_networks import FrozenNetworks
 from cupid_core.training.appearance_settings import (
     AppearanceFlowSettings,
     AppearanceSettings,
@@ -61,7 +61,7 @@ STAGE = AppearanceSettings(
 )
 
 
-def helpers() -> FrozenHelpers:
+def frozen_networks() -> FrozenNetworks:
     """Fresh image encoder and autoencoder."""
     torch.manual_seed(0)
     images = ConvImageTransformer(
@@ -70,7 +70,7 @@ def helpers() -> FrozenHelpers:
     _, decoder = make_codec(VAE)
     for network in (images, decoder):
         network.eval().requires_grad_(False)
-    return FrozenHelpers(images, RESOLUTION, CHANNELS, decoder)
+    return FrozenNetworks(images, RESOLUTION, CHANNELS, decoder)
 
 
 def some_views(count: int, seed: int = 0) -> list[AppearanceView]:
@@ -114,4 +114,6 @@ class ViewsInMemory:
 
 def stage(settings: AppearanceSettings = STAGE, views: list[AppearanceView] | None = None) -> AppearanceStage:
     """The stage on views in memory."""
-    return AppearanceStage(settings, CONTEXT, helpers(), ViewsInMemory(some_views(8) if views is None else views))  # type: ignore[arg-type]
+    return AppearanceStage(
+        settings, CONTEXT, frozen_networks(), ViewsInMemory(some_views(8) if views is None else views)
+    )  # type: ignore[arg-type]

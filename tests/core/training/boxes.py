@@ -33,7 +33,7 @@ class BoxSource:
             made.uv[order],
             made.flag[order],
             made.xyz[order],
-            made.seen[order],
+            made.visible_mask[order],
         )
 
     def validation(self, size: int) -> tuple[StructureBatch, StructureTruth | None]:
@@ -41,11 +41,11 @@ class BoxSource:
 
     def surfaces(self, number: int, size: int) -> SurfaceBatch:
         batch = self.batch(number, size)
-        return SurfaceBatch(batch.image, batch.xyz, batch.seen)
+        return SurfaceBatch(batch.image, batch.xyz, batch.visible_mask)
 
-    def unseen_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
+    def validation_surfaces(self, size: int) -> tuple[SurfaceBatch, StructureTruth]:
         batch, truth = self.validation(size)
-        return SurfaceBatch(batch.image, batch.xyz, batch.seen), truth
+        return SurfaceBatch(batch.image, batch.xyz, batch.visible_mask), truth
 
     def close(self) -> None:
         self.closed = True

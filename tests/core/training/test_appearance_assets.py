@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from appearance_cases import CHANNELS, CONTEXT, RESOLUTION, SIZE, STAGE, helpers
+from appearance_cases import CHANNELS, CONTEXT, RESOLUTION, SIZE, STAGE, frozen_networks
 from PIL import Image
 
 from cupid_core.config import AssetSampleConfig
@@ -81,15 +81,15 @@ def test_views_follow_from_the_number_and_validation_is_apart(root):
     first, again = source.views(3, 4), source.views(3, 4)
     assert all(torch.equal(a.image, b.image) for a, b in zip(first, again, strict=True))
     grid = VoxelGrid(RESOLUTION, window=8, levels=1)
-    (unseen,) = source.unseen("train", 2, 4, grid)
-    assert unseen.voxels is None and torch.bincount(unseen.batch.topology.item).tolist() == [6**3, 6**3]
-    assert list(source.unseen("held_out", 2, 4, grid)) == []
+    (views,) = source.validation("train", 2, 4, grid)
+    assert views.voxels is None and torch.bincount(views.batch.topology.item).tolist() == [6**3, 6**3]
+    assert list(source.validation("held_out", 2, 4, grid)) == []
 
 
 def test_the_stage_trains_and_validates_on_assets(root):
     scaled = LATENTS.model_copy(update={"mean": (6.0,) * CHANNELS, "std": (2.0,) * CHANNELS})
     source = AssetAppearanceSource(settings(root), scaled)
-    without_decoder = replace(helpers(), decoder=None)
+    without_decoder = replace(frozen_networks(), decoder=None)
     stage = AppearanceStage(STAGE, CONTEXT, without_decoder, source)
     batch = stage.batch(0)
     assert float(batch.latent.abs().max()) < 3

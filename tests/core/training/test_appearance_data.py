@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from appearance_cases import CONTEXT, STAGE, VAE, helpers
+from appearance_cases import CONTEXT, STAGE, VAE, frozen_networks
 
 from cupid_core.data.tabletop import TabletopSettings, sample_tabletop
 from cupid_core.training.appearance_batch import project_voxels
 from cupid_core.training.appearance_codec import codec_exports, encode, read_codec
 from cupid_core.training.appearance_latents import LatentRecipe
 from cupid_core.training.appearance_settings import ShellNoiseSettings
-from cupid_core.training.appearance_source import TabletopAppearanceSource, changed_camera, forced_mirror
+from cupid_core.training.appearance_source import TabletopAppearanceSource, change_camera, with_mirrored
 from cupid_core.training.appearance_stage import AppearanceStage, build_appearance_stage
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.export import EXPORT, write_networks
@@ -39,7 +39,7 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
     vae = AppearanceVaeStage(VAE, CONTEXT)
     write_networks(folder / "appearance-vae" / EXPORT, codec_exports(vae.encoder, vae.decoder, vae.scale(), VAE))
-    images = helpers().image_encoder
+    images = frozen_networks().image_encoder
     arguments = {
         "img_size": 32, "stem_channels": [8, 16], "stem_residual": [], "embed_dim": 32,
         "depth": 1, "num_heads": 2,
@@ -127,18 +127,18 @@ def test_changed_cameras_project_to_the_changed_image():
         return image[..., :2] / image[..., 2:]
 
     expected = change.forwards(project(T, intrinsics, points))
-    found = project(*changed_camera(T, intrinsics, change), change.flip_object(points))
+    found = project(*change_camera(T, intrinsics, change), change.flip_object(points))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert 0 < int(change.mirrored.sum()) < 16
 
 
 def test_a_forced_mirror_changes_nothing_else():
     change = draw_change(16, ViewChangeSettings(moved=1.0), torch.Generator().manual_seed(0))
-    assert torch.equal(forced_mirror(change, change.mirrored).matrix, change.matrix)
-    other = forced_mirror(change, ~change.mirrored)
+    assert torch.equal(with_mirrored(change, change.mirrored).matrix, change.matrix)
+    other = with_mirrored(change, ~change.mirrored)
     assert torch.equal(other.mirrored, ~change.mirrored)
     torch.testing.assert_close(torch.linalg.det(other.matrix), -torch.linalg.det(change.matrix))
-    assert torch.equal(forced_mirror(other, change.mirrored).matrix, change.matrix)
+    assert torch.equal(with_mirrored(other, change.mirrored).matrix, change.matrix)
 
 
 def test_voxels_of_a_training_view_lie_on_its_silhouette(source):

@@ -130,5 +130,5 @@ def test_a_damaged_asset_is_reported_once_and_skipped(assets, caplog):
 
 
 def test_when_nothing_is_left_there_is_an_error(assets):
-    with pytest.raises(DatasetError, match="good enough"):
+    with pytest.raises(DatasetError, match="no asset is selected"):
         AssetSource(assets.model_copy(update={"min_aesthetic_score": 9.0}))

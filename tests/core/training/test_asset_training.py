@@ -19,7 +19,7 @@ from cupid_core.data.assets.prepare import prepare_assets
 from cupid_core.data.assets.view_crop import draw_ratio
 from cupid_core.models.image_encoder import DinoVisionTransformer, image_encoder_args
 from cupid_core.training.appearance_codec import codec_grid
-from cupid_core.training.appearance_networks import FrozenHelpers, make_networks
+from cupid_core.training.appearance_networks import FrozenNetworks, make_networks
 from cupid_core.training.asset_voxels import AssetVoxels
 from cupid_core.training.settings import TrainConfig
 
@@ -125,15 +125,15 @@ def test_voxels_of_assets_follow_from_the_number_and_damage_is_passed_over(prepa
         return AssetVoxels(where, settings, codec_grid(settings), seed=1, device="cpu")
 
     first, again, other = source().batch(3), source().batch(3), source().batch(4)
-    assert torch.equal(first.truth.sdf, again.truth.sdf) and torch.equal(first.counted, again.counted)
+    assert torch.equal(first.truth.sdf, again.truth.sdf) and torch.equal(first.in_loss, again.in_loss)
     assert first.truth.sdf.shape != other.truth.sdf.shape or not torch.equal(first.truth.sdf, other.truth.sdf)
-    assert first.objects == 2 and 0 < int(first.counted.sum()) < len(first.counted)
-    (whole,) = source().unseen("train", 1, 2)
-    assert bool(whole.counted.all()) and int(whole.interior) > 0
+    assert first.objects == 2 and 0 < int(first.in_loss.sum()) < len(first.in_loss)
+    (whole,) = source().validation_objects("train", 1, 2)
+    assert bool(whole.in_loss.all()) and int(whole.interior) > 0
     per_voxel = whole.truth.sdf[whole.truth.place.flatten(1)]
     # Every voxel of the shell has the surface in it.
     assert float(per_voxel.abs().amin(dim=1).max()) <= math.sqrt(3) / 8 / RESOLUTION + 1e-6
-    assert list(source().unseen("held_out", 1, 2)) == []
+    assert list(source().validation_objects("held_out", 1, 2)) == []
     bad = next((data / "surfaces").iterdir())
     bad.write_bytes(b"nonsense")
     damaged = source()
@@ -145,8 +145,10 @@ def test_the_full_size_appearance_networks_are_the_published_ones():
     config = load(TrainConfig, Path(__file__).resolve().parents[3] / "config" / "train" / "full.yaml")
     with torch.device("meta"):
         images = DinoVisionTransformer(**image_encoder_args(config.structure.image_encoder.kind))
-        helpers = FrozenHelpers(images, config.assets.sample.resolution, config.appearance.assets.channels)
-        made = make_networks(config.appearance.network, helpers)
+        frozen_networks = FrozenNetworks(
+            images, config.assets.sample.resolution, config.appearance.assets.channels
+        )
+        made = make_networks(config.appearance.network, frozen_networks)
     assert sum(parameter.numel() for parameter in made.flow.parameters()) == 600_436_148
     assert sum(parameter.numel() for parameter in made.encoder.parameters()) == 85_817_104
     assert len(config.appearance.assets.mean) == len(config.appearance.assets.std) == 8

@@ -40,7 +40,7 @@ def test_the_export_of_an_autoencoder_has_a_latent_of_unit_size_and_the_same_ans
         with torch.no_grad():
             write_networks(root / kind, stage.exports())
             batch, _ = stage._source.validation(8)
-            read = volume(batch, kind, centerd=True)
+            read = volume(batch, kind, centered=True)
             mean, logvar = stage.encoder(read)
             expected = stage.decoder(mean)
             keys = [exported.key for exported in stage.exports()]
@@ -75,7 +75,7 @@ def test_a_checkpoint_of_all_stages_is_in_the_published_layout(trained, tmp_path
 
 
 def test_the_exported_weights_are_the_averaged_ones(trained):
-    from cupid_core.training.state import STATE, load_state
+    from cupid_core.training.run_folder import STATE, load_state
 
     state = load_state(trained / "structure" / STATE, "structure")
     exported = load_file(trained / "structure" / EXPORT / "ckpts" / "sparse_structure_flow_model.safetensors")

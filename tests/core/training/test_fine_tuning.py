@@ -19,9 +19,9 @@ from cupid_core.training.checkpoint import SHIPPED, TRAINING_ONLY, unpack_checkp
 from cupid_core.training.export import EXPORT, write_networks
 from cupid_core.training.fine_tune import PUBLISHED_KEYS, start_from_checkpoint
 from cupid_core.training.loop import LoopOptions, train
+from cupid_core.training.run_folder import STATE, load_state
 from cupid_core.training.settings import TrainConfig
 from cupid_core.training.stage import StageContext
-from cupid_core.training.state import STATE, load_state
 from cupid_core.training.structure_settings import ImageEncoderSettings, StructureSettings
 from cupid_core.training.tabletop_source import TabletopSourceSettings
 

@@ -12,13 +12,11 @@ from tiny_stages import encoder_stage, run_settings, structure_stage, vae_stage
 
 from cupid_core.config import to_yaml
 from cupid_core.errors import OutputError, TrainingError
-from cupid_core.training import state as state_module
-from cupid_core.training.changed_settings import changed_settings
-from cupid_core.training.lock import exclusive
-from cupid_core.training.loop import LoopOptions, generator_of, train
+from cupid_core.training import run_folder
+from cupid_core.training.loop import LoopOptions, batch_generator, train
+from cupid_core.training.run_folder import STATE, changed_settings, exclusive, load_state, save_state
 from cupid_core.training.run_settings import RunSettings
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.state import STATE, load_state, save_state
 from cupid_core.training.structure_settings import StructureVaeSettings
 
 STEPS = 12
@@ -97,7 +95,7 @@ def test_other_seeds_make_other_weights(root):
 
 def test_generators_differ_between_numbers_and_seeds():
     first = {
-        float(torch.rand(1, generator=generator_of(seed, number))) for seed in range(20) for number in range(50)
+        float(torch.rand(1, generator=batch_generator(seed, number))) for seed in range(20) for number in range(50)
     }
     assert len(first) > 990
 
@@ -164,7 +162,7 @@ def test_a_state_of_another_stage_or_shape_or_seed_is_refused(root):
         train(vae_stage("uv", root, run), run, LoopOptions(root / "nowhere", resume=True))
     state = _state(root / "run", "uv-vae")
     masters = {**state.masters, "encoder.input_layer.bias": torch.zeros(3)}
-    save_state(state_module.TrainingState(**{**vars(state), "masters": masters}), root / "run" / STATE)
+    save_state(run_folder.TrainingState(**{**vars(state), "masters": masters}), root / "run" / STATE)
     with pytest.raises(TrainingError, match="1 weights differ"):
         train(vae_stage("uv", root, run), run, LoopOptions(root / "run", resume=True))
 
@@ -214,6 +212,17 @@ def test_the_time_limit_counts_from_the_beginning_of_the_command_and_spares_time
     assert (result.reason, result.step) == ("time", 1)
 
 
+def test_a_state_with_the_former_spelling_of_a_key_is_read(root):
+    run = run_settings(2, batch_size=4)
+    train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
+    path = root / "run" / STATE
+    values = torch.load(path, weights_only=True)
+    values["optimiser"] = values.pop("optimizer")
+    torch.save(values, path)
+    longer = run_settings(3, batch_size=4)
+    assert train(vae_stage("uv", root, longer), longer, LoopOptions(root / "run", resume=True)).step == 3
+
+
 def test_a_damaged_state_is_refused_and_a_failed_save_keeps_the_old(root, monkeypatch):
     run = run_settings(2, batch_size=4)
     train(vae_stage("uv", root, run), run, LoopOptions(root / "run"))
@@ -225,7 +234,7 @@ def test_a_damaged_state_is_refused_and_a_failed_save_keeps_the_old(root, monkey
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state_module.torch, "save", fail_half_way)
+        patch.setattr(run_folder.torch, "save", fail_half_way)
         with pytest.raises(OutputError, match="no space"):
             save_state(_state(root / "run", "uv-vae"), path)
     assert path.read_bytes() == good

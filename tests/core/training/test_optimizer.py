@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cupid_core.training.clipping import AdaptiveClip
-from cupid_core.training.ema import WeightAverage
-from cupid_core.training.muon import Muon, orthogonalized, orthogonalized_kernel, squares
-from cupid_core.training.optimizer import MasterOptimizer
+from cupid_core.training.muon import Muon, orthogonalized, orthogonalized_kernel, split_into_squares
+from cupid_core.training.optimizer import AdaptiveClip, MasterOptimizer, WeightAverage
 from cupid_core.training.run_settings import OptimizerSettings
 from cupid_core.training.schedule import stable_then_decay
 
@@ -113,9 +111,27 @@ def test_an_update_of_muon_has_the_size_of_the_rate(shape):
     assert float((parameter * parameter.grad).sum()) < 0, "against the gradient"
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
+def test_on_a_square_matrix_muon_equals_that_of_torch():
+    ours, theirs = torch.zeros(64, 64), torch.zeros(64, 64)
+    # Theirs scales the rate by 0.2 sqrt(edge), ours by sqrt(edge).
+    steps = (
+        Muon([ours], lr=0.01, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.05, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+    )
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        gradient = torch.randn(64, 64, generator=generator)
+        for parameter, optimizer in zip((ours, theirs), steps, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    # The iteration amplifies small singular values, and theirs rounds to bfloat16 on the way.
+    assert float((ours - theirs).norm() / theirs.norm()) < 0.05
+
+
 def test_matrices_that_are_no_row_of_squares_are_left_to_adamw():
-    assert squares(torch.zeros(30, 20)) is None
-    pieces = squares(torch.arange(12.0).view(2, 6))
+    assert split_into_squares(torch.zeros(30, 20)) is None
+    pieces = split_into_squares(torch.arange(12.0).view(2, 6))
     assert pieces is not None and pieces.tolist() == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
 
 

@@ -12,7 +12,7 @@ from tiny_stages import run_settings, vae_stage
 from cupid_core.errors import MissingPackageError
 from cupid_core.training.loop import LoopOptions, train
 from cupid_core.training.parallel import Accelerated, Alone
-from cupid_core.training.state import STATE, load_state
+from cupid_core.training.run_folder import STATE, load_state
 
 SCRIPT = """
 import sys

@@ -8,7 +8,7 @@ from torch import nn
 
 from cupid_core.config import LearningRateConfig, from_mapping
 from cupid_core.errors import CheckpointError, ConfigError
-from cupid_core.training.mismatch import fit_state
+from cupid_core.training.fine_tune import fit_state
 from cupid_core.training.schedule import learning_rate
 
 
@@ -43,6 +43,42 @@ def test_zeropad_makes_new_inputs_do_nothing_at_first():
     torch.testing.assert_close(wide(x), small(x[:, :3]))
 
 
+class WithBranch(nn.Module):
+    """A linear layer that reads the input and, where the branch exists, the outputs of a second layer."""
+
+    def __init__(self, branch_channels):
+        super().__init__()
+        self.branch = nn.Linear(3, branch_channels) if branch_channels else None
+        self.read = nn.Linear(3 + branch_channels, 2)
+
+    def forward(self, x):
+        return self.read(x if self.branch is None else torch.cat([x, self.branch(x)], dim=1))
+
+
+@pytest.mark.parametrize("old_channels", [0, 2])
+def test_zeropad_leaves_a_new_or_wider_branch_able_to_learn(old_channels):
+    torch.manual_seed(0)
+    old, new = WithBranch(old_channels), WithBranch(6)
+    new.load_state_dict(fit_state(old.state_dict(), new.state_dict(), "zeropad").state, strict=True)
+    x = torch.randn(7, 3)
+    torch.testing.assert_close(new(x), old(x))
+    optimizer = torch.optim.SGD(new.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (new(x) - 1.0).square().mean().backward()
+        optimizer.step()
+    # The first step moves the columns that read the branch, so that the second one reaches all of its units.
+    assert bool((new.branch.weight.grad.abs().sum(dim=1) > 0).all())
+
+
+def test_zeropad_zeroes_no_bias_and_no_norm():
+    torch.manual_seed(0)
+    small, wide = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 2)), nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3))
+    state = fit_state(small.state_dict(), wide.state_dict(), "zeropad").state
+    assert torch.equal(state["0.weight"], torch.ones(4))
+    assert torch.equal(state["1.bias"][2:], wide[1].bias[2:])
+
+
 def test_partial_keeps_the_fresh_rest_and_skip_keeps_all():
     small, wide = networks()
     fresh = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
@@ -65,11 +101,10 @@ def test_missing_and_unexpected_names_are_listed():
     small, _ = networks()
     checkpoint = {**small.state_dict(), "old": torch.zeros(1)}
     del checkpoint["1.bias"]
-    fitted = fit_state(checkpoint, small.state_dict(), "zeropad")
-    assert fitted.missing == ("1.bias",) and fitted.unexpected == ("old",)
-    assert torch.equal(fitted.state["1.bias"], torch.zeros(2))
-    kept = fit_state(checkpoint, small.state_dict(), "skip")
-    assert torch.equal(kept.state["1.bias"], small[1].bias)
+    for strategy in ("zeropad", "partial", "skip"):
+        fitted = fit_state(checkpoint, small.state_dict(), strategy)
+        assert fitted.missing == ("1.bias",) and fitted.unexpected == ("old",)
+        assert torch.equal(fitted.state["1.bias"], small[1].bias)
 
 
 def test_types_follow_the_network():

@@ -1,13 +1,14 @@
 """Shards: whole or absent, the same whoever makes them; damaged ones are reported and skipped."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 import pytest
 import torch
 
 from cupid_core.errors import DatasetError, OutputError, TrainingError
-from cupid_core.training.shards import ShardStore, read_shard, write_shard
+from cupid_core.training.shards import OutOfTimeError, ShardStore, read_shard, write_shard
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,29 @@ def test_a_worker_that_ends_is_an_error_not_a_wait(tmp_path, capfd):
     with pytest.raises(TrainingError, match="shard 0 ended with code 1"):
         store.read(0)
     store.close()
+
+
+@dataclass(frozen=True)
+class SlowRecipe(CountingRecipe):
+    """Shards that take half a minute."""
+
+    def make(self, index: int) -> dict[str, torch.Tensor]:
+        time.sleep(30.0)
+        return super().make(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_waiting_for_a_shard_ends_at_the_deadline(tmp_path, workers):
+    began = time.monotonic()
+    limit = 2.0 if workers else -1.0
+    store = ShardStore(tmp_path, SlowRecipe(), workers, deadline=began + limit)
+    with pytest.raises(OutOfTimeError, match="shard 0"):
+        store.read(0)
+    store.close()
+    assert time.monotonic() - began < 20.0
+    # What is there is read after the deadline, too.
+    write_shard(store.path(1), CountingRecipe().make(1))
+    assert store.read(1)["value"][0] == 1
 
 
 def test_an_unwritable_folder_is_an_error(tmp_path):

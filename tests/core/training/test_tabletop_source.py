@@ -10,8 +10,7 @@ from cupid_core.data.tabletop import TabletopSettings, mirrored, sample_tabletop
 from cupid_core.geometry.grid import all_voxel_centers
 from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.conv_image_encoder import with_hidden
-from cupid_core.training.shard_rows import ShardRows
-from cupid_core.training.shards import ShardStore
+from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import project_normalized
 from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings, row_numbers
 from cupid_core.training.tabletop_views import TabletopViewRecipe, pack_bits, unpack_bits
@@ -48,7 +47,7 @@ def test_surface_points_project_to_their_cells(source):
     places = torch.stack([u, v], dim=-1).view(1, -1, 2).expand(8, -1, 2)
     found = _uv_at(batch.uv, batch.xyz.flatten(2).mT)
     inner = batch.xyz.flatten(2).mT.abs().amax(-1) < 0.46  # the field is clamped beyond the outermost centers
-    chosen = batch.seen.flatten(1) & inner & ((found > 0.02) & (found < 0.98)).all(-1)
+    chosen = batch.visible_mask.flatten(1) & inner & ((found > 0.02) & (found < 0.98)).all(-1)
     error = (found - places).norm(dim=-1)[chosen] * OBJECTS.image_size
     assert int(chosen.sum()) > 100
     # Depth is stored at every second pixel, so a point is up to one pixel (in each direction) beside its cell.
@@ -58,7 +57,7 @@ def test_surface_points_project_to_their_cells(source):
 def test_seen_cells_are_where_the_mask_is(source):
     batch = source.batch(3, 8)
     mask = F.interpolate(batch.image[:, 3:4], size=SETTINGS.cells, mode="area") > 0.6
-    assert float((mask & batch.seen).sum() / (mask | batch.seen).sum()) > 0.8
+    assert float((mask & batch.visible_mask).sum() / (mask | batch.visible_mask).sum()) > 0.8
 
 
 def test_voxels_project_onto_the_object(source):
@@ -71,10 +70,10 @@ def test_voxels_project_onto_the_object(source):
 
 def test_surfaces_are_those_of_the_same_views(source):
     whole, surfaces = source.batch(4, 8), source.surfaces(4, 8)
-    unseen, more = source.validation(3)[0], source.unseen_surfaces(3)[0]
+    unseen, more = source.validation(3)[0], source.validation_surfaces(3)[0]
     for batch, part in ((whole, surfaces), (unseen, more)):
         assert torch.equal(batch.image, part.image)
-        assert torch.equal(batch.xyz, part.xyz) and torch.equal(batch.seen, part.seen)
+        assert torch.equal(batch.xyz, part.xyz) and torch.equal(batch.visible_mask, part.visible_mask)
 
 
 def test_batches_follow_from_their_number(source, tmp_path):
@@ -196,7 +195,7 @@ def test_measured_points_are_those_of_the_surface_up_to_a_similarity(source):
     batch = source.validation(4)[0]
     cells, compared = F.interpolate(batch.image[:, 4:8], size=SETTINGS.cells, mode="nearest"), 0
     for item in range(4):
-        chosen = (cells[item, 3] > 0) & batch.seen[item, 0]
+        chosen = (cells[item, 3] > 0) & batch.visible_mask[item, 0]
         if int(chosen.sum()) < 30:  # a sensor that lost most of it
             continue
         found = align_robust(batch.xyz[item][:, chosen].T, cells[item, :3][:, chosen].T)

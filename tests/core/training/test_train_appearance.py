@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from appearance_cases import CHANNELS, CONTEXT, RESOLUTION, STAGE, helpers, some_views, stage
+from appearance_cases import CHANNELS, CONTEXT, RESOLUTION, STAGE, frozen_networks, some_views, stage
 
 from cupid_core.config import FlowTrainingConfig
 from cupid_core.errors import ConfigError
 from cupid_core.models.appearance_variants import PoseConditioning
 from cupid_core.models.registry import network_class
-from cupid_core.training.appearance_batch import collate, disturbed_pose, project_voxels
+from cupid_core.training.appearance_batch import collate, perturb_pose, project_voxels
 from cupid_core.training.appearance_networks import make_networks
 from cupid_core.training.appearance_settings import PoseNoiseSettings
 from cupid_core.training.voxel_truth import VoxelGrid
@@ -96,7 +96,7 @@ def test_voxels_that_are_hidden_get_no_latent():
     stir(trained)
     batch = trained.batch(0)
     with torch.no_grad():
-        _, view = trained._look(batch, batch.T_camera_object, torch.ones(1))
+        _, view = trained._condition(batch, batch.T_camera_object, torch.ones(1))
         features = trained.flow.pose_features(view, batch.topology)
     assert view.visible is not None and int(view.visible.sum()) > 0
     assert not bool(features[view.visible == 0].any()) and bool(features[view.visible == 1].any())
@@ -144,7 +144,7 @@ def test_first_weights_and_losses_follow_from_the_seeds_alone():
 
 
 def test_color_features_begin_as_the_colors_and_the_latent_speaks():
-    made = make_networks(STAGE.network.model_copy(update={"visual_channels": (8, 4, 2)}), helpers())
+    made = make_networks(STAGE.network.model_copy(update={"visual_channels": (8, 4, 2)}), frozen_networks())
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     first, second, third = made.flow.visual_conv_blocks
     colors = first(image)
@@ -170,7 +170,7 @@ def test_disturbed_poses():
 
     def disturbed(**settings):
         given = {"share": 1.0, "rotation_deg": 0.0, "shift": 0.0, "size": 0.0, **settings}
-        return disturbed_pose(T, intrinsics, PoseNoiseSettings(**given), seeded())
+        return perturb_pose(T, intrinsics, PoseNoiseSettings(**given), seeded())
 
     torch.testing.assert_close(disturbed(), T)
     torch.testing.assert_close(disturbed(share=0.0, rotation_deg=20.0, shift=0.1, size=0.1), T)
@@ -202,5 +202,5 @@ def test_closing_the_stage_closes_its_source():
 
 def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(ConfigError, match="heads"):
-        make_networks(STAGE.network.model_copy(update={"heads": 3}), helpers())
+        make_networks(STAGE.network.model_copy(update={"heads": 3}), frozen_networks())
     assert CONTEXT.device.type == "cpu"

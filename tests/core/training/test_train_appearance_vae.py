@@ -13,12 +13,6 @@ from cupid_core.evaluation.shape_metrics import nearest_points
 from cupid_core.models.appearance_vae import PrincipalEncoder
 from cupid_core.models.decode_mesh import CubeFields
 from cupid_core.training.appearance_codec import codec_grid, encode, encoder_rows, make_codec, read_codec
-from cupid_core.training.appearance_figures import (
-    field_figures,
-    ideal_meshes,
-    mesh_figures,
-    meshes_of,
-)
 from cupid_core.training.appearance_settings import (
     MeshFieldLossSettings,
     ShellNoiseSettings,
@@ -27,8 +21,14 @@ from cupid_core.training.appearance_settings import (
 )
 from cupid_core.training.appearance_vae_stage import AppearanceVaeStage
 from cupid_core.training.export import write_networks
+from cupid_core.training.figures import (
+    field_figures,
+    ideal_meshes,
+    mesh_figures,
+    meshes_of,
+)
 from cupid_core.training.mesh_field import field_truth, ideal_rows, mesh_field_loss
-from cupid_core.training.voxel_truth import perturbed, tabletop_voxels, training_voxels
+from cupid_core.training.voxel_truth import perturb_shell, tabletop_voxels, training_voxels
 
 GRID = codec_grid(VAE)
 SIDE = 4 * VAE.resolution
@@ -69,26 +69,26 @@ def test_eight_samples_are_learnt_by_heart(kind):
 
 
 def test_the_truth_has_no_loss_and_nothing_else_has_none(whole, truth):
-    settings, counted = MeshFieldLossSettings(), torch.ones(len(truth.distance), dtype=torch.bool)
+    settings, in_loss = MeshFieldLossSettings(), torch.ones(len(truth.distance), dtype=torch.bool)
     rows = ideal_rows(truth, SIDE)
-    assert float(mesh_field_loss(rows, truth, counted, SIDE, settings).total) < 1e-4
-    silent = mesh_field_loss(torch.zeros_like(rows), truth, counted, SIDE, settings)
+    assert float(mesh_field_loss(rows, truth, in_loss, SIDE, settings).total) < 1e-4
+    silent = mesh_field_loss(torch.zeros_like(rows), truth, in_loss, SIDE, settings)
     assert float(silent.total) > 0.5
     off = rows.clone()
     off[:, :8] += 0.5
-    shifted = mesh_field_loss(off, truth, counted, SIDE, settings)
+    shifted = mesh_field_loss(off, truth, in_loss, SIDE, settings)
     assert float(shifted.distance) == pytest.approx(0.5 - 0.05, abs=1e-4)  # smooth L1, linear beyond its knee
     assert 0 < float(shifted.wrong_side) < 0.5 and float(shifted.color) < 1e-4
 
 
 def test_cubes_that_are_not_counted_do_not_count(truth):
-    rows, counted = ideal_rows(truth, SIDE), torch.ones(len(truth.distance), dtype=torch.bool)
-    counted[::3] = False
+    rows, in_loss = ideal_rows(truth, SIDE), torch.ones(len(truth.distance), dtype=torch.bool)
+    in_loss[::3] = False
     spoilt = rows.clone()
     spoilt[::3, :8] = 7.0
     spoilt[::3, 53:] = 7.0
-    assert float(mesh_field_loss(spoilt, truth, counted, SIDE, MeshFieldLossSettings()).total) < 1e-4
-    nothing = mesh_field_loss(spoilt, truth, torch.zeros_like(counted), SIDE, MeshFieldLossSettings())
+    assert float(mesh_field_loss(spoilt, truth, in_loss, SIDE, MeshFieldLossSettings()).total) < 1e-4
+    nothing = mesh_field_loss(spoilt, truth, torch.zeros_like(in_loss), SIDE, MeshFieldLossSettings())
     assert float(nothing.total) == 0.0
 
 
@@ -135,22 +135,22 @@ def test_a_crop_judges_only_voxels_whose_neighbors_it_holds():
     crop = training_voxels(0, VAE, GRID, seed=1, device="cpu")
     settings = VAE.model_copy(update={"sample": VoxelSampleSettings(crop=0, whole_objects=8)})
     full = training_voxels(0, settings, GRID, seed=1, device="cpu")
-    assert bool(full.counted.all()) and 0 < int(crop.counted.sum()) < len(crop.counted) < len(full.counted)
+    assert bool(full.in_loss.all()) and 0 < int(crop.in_loss.sum()) < len(crop.in_loss) < len(full.in_loss)
 
     def neighbors(voxels):
-        present = (voxels.topology.neighbors < len(voxels.counted)).sum(1)
+        present = (voxels.topology.neighbors < len(voxels.in_loss)).sum(1)
         return {tuple(row): int(n) for row, n in zip(voxels.topology.coords.tolist(), present, strict=True)}
 
     inside, everywhere = neighbors(crop), neighbors(full)
-    for row, counted in zip(crop.topology.coords.tolist(), crop.counted.tolist(), strict=True):
-        assert inside[tuple(row)] == everywhere[tuple(row)] or not counted
+    for row, in_loss in zip(crop.topology.coords.tolist(), crop.in_loss.tolist(), strict=True):
+        assert inside[tuple(row)] == everywhere[tuple(row)] or not in_loss
 
 
 def test_whole_objects_come_late_if_asked_for():
     sample = VoxelSampleSettings(crop=4, whole_from=2, whole_objects=1)
     settings = VAE.model_copy(update={"sample": sample})
     early, late = (training_voxels(number, settings, GRID, seed=1, device="cpu") for number in (1, 2))
-    assert (early.objects, late.objects) == (8, 1) and bool(late.counted.all()) and not bool(early.counted.all())
+    assert (early.objects, late.objects) == (8, 1) and bool(late.in_loss.all()) and not bool(early.in_loss.all())
 
 
 def test_perturbed_shells_stay_near_and_are_never_empty(whole):
@@ -159,11 +159,11 @@ def test_perturbed_shells_stay_near_and_are_never_empty(whole):
     generator = torch.Generator().manual_seed(0)
     settings = ShellNoiseSettings(extra=0.3, dropped=0.3, perturbed=1.0)
     for _ in range(20):
-        wrong = perturbed(shell, settings, generator)
+        wrong = perturb_shell(shell, settings, generator)
         around = torch.nn.functional.max_pool3d(shell[:, None].float(), 3, 1, 1)[:, 0] > 0
         assert bool(wrong.flatten(1).any(1).all()) and not bool((wrong & ~around).any())
         assert not torch.equal(wrong[0], shell[0])
-    untouched = perturbed(shell, ShellNoiseSettings(perturbed=0.0), generator)
+    untouched = perturb_shell(shell, ShellNoiseSettings(perturbed=0.0), generator)
     assert torch.equal(untouched, shell)
 
 

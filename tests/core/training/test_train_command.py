@@ -1,5 +1,6 @@
 """`cupid train` from a settings file: trains, stops in time, resumes, exports; shipped files load."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from cupid_core.errors import ConfigError
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from cupid_core.models.weights import read_checkpoint
+from cupid_core.training.image_encoders import SMALL_ENCODERS, image_encoder_arguments
 from cupid_core.training.settings import TrainConfig
-from cupid_core.training.small_encoders import SMALL_ENCODERS, image_encoder_arguments
 from cupid_core.training.structure_vae_stage import decoder_arguments, encoder_arguments
 
 CONFIGS = Path(__file__).resolve().parents[3] / "config" / "train"
@@ -62,7 +63,7 @@ def test_all_stages_then_export(config, root, tmp_path, capsys):
     assert "structure: finished at step 4, 8 images" in said
     assert "rotation_deg" in said and "images/s" in said
     # Appearance is not trained yet: the command says what is missing, and what there is can be read.
-    assert main(["train", "export", *common, "--to", str(tmp_path / "made")]) == 1
+    assert main(["checkpoint", "export", *common, "--to", str(tmp_path / "made")]) == 1
     assert "missing: slat_flow_model" in capsys.readouterr().out
     assert "image_encoder" in read_checkpoint(tmp_path / "made").networks
 
@@ -76,6 +77,21 @@ def test_a_stage_that_is_out_of_time_is_resumed(config, root, capsys):
     assert main(["train", "uv-vae", *common, "--time-limit", "3s", "--resume"]) == 0
     more = [line.split(",")[0] for line in (root / "uv-vae" / "losses.csv").read_text().splitlines()[1:]]
     assert more == [str(step) for step in range(1, len(more) + 1)] and len(more) > steps
+
+
+def test_the_time_limit_holds_while_the_first_shards_are_made(config, root, capsys):
+    slow = TINY.replace("workers: 0", "workers: 1").replace("objects_per_shard: 4", "objects_per_shard: 4000")
+    config.write_text(slow)
+    common = ["--config", str(config), "--out", str(root)]
+    began = time.monotonic()
+    assert main(["train", "uv-vae", *common, "--time-limit", "4s"]) == 0
+    assert time.monotonic() - began < 30.0
+    assert "uv-vae: out of time at step 0, 0 images" in capsys.readouterr().out
+    assert not (root / "uv-vae" / "export").exists(), "untrained weights are no result of a stage"
+    # The run can be resumed, with shards that are quick to make now.
+    config.write_text(TINY)
+    assert main(["train", "uv-vae", *common, "--resume", "--accept-changes"]) == 0
+    assert "uv-vae: finished at step 4, 8 images" in capsys.readouterr().out
 
 
 def test_unknown_stages_are_refused(config, root, capsys):

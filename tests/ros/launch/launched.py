@@ -95,7 +95,7 @@ class TestRunning(unittest.TestCase):
     def test_1_it_becomes_active_by_itself(self) -> None:
         wait_for(lambda: self.robot.state() == "active", 120.0)
 
-    def test_2_objects_come_out(self) -> None:
+    def test_2_objects_are_published(self) -> None:
         tf = Listening("run", "tf2_ros", "tf2_echo", FRAME, "cupid/1")
         wait_for(lambda: self.robot.node.count_subscribers("/tf") >= 2, 60.0)
         messages = self.robot.messages(found("1"))
@@ -122,11 +122,11 @@ class TestRunning(unittest.TestCase):
         self.assertIn("stage: structure", said)
         self.assertRegex(said, "Goal finished with status: (SUCCEEDED|ABORTED)")
 
-    def test_4_diagnostics_are_told(self) -> None:
+    def test_4_diagnostics_are_published(self) -> None:
         kind = "diagnostic_msgs/msg/DiagnosticArray"
-        told = ros2("topic", "echo", "--no-daemon", "--once", "/diagnostics", kind)
-        self.assertIn("recon_node: worker", told)
-        self.assertRegex(told, r"key: latency p50 \[s\]")
+        output = ros2("topic", "echo", "--no-daemon", "--once", "/diagnostics", kind)
+        self.assertIn("recon_node: worker", output)
+        self.assertRegex(output, r"key: latency p50 \[s\]")
 
     def test_5_twice_through_all_states(self) -> None:
         node = "/recon_node"
@@ -135,8 +135,8 @@ class TestRunning(unittest.TestCase):
         self.assertIn("active", ros2("lifecycle", "get", node))
 
     def test_6_parameters_have_ranges(self) -> None:
-        told = ros2("param", "describe", "/recon_node", "ros.input.max_objects")
-        self.assertRegex(told, r"Min value: 1\s+Max value: 1000")
+        output = ros2("param", "describe", "/recon_node", "ros.input.max_objects")
+        self.assertRegex(output, r"Min value: 1\s+Max value: 1000")
         self.assertIn("failed", ros2("param", "set", "/recon_node", "ros.input.max_objects", "0"))
 
 

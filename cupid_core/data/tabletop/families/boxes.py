@@ -1,6 +1,6 @@
 """Box-like families: packages, books, phones, bricks, soap, sponges. Canonical frames are written at each family.
 
-Knows parts and materials; must not know how they are evaluated or seen. All lengths in metres.
+All lengths in metres.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOX_RESTS = (Rest(0.86), Rest(0.08, about("y", -90)), Rest(0.06, about("x", 90))
 def printed(
     material: Material, size: tuple[float, float, float], height: float, mapping: str = "faces"
 ) -> Material:
-    """The same material carrying a label sheet on a box of full edges `size` centerd at z = `height`."""
+    """The same material carrying a label sheet on a box of full edges `size` centered at z = `height`."""
     half = (size[0] / 2, size[1] / 2, size[2] / 2)
     return replace(material, mapping=mapping, map_center=(0.0, 0.0, height), map_half=half)
 

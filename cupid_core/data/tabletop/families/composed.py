@@ -1,6 +1,6 @@
-"""Random unions, cuts, bends, tapers and twists of primitives, so that unseen families are not foreign.
+"""Random unions, cuts, bends, tapers and twists of primitives, so that training covers more than named families.
 
-Knows parts and materials; must not know how they are evaluated or seen. All lengths in metres.
+All lengths in metres.
 """
 
 from __future__ import annotations

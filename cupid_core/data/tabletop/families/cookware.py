@@ -1,6 +1,6 @@
 """Pans, pots, teapots, pitchers, buckets. Canonical frames are written at each family.
 
-Knows parts and materials; must not know how they are evaluated or seen. All lengths in metres.
+All lengths in metres.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def teapot(draws: Draws) -> Shape:
 
 
 def _standing_back() -> tuple[float, ...]:
-    """An arc in its xy plane centerd on +x becomes one in the xz plane centerd on -x."""
+    """An arc in its xy plane centered on +x becomes one in the xz plane centered on -x."""
     return (-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0)
 
 
 def _standing_up() -> tuple[float, ...]:
-    """An arc in its xy plane centerd on +x becomes one in the xz plane centerd on +z."""
+    """An arc in its xy plane centered on +x becomes one in the xz plane centered on +z."""
     return (0.0, -1.0, 0.0, 0.0, 0.0, -1.0, 1.0, 0.0, 0.0)
 
 

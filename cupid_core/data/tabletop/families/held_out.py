@@ -1,6 +1,6 @@
-"""Families that training never sees: lamp, chair, wrench, headphones, watering can. Frames at each family.
+"""Families that are not used in training: lamp, chair, wrench, headphones, watering can. Frames at each family.
 
-Knows parts and materials; must not know how they are evaluated or seen. All lengths in metres.
+All lengths in metres.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Toy cars, ducks, houses, planes, pyramids, balls. Canonical frames are written at each family.
 
-Knows parts and materials; must not know how they are evaluated or seen. All lengths in metres.
+All lengths in metres.
 """
 
 from __future__ import annotations

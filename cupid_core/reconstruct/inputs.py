@@ -1,0 +1,291 @@
+"""What comes in: a frame with its objects, and each object cropped as the networks want it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cupid_core.config import CupidConfig, PoseConfig
+from cupid_core.errors import EmptyMaskError, InputError, InvalidImageError
+from cupid_core.geometry.camera import Camera
+from cupid_core.image.any_input import ImageInput, MasksInput, as_image, as_masks
+from cupid_core.image.crop import Crop, crop_to_content, network_input
+from cupid_core.image.foreground import with_mask
+from cupid_core.image.masks import labels_from_masks
+from cupid_core.image.rectify import rectify
+from cupid_core.models.conv_image_encoder import with_hidden
+from cupid_core.models.encoder_planes import select_planes
+from cupid_core.types import CameraSource, DepthMap
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image without lens distortion and what is known about it.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        labels: (H, W) int32, the id of the object at each pixel, 0 for none.
+        camera: of `image`, without distortion; None where it is not known yet.
+        camera_source: where the camera comes from; ESTIMATED where there is none yet.
+        depth: aligned to `image`; None without.
+        names: of objects, by id.
+        sizes_m: longest side of objects of known size, by id.
+        only: ids of the objects that are wanted; the others only hide parts of them. None takes all.
+        occlusion_masks: (H, W) by id, where something else hides the object; None finds it from labels and depth.
+    """
+
+    image: Image
+    labels: NDArray[np.int32]
+    camera: Camera | None
+    camera_source: CameraSource
+    depth: DepthMap | None
+    names: Mapping[int, str] = field(default_factory=dict)
+    sizes_m: Mapping[int, float] = field(default_factory=dict)
+    only: frozenset[int] | None = None
+    occlusion_masks: Mapping[int, Mask] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image: ImageInput,
+        masks: MasksInput | None,
+        *,
+        camera: Camera | None = None,
+        camera_source: CameraSource = CameraSource.GIVEN,
+        depth: DepthMap | None = None,
+        names: Mapping[int, str] | None = None,
+        sizes_m: Mapping[int, float] | None = None,
+        only: Collection[int] | None = None,
+        occlusion_masks: Mapping[int, Mask] | None = None,
+    ) -> Frame:
+        """Bring everything that belongs to the pixels together and remove the lens distortion from all of it.
+
+        Args:
+            image: any kind `as_image` reads.
+            masks: any kind `as_masks` reads; None takes the alpha channel of the image.
+            camera: of the image, distortion included; None takes the camera that comes with the depth, if any.
+            camera_source: where `camera` comes from.
+            depth: aligned to the image.
+            names: by id.
+            sizes_m: by id; positive.
+            only: ids that are wanted; None takes all.
+            occlusion_masks: by id; None finds them from labels and depth.
+
+        Raises:
+            InputError: something cannot be used, or does not fit the image.
+            EmptyMaskError: there is no object.
+        """
+        picture = as_image(image)
+        rgb, (height, width) = picture.rgb, picture.rgb.shape[:2]
+        found = as_masks(masks, height, width, alpha=picture.alpha)
+        labels = labels_from_masks(found.masks, height, width)
+        _check_sizes(sizes_m or {})
+        if camera is None and depth is not None and depth.camera is not None:
+            camera, camera_source = depth.camera, CameraSource.DEPTH_MODEL
+        if camera is not None:
+            straight = rectify(rgb, camera, labels=labels, depth=depth)
+            assert straight.labels is not None
+            hidden = {id_: _rectified_mask(mask, camera) for id_, mask in (occlusion_masks or {}).items()}
+            rgb, labels, depth, camera = straight.image, straight.labels, straight.depth, straight.camera
+            occlusion_masks = None if occlusion_masks is None else hidden
+        elif depth is not None and tuple(depth.depth_m.shape) != (height, width):
+            raise InputError(
+                f"Depth is {tuple(depth.depth_m.shape)}, the image {(height, width)} (height, width).",
+                hint="Align depth to the color image.",
+            )
+        frame = cls(
+            image=rgb,
+            labels=labels,
+            camera=camera,
+            camera_source=CameraSource.ESTIMATED if camera is None else camera_source,
+            depth=depth,
+            names={**found.names, **(names or {})},
+            sizes_m=dict(sizes_m or {}),
+            only=None if only is None else frozenset(only),
+            occlusion_masks=occlusion_masks,
+        )
+        frame._check_objects()
+        return frame
+
+    def ids(self) -> list[int]:
+        """Ids of the objects that are wanted, ascending."""
+        found = [int(id_) for id_ in np.unique(self.labels) if id_ != 0]
+        return [id_ for id_ in found if self.only is None or id_ in self.only]
+
+    def mask(self, id_: int) -> Mask:
+        """(H, W) visible pixels of an object."""
+        mask: Mask = self.labels == id_
+        return mask
+
+    def with_camera(self, camera: Camera, source: CameraSource) -> Frame:
+        """The same frame with a camera, which must be without distortion."""
+        return replace(self, camera=camera, camera_source=source)
+
+    def _check_objects(self) -> None:
+        if not self.labels.any():
+            raise EmptyMaskError("No object is left in the image.", hint="Check the masks and the lens.")
+        if not self.ids():
+            present = [int(id_) for id_ in np.unique(self.labels) if id_ != 0]
+            raise EmptyMaskError(
+                f"None of the objects {sorted(self.only or ())} is in the image: it has {present}.",
+                hint="Ask for ids that have a mask.",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectCrop:
+    """One object, cut out of an image without lens distortion.
+
+    Attributes:
+        crop: the square around it.
+        mask: (H, W) bool, its visible pixels in the whole image.
+        occlusion_mask: (side, side) bool of the crop: where the object may continue unseen, behind something else
+            or beyond the border of the image; None where it is known to end.
+        camera: of the crop; of a guessed focal length where `camera_known` is False.
+        camera_known: the camera is not guessed.
+    """
+
+    crop: Crop
+    mask: Mask
+    occlusion_mask: Mask | None
+    camera: Camera
+    camera_known: bool
+
+
+def crop_objects(frame: Frame, occlusion: Mapping[int, Mask], config: CupidConfig) -> list[ObjectCrop]:
+    """The wanted objects of a frame, in the order of `frame.ids()`.
+
+    Args:
+        frame: image, labels, camera.
+        occlusion: (H, W) by id, where something else may hide the object.
+        config: of crop, pose and reconstruction.
+    """
+    return [
+        crop_object(
+            frame.image,
+            frame.mask(id_),
+            config,
+            camera=frame.camera,
+            occlusion=occlusion[id_] if id_ in occlusion and occlusion[id_].any() else None,
+        )
+        for id_ in frame.ids()
+    ]
+
+
+def crop_object(
+    image: Image,
+    mask: Mask,
+    config: CupidConfig,
+    *,
+    camera: Camera | None = None,
+    occlusion: Mask | None = None,
+) -> ObjectCrop:
+    """Cut one object out of an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB without lens distortion.
+        mask: (H, W) bool, the visible pixels of the object.
+        config: of crop, pose and reconstruction.
+        camera: of the image, without lens distortion; None where it is unknown: square pixels and a principal
+            point in the middle are then assumed, and the focal length is estimated.
+        occlusion: (H, W) bool, where something else hides what would be there; None where nothing is known to.
+
+    Raises:
+        InvalidImageError: shapes do not fit.
+        EmptyMaskError: the mask selects nothing.
+    """
+    crop = crop_to_content(with_mask(image, mask), config.crop)
+    height, width = mask.shape
+    if occlusion is not None and occlusion.shape != mask.shape:
+        raise InvalidImageError(
+            f"The occlusion mask is {occlusion.shape}, the image {mask.shape} (height, width).",
+            hint="Give one value per pixel of the image.",
+        )
+    return ObjectCrop(
+        crop=crop,
+        mask=mask,
+        occlusion_mask=_occlusion_in(crop, occlusion, beyond_border=config.reconstruct.border_is_hidden),
+        camera=crop.camera(camera or guessed_camera(width, height, config.pose)),
+        camera_known=camera is not None,
+    )
+
+
+def guessed_camera(width: int, height: int, config: PoseConfig) -> Camera:
+    """Square pixels, principal point in the middle, the most likely focal length."""
+    return Camera.from_focal(config.unknown_focal * max(width, height), width, height)
+
+
+def pose_config(camera_known: bool, config: CupidConfig) -> PoseConfig:
+    """What is free in the camera of a crop: what the settings say, or the focal length of a guessed one."""
+    if camera_known:
+        return config.pose
+    free = {
+        "intrinsics": "focal",
+        "focal_std": config.pose.unknown_focal_std_log,
+        # The errors of a UV cube belong to whole patches: its pairs do not outvote the prior by their number.
+        "independent_pairs": config.placement.independent_patches,
+    }
+    return config.pose.model_copy(update=free)
+
+
+def encoder_images(crops: Sequence[ObjectCrop], size: int, planes: Sequence[str]) -> Tensor:
+    """(B, C, size, size) planes of the crops, as an image encoder wants them (`models.encoder_planes`)."""
+    rgb = torch.stack([network_input(crop.crop.rgba, size) for crop in crops])
+    if tuple(planes) == ("rgb",):
+        return rgb
+    masks = torch.stack([_resized(crop.crop.rgba[..., 3] > 0, size) for crop in crops])
+    occluded = torch.stack([_occluded(crop, size) for crop in crops])
+    return select_planes(with_hidden(torch.cat([rgb, masks], dim=1), occluded), planes)
+
+
+def visible_fraction(crops: Sequence[ObjectCrop], size: int) -> Tensor | None:
+    """(B, 1, size, size), 0 where something hides what would be there; None where nothing does, in any crop."""
+    if all(crop.occlusion_mask is None for crop in crops):
+        return None
+    return 1.0 - torch.stack([_occluded(crop, size) for crop in crops])
+
+
+def _occluded(crop: ObjectCrop, size: int) -> Tensor:
+    return torch.zeros(1, size, size) if crop.occlusion_mask is None else _resized(crop.occlusion_mask, size)
+
+
+def _resized(mask: Mask, size: int) -> Tensor:
+    """(1, size, size) in [0, 1], resampled as the colors are."""
+    gray = np.where(mask, np.uint8(255), np.uint8(0))
+    rgba = np.stack([gray, gray, gray, np.full_like(gray, 255)], axis=-1)
+    return network_input(rgba, size)[:1]
+
+
+def _occlusion_in(crop: Crop, occlusion: Mask | None, *, beyond_border: bool) -> Mask | None:
+    """Where the object may continue unseen in the square; None where it does nowhere."""
+    side = crop.side
+    rows, columns = np.arange(side) + crop.top, np.arange(side) + crop.left
+    inside_rows = (rows >= 0) & (rows < crop.image_height)
+    inside_columns = (columns >= 0) & (columns < crop.image_width)
+    inside = inside_rows[:, None] & inside_columns[None]
+    occluded = np.zeros((side, side), dtype=bool)
+    if beyond_border and crop.truncated:
+        occluded |= ~inside
+    if occlusion is not None:
+        occluded[inside] |= occlusion[rows[inside_rows]][:, columns[inside_columns]].reshape(-1)
+    occluded &= crop.rgba[..., 3] == 0
+    return occluded if occluded.any() else None
+
+
+def _rectified_mask(mask: Mask, camera: Camera) -> Mask:
+    straight: Mask = camera.undistort(mask.astype(np.uint8), "nearest")[0].astype(np.bool_)
+    return straight
+
+
+def _check_sizes(sizes_m: Mapping[int, float]) -> None:
+    for id_, size in sizes_m.items():
+        if not (np.isfinite(size) and size > 0):
+            raise InputError(f"Object {id_} has a longest side of {size} m.", hint="Give a positive length.")

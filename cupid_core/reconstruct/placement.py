@@ -1,0 +1,194 @@
+"""Where an object stands: one way to place it, for early poses, for ranking and for the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from cupid_core.config import CupidConfig
+from cupid_core.errors import CupidError, InvalidDepthError, PlacementError
+from cupid_core.geometry.sim3 import Sim3
+from cupid_core.mesh.voxel_boxes import voxel_boxes
+from cupid_core.pose.estimate import PoseEstimate
+from cupid_core.reconstruct.inputs import Frame
+from cupid_core.reconstruct.progress import ObjectPose
+from cupid_core.reconstruct.results import Hypothesis, ObjectModel, ObjectState, SceneObject
+from cupid_core.reconstruct.stages import Structure
+from cupid_core.render.raycast import MeshCaster
+from cupid_core.scene.agreement import Mask
+from cupid_core.scene.place import Placement, place_up_to_scale, place_with_depth, place_with_size
+from cupid_core.scene.quality import measure_quality
+from cupid_core.scene.refine import refine_placement
+from cupid_core.types import CameraSource, ScaleSource, TriangleMesh, Verdict
+
+# The surface may be anywhere in the outermost voxel: half of it is the deviation that voxels add.
+_VOXEL_SURFACE_STD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedHypothesis:
+    """A hypothesis in the frame of the camera.
+
+    Attributes:
+        hypothesis: what was placed.
+        caster: its mesh, ready to be rendered.
+        placement: where it stands.
+        remarks: why a better way of placing it was not possible.
+    """
+
+    hypothesis: Hypothesis
+    caster: MeshCaster
+    placement: Placement
+    remarks: tuple[str, ...] = ()
+
+
+def place(
+    caster: MeshCaster,
+    pose: PoseEstimate,
+    frame: Frame,
+    id_: int,
+    config: CupidConfig,
+    *,
+    surface_std: float = 0.0,
+) -> tuple[Placement, tuple[str, ...]]:
+    """The best place that the frame allows: by depth, else by a known size, else up to scale and said so.
+
+    Args:
+        caster: the shape, canonical frame.
+        pose: of the shape, in canonical units; its camera is that of the frame.
+        frame: labels, depth, known sizes.
+        id_: which object of the frame.
+        config: of placement and alignment.
+        surface_std: how far the surface may be from that of the object, canonical units.
+
+    Returns:
+        The placement, and why a better way was not possible.
+
+    Raises:
+        InputError: sizes differ.
+    """
+    remarks: list[str] = []
+    if frame.depth is not None:
+        relative = surface_std / float(pose.T_camera_object.translation.norm())
+        depth = replace(frame.depth, scale_std=(frame.depth.scale_std**2 + relative**2) ** 0.5)
+        try:
+            placement = place_with_depth(
+                caster,
+                pose,
+                depth,
+                frame.mask(id_),
+                camera_known=frame.camera_source in (CameraSource.GIVEN, CameraSource.EXIF),
+                config=config.placement,
+                similarity=config.similarity,
+            )
+            return placement, ()
+        except (PlacementError, InvalidDepthError) as error:
+            remarks.append(f"no scale from depth: {error.problem}")
+    if id_ in frame.sizes_m:
+        size_m = frame.sizes_m[id_]
+        std_m = size_m * 2 * surface_std / caster.longest_side()
+        return place_with_size(caster, pose, size_m, std_m), tuple(remarks)
+    return place_up_to_scale(pose), tuple(remarks)
+
+
+def finish_object(
+    frame: Frame, id_: int, ranked: list[PlacedHypothesis], occlusion: Mask, config: CupidConfig, *, refine: bool
+) -> SceneObject:
+    """Make the best hypothesis the object: refined where asked, in metres, with its quality.
+
+    Args:
+        frame: image, labels, camera, depth.
+        id_: which object.
+        ranked: its hypotheses, best first.
+        occlusion: (H, W) where others may hide it.
+        config: of the scene.
+        refine: move the object so that it meets depth and mask better.
+
+    Raises:
+        InputError: sizes differ.
+    """
+    best, mask = ranked[0], frame.mask(id_)
+    placement, hypothesis = best.placement, best.hypothesis
+    metric = placement.scale_source is not ScaleSource.UNKNOWN
+    S_camera_object, refinement = placement.S_camera_object, None
+    if refine:
+        refinement = refine_placement(
+            best.caster,
+            S_camera_object,
+            mask,
+            frame.depth if metric else None,
+            placement.camera,
+            hidden=occlusion,
+            config=config.refine,
+        )
+        S_camera_object = refinement.S_camera_object
+    measured = placement.scale_source in (ScaleSource.SENSOR, ScaleSource.MODEL)
+    scale = float(S_camera_object.scale)
+    quality = measure_quality(
+        best.caster.render(S_camera_object, placement.camera),
+        mask,
+        frame.image,
+        hypothesis.pose,
+        hidden=occlusion,
+        depth=frame.depth if measured else None,
+        size_m=best.caster.longest_side() * scale if measured else None,
+        config=config.quality,
+    )
+    if best.remarks:
+        verdict = Verdict.DOUBTFUL if quality.verdict is Verdict.GOOD else quality.verdict
+        quality = replace(quality, verdict=verdict, reasons=(*quality.reasons, *best.remarks))
+    model = ObjectModel(
+        label=frame.names.get(id_, f"object_{id_}"),
+        mesh=scaled(hypothesis.mesh(), scale),
+        watertight=hypothesis.watertight,
+        scale=scale,
+        scale_source=placement.scale_source,
+        scale_std=placement.scale_std * scale / placement.scale,
+        appearance=hypothesis.appearance,
+    )
+    state = ObjectState(S_camera_object.rigid(), placement.covariance)
+    hypotheses = tuple(placed.hypothesis for placed in ranked)
+    return SceneObject(id_, model, state, quality, hypotheses, {}, truncated=False, refinement=refinement)
+
+
+def early_pose(structure: Structure, frame: Frame, id_: int, config: CupidConfig) -> ObjectPose:
+    """The pose of a structure before it has a mesh, in metres where depth or a known size gives them.
+
+    Its voxels stand for the mesh; how much coarser they are is in the deviations.
+
+    Args:
+        structure: with its pose, whose camera is that of the frame.
+        frame: labels, camera, depth, sizes.
+        id_: which object of the frame.
+        config: of the placement.
+    """
+    assert structure.pose is not None
+    caster = MeshCaster(voxel_boxes(structure.coords.cpu(), structure.resolution))
+    try:
+        std = _VOXEL_SURFACE_STD / structure.resolution
+        placement, _ = place(caster, structure.pose, frame, id_, config, surface_std=std)
+    except CupidError:  # the mesh will meet the same error, which is reported then
+        placement = place_up_to_scale(structure.pose)
+    T = placement.S_camera_object.rigid()
+    return ObjectPose(
+        id=id_,
+        quat_xyzw=tuple(T.quat_xyzw.tolist()),
+        translation=tuple(T.translation.tolist()),
+        covariance=tuple(placement.covariance.reshape(-1).tolist()),
+        scale=placement.scale,
+        scale_source=placement.scale_source,
+        scale_std=placement.scale_std,
+    )
+
+
+def scaled(mesh: TriangleMesh, scale: float) -> TriangleMesh:
+    """The mesh in other units, its frame the same."""
+    like = mesh.vertices
+    return mesh.transformed(
+        Sim3(
+            torch.tensor(scale, dtype=like.dtype, device=like.device),
+            torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=like.dtype, device=like.device),
+            torch.zeros(3, dtype=like.dtype, device=like.device),
+        )
+    )

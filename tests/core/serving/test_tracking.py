@@ -1,0 +1,91 @@
+"""Ids of objects over images, and the association of regions behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serving_stubs import detection, frame
+
+from cupid_core.config.ros import RosTrackingConfig
+from cupid_core.serving.tracking import ObjectTracker, Region, associate, overlap, shift
+
+
+def test_detections_and_labels_are_matched_by_the_number_of_the_id() -> None:
+    labels = np.zeros((48, 64), np.int32)
+    labels[10:20, 5:15], labels[30:40, 40:50] = 7, 9
+    targets, _ = ObjectTracker().targets(frame(labels=labels))
+    assert [(target.number, target.id, target.box) for target in targets] == [(7, "7", None), (9, "9", None)]
+    mixed = (
+        replace(detection("track_7", 5), box=None), detection("mug", 40),
+        replace(detection("nine", 0), box=None), detection("mug", 1),
+    )  # fmt: skip
+    targets, refused = ObjectTracker().targets(frame(*mixed, labels=labels))
+    assert [(target.id, target.box is None) for target in targets] == [("track_7", True), ("mug", False)]
+    assert targets[0].number == 7 and targets[1].number >= 100_000
+    assert {id_: error.code for id_, error in refused.items()} == {
+        "nine": "no_objects",
+        "mug": "invalid_detection",
+    }
+
+
+def test_detections_without_ids_are_tracked() -> None:
+    tracker = ObjectTracker(RosTrackingConfig(forget_s=1.0))
+    first, _ = tracker.targets(frame(detection("", 5), detection("", 40)))
+    moved, _ = tracker.targets(frame(detection("", 42), detection("", 8), at_s=0.5))
+    assert [target.id for target in moved] == [first[1].id, first[0].id]
+    third, _ = tracker.targets(frame(detection("", 8), detection("", 42), detection("", 25), at_s=0.9))
+    assert [target.id for target in third[:2]] == [first[0].id, first[1].id]
+    assert third[2].id not in {target.id for target in first}
+    late, _ = tracker.targets(frame(detection("", 8), at_s=3.0))
+    assert late[0].id not in {target.id for target in third}
+    again, _ = tracker.targets(frame(detection("", 8), at_s=-50.0))
+    assert again[0].id != late[0].id, "tracks end where stamps jump back"
+
+
+def test_numbers_are_stable_and_memory_is_bounded() -> None:
+    tracker = ObjectTracker(RosTrackingConfig(remember=8))
+    numbers = {id_: tracker.targets(frame(detection(id_, 5)))[0][0].number for id_ in ("a", "b", "a3", "b3")}
+    assert len(set(numbers.values())) == 4
+    assert {id_: tracker.targets(frame(detection(id_, 5)))[0][0].number for id_ in numbers} == numbers
+    for number in range(1000):
+        tracker.targets(frame(detection(f"object_{number}x", 5)))
+    assert len(tracker._numbers) <= 8
+
+
+boxes = st.builds(
+    lambda x, y, w, h: Region((x, y, x + w, y + h)),
+    st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 30), st.floats(1, 30),
+)  # fmt: skip
+
+
+@given(first=boxes, second=boxes)
+@settings(max_examples=60, deadline=None)
+def test_overlap_is_symmetric_and_one_for_itself(first: Region, second: Region) -> None:
+    assert overlap(first, first) == pytest.approx(1.0) and shift(first, first) == 0.0
+    assert overlap(first, second) == overlap(second, first) and 0.0 <= overlap(first, second) <= 1.0 + 1e-9
+    (x0, y0, x1, y1) = first.box
+    half = Region((x0, y0, x1 + (x1 - x0), y1))
+    assert overlap(first, half) == pytest.approx(0.5)
+    assert overlap(first, Region((x0 + 1000, y0, x1 + 1000, y1))) == 0.0
+
+
+@given(regions=st.lists(boxes, max_size=5), order=st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_the_same_regions_are_associated_in_any_order(regions: list[Region], order: Any) -> None:
+    regions = [region for i, region in enumerate(regions) if all(overlap(region, r) < 0.99 for r in regions[:i])]
+    places = list(range(len(regions)))
+    order.shuffle(places)
+    again = associate(regions, [regions[place] for place in places], min_iou=0.3, max_shift=0.5)
+    assert again == places
+
+
+def test_masks_decide_where_boxes_are_equal() -> None:
+    mask = np.zeros((10, 10), bool)
+    mask[:, :5] = True
+    left, right = Region((0.0, 0.0, 10.0, 10.0), mask), Region((0.0, 0.0, 10.0, 10.0), ~mask)
+    assert overlap(left, right) == 0.0 and overlap(left, Region(left.box)) == 1.0
