@@ -85,13 +85,12 @@ def sample_tabletop(
     photo = torch.where(rendered.mask > 0, rendered.lit, rendered.behind)
     photo = torch.where(occlusion_mask > 0, srgb_to_linear(colors)[..., None, None] * 0.8, photo)
     picture, given = degrade(photo, visible, [p.degrade for p in numbers])
+    clean = linear_to_srgb(normalize_brightness(rendered)) * rendered.mask
     uv, _ = project(grids.centers(settings.resolution, device)[None], views)
     r = settings.resolution
     return TabletopBatch(
         image=torch.cat([picture * given, given], dim=1),
-        image_clean=torch.cat(
-            [linear_to_srgb(normalize_brightness(rendered)) * rendered.mask, rendered.mask], dim=1
-        ),
+        image_clean=torch.cat([clean, rendered.mask], dim=1),
         photo=picture,
         mask_full=rendered.mask,
         mask_visible=visible,
