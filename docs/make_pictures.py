@@ -27,9 +27,17 @@ from cupid_core.reconstruct.results import Scene
 from cupid_core.render.cameras import look_at
 from cupid_core.render.raycast import render_scene
 from cupid_core.report.overlay import draw_overlay
-from cupid_core.report.pictures import Picture, cut, masked, resized, shaded, square_around, view_scene
-from cupid_core.report.turntable import turntable
-from cupid_core.report.upright import upward
+from cupid_core.report.pictures import (
+    Picture,
+    cut,
+    masked,
+    resized,
+    shaded,
+    square_around,
+    turntable,
+    upward,
+    view_scene,
+)
 from cupid_core.types import DepthMap, ScaleSource
 
 IMAGES = Path(__file__).parent / "images"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupid_core.errors import InputError
+from cupid_core.files import write_text
 
 Picture = NDArray[np.uint8]
 
@@ -85,7 +86,7 @@ class RecordJournal:
                     self.finished.setdefault((record.split, record.index), []).append(record)
             # Rewritten whole, so that what follows does not continue a line that was cut off.
             whole = [*lines, *([] if lines else [json.dumps(header)])]
-            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+            write_text(path, "".join(f"{line}\n" for line in whole))
         except OSError as error:
             raise InputError(
                 f"{path} cannot be used: {error.strerror}.", hint="Choose a writable folder."

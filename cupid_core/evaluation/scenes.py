@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cupid_core.data.tabletop.scene import SceneObject, TabletopScene, draw_scene
+from cupid_core.evaluation.benchmark import BenchmarkOptions
 from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.measure import FAILURE_FIGURES, Figures, MetricTruth, metric_figures
 from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.surface_truth import surface_points
-from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
 from cupid_core.geometry import SE3, Camera, Sim3, depth_to_metres, unproject_depth
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.results import SceneObject as ReconstructedObject
@@ -30,9 +30,8 @@ _FAILURE_FIGURES: Figures = {"iou": FAILURE_FIGURES["iou"], "metric_rotation_deg
 def run_scenes(
     cupid: Cupid,
     count: int,
+    options: BenchmarkOptions,
     *,
-    samples: int = 4,
-    seed: int = UNSEEN_SEED,
     refine: bool = False,
     on_record: Callable[[CaseRecord], None] | None = None,
     journal: RecordJournal | None = None,
@@ -42,8 +41,7 @@ def run_scenes(
     Args:
         cupid: checkpoint and settings to measure.
         count: number of scenes.
-        samples: hypotheses per object.
-        seed: of the scenes and of the noise of the sampling.
+        options: hypotheses per object; seed of the scenes and of the noise of the sampling.
         refine: also refine the placements against depth and mask.
         on_record: called with every object that is finished, also in an earlier run.
         journal: keeps finished scenes, and has those of an earlier run that was stopped.
@@ -55,8 +53,8 @@ def run_scenes(
     for index in range(count):
         found = journal.finished.get(("scene", index), []) if journal is not None else []
         if not found:
-            scene = draw_scene(index, seed=seed)
-            found = measured_scene(cupid, scene, index, samples=samples, seed=seed, refine=refine)
+            scene = draw_scene(index, seed=options.seed)
+            found = measured_scene(cupid, scene, index, samples=options.samples, seed=options.seed, refine=refine)
             if journal is not None:
                 journal.append(found)
         for record in found:

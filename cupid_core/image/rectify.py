@@ -24,18 +24,18 @@ class RectifiedFrame:
     """An image as a pinhole camera would have taken it, and what belongs to its pixels.
 
     Attributes:
-        image: (H, W, 3) uint8; black where the lens saw nothing.
-        labels: (H, W) int32 object ids, 0 is background and where the lens saw nothing; None where not given.
-        depth: NaN where the lens saw nothing; None where none was given.
+        image: (H, W, 3) uint8; black where `valid_mask` is False.
+        labels: (H, W) int32 object ids, 0 is background and where `valid_mask` is False; None where not given.
+        depth: NaN where `valid_mask` is False; None where none was given.
         camera: pinhole camera of the same K and size.
-        seen: (H, W) bool; False where the lens saw nothing.
+        valid_mask: (H, W) bool; False where the distorted image has no pixel.
     """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.int32] | None
     depth: DepthMap | None
     camera: Camera
-    seen: NDArray[np.bool_]
+    valid_mask: NDArray[np.bool_]
 
 
 def rectify(
@@ -70,19 +70,19 @@ def rectify(
             hint="Align depth to the color image first.",
         )
     pixels, pinhole = camera.undistort(image, "linear")
-    seen, _ = camera.undistort(np.ones(size, dtype=np.uint8), "nearest")
+    valid, _ = camera.undistort(np.ones(size, dtype=np.uint8), "nearest")
     straight = None
     if labels is not None:
         # OpenCV resamples no int32; float64 holds every one of them exactly.
         straight = camera.undistort(labels.astype(np.float64), "nearest")[0].astype(np.int32)
-    return RectifiedFrame(pixels, straight, _rectify_depth(depth, camera), pinhole, seen.astype(np.bool_))
+    return RectifiedFrame(pixels, straight, _rectify_depth(depth, camera), pinhole, valid.astype(np.bool_))
 
 
 def _rectify_depth(depth: DepthMap | None, camera: Camera) -> DepthMap | None:
     if depth is None or camera.lens is None:
         return depth
     moved, _ = camera.undistort(depth.depth_m.detach().cpu().numpy(), "nearest")
-    # What the lens never saw comes back as zero.
+    # Pixels outside the distorted image come back as zero.
     return replace(depth, depth_m=torch.from_numpy(np.where(moved > 0, moved, np.float32(np.nan))))
 
 

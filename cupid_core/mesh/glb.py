@@ -4,9 +4,9 @@ This is the only place where y is up: glTF wants x right, y up, z towards the vi
 two differ by a quarter turn about x. Vertex colors are linear in a glTF file and sRGB in memory; a base-color
 texture is sRGB in both. Material: metallic 0, roughness 0.9.
 
-The writer is our own because trimesh's keeps less: it writes vertex colors as they are in 8 bits (no conversion to
-linear light, and 8 linear bits show steps in dark colors), leaves the quarter turn to the caller, and orders its
-buffers by hashes, so that its bytes are not stable. The other formats are written by trimesh (`export`).
+The writer is our own because trimesh's keeps less: it writes vertex colors as they are, in 8 bits (no conversion
+to linear light, and 8 linear bits show steps in dark colors), gives them no material, so that viewers take a shiny
+metal, and leaves the quarter turn to the caller. The other formats are written by trimesh (`export`).
 
 Source: glTF 2.0 specification, sections 3.6 (accessors), 3.7.2 (meshes), 3.9 (materials), 4 (GLB).
 """

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cupid_core.config import CupidConfig, SamplerConfig
 from cupid_core.errors import BehindCameraError, CheckpointError, CupidError, StructureEmptyError
+from cupid_core.geometry.grid import voxel_centers
 from cupid_core.mesh.extract import extract_mesh
 from cupid_core.mesh.solid import extract_solid_mesh
 from cupid_core.models.bundle import NetworkBundle
@@ -99,7 +100,7 @@ class Structure:
 
     def centers(self) -> Tensor:
         """(N, 3) float64 canonical positions of the voxels."""
-        return (self.coords.double() + 0.5) / self.resolution - 0.5
+        return voxel_centers(self.coords.double(), self.resolution)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 from torch import Tensor
 
 from cupid_core.config.report import ReportConfig
@@ -32,10 +31,10 @@ from cupid_core.report.pictures import (
     object_color,
     shaded,
     square_around,
+    turntable,
+    upward,
 )
 from cupid_core.report.tables import OVERVIEW_HEADS, detail_rows, failure_rows, overview_cells, run_rows
-from cupid_core.report.turntable import turntable
-from cupid_core.report.upright import upward
 from cupid_core.types import CameraSource
 
 _SCRIPTS = ("geometry.js", "viewer.js", "page.js")
@@ -91,7 +90,7 @@ def report_html(
         run=run_rows(record),
         settings=json.dumps(record["run"]["settings"], indent=1),
         viewer_data=viewer_data(scene) if scene.objects else None,
-        code=Markup("\n").join(_asset(name) for name in _SCRIPTS),
+        code="\n".join(_asset(name) for name in _SCRIPTS),
     )
 
 
@@ -108,9 +107,9 @@ def _page_template() -> Template:
 
 
 @lru_cache
-def _asset(name: str) -> Markup:
-    """A file of `assets/` as text that is not escaped: it is part of this package."""
-    return Markup(files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8"))
+def _asset(name: str) -> str:
+    """A file of `assets/` as text; the template does not escape it, because it is part of this package."""
+    return files("cupid_core.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def viewer_data(scene: Scene) -> dict[str, Any]:

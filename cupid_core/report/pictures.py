@@ -5,17 +5,22 @@ Everything is rendered once, at a bounded size, for the overlay and the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.grid import box_of
-from cupid_core.reconstruct.results import Scene
-from cupid_core.render.raycast import Rendering, SceneRendering, render_mesh, render_scene
+from cupid_core.reconstruct.results import Scene, SceneObject
+from cupid_core.render.cameras import turntable as camera_circle
+from cupid_core.render.raycast import MeshCaster, Rendering, SceneRendering, render_mesh, render_scene
+from cupid_core.types import TriangleMesh
 
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -25,6 +30,9 @@ _PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (213,
 MASK_ONLY = (213, 94, 0)
 MESH_ONLY = (0, 114, 178)
 BACKGROUND = 245
+_TURNTABLE_FOV_RAD = math.radians(30.0)
+# Length of the mean of the z axes from which they count as agreeing: half of them within about 50 degrees.
+_UP_AGREEMENT = 0.8
 
 
 def object_color(number: int) -> tuple[int, int, int]:
@@ -120,6 +128,47 @@ def difference(image: Picture, rendering: Rendering, mask: Mask) -> Picture:
     result[mask & ~rendering.mask] = MASK_ONLY
     result[rendering.mask & ~mask] = MESH_ONLY
     return result
+
+
+def turntable(mesh: TriangleMesh, frames: int, size_px: int, elevation_rad: float = 0.4) -> list[Picture]:
+    """Pictures of a mesh that turns once.
+
+    Args:
+        mesh: in the object frame (z up), any unit; it is centered and scaled to fill the picture.
+        frames: how many, evenly over the full turn.
+        size_px: edge of the square pictures.
+        elevation_rad: height of the camera above the horizontal plane.
+
+    Returns:
+        `frames` pictures (size_px, size_px, 3) uint8.
+
+    Raises:
+        InvalidCameraError: no frame.
+    """
+    vertices = mesh.vertices.detach().double().cpu()
+    center = (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
+    vertices = vertices - center
+    radius = float(torch.linalg.vector_norm(vertices, dim=1).max().clamp(min=1e-9))
+    middle = replace(mesh.to("cpu"), vertices=(vertices / radius).to(mesh.vertices.dtype))
+    # The sphere of radius 1 just touches the border of the picture.
+    distance = 1.02 / math.sin(_TURNTABLE_FOV_RAD / 2)
+    caster = MeshCaster(middle)
+    cameras = camera_circle(frames, elevation_rad, distance, _TURNTABLE_FOV_RAD)
+    camera = Camera.from_normalized(cameras.K_normalized, size_px, size_px)
+    return [shaded(caster.render(cameras.T_camera_object[i], camera)) for i in range(frames)]
+
+
+def upward(objects: Sequence[SceneObject]) -> Tensor | None:
+    """Upwards (3,) in the camera frame, unit length: the mean z axis of the objects.
+
+    None where there is no object, where the axes disagree (objects lie on their sides), or where their mean points
+    down in the image.
+    """
+    if not objects:
+        return None
+    mean = torch.stack([item.pose.matrix()[:3, 2].double() for item in objects]).mean(dim=0)
+    length = float(mean.norm())
+    return mean / length if length > _UP_AGREEMENT and float(mean[1]) < 0 else None
 
 
 def square_around(mask: Mask, margin: float = 1.15) -> tuple[int, int, int] | None:

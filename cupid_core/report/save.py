@@ -26,8 +26,7 @@ from cupid_core.reconstruct.results import Scene
 from cupid_core.report.html import report_html
 from cupid_core.report.objects_json import RunRecord, scene_record, to_json
 from cupid_core.report.overlay import draw_overlay
-from cupid_core.report.pictures import view_scene
-from cupid_core.report.upright import upward
+from cupid_core.report.pictures import upward, view_scene
 from cupid_core.report.write import INDEX, output_folder
 
 SCENE, OVERLAY, REPORT = "scene.glb", "overlay.png", "report.html"

@@ -85,13 +85,13 @@ def sample_tabletop(
     photo = torch.where(rendered.mask > 0, rendered.lit, rendered.behind)
     photo = torch.where(occlusion_mask > 0, srgb_to_linear(colors)[..., None, None] * 0.8, photo)
     picture, given = degrade(photo, visible, [p.degrade for p in numbers])
-    uv, _ = project(grids.centers(settings.resolution, device)[None], views)
+    clean = linear_to_srgb(normalize_brightness(rendered)) * rendered.mask
+    clean = linear_to_srgb(normalize_brightness(rendered)) * rendered.mask
     r = settings.resolution
+    uv, _ = project(grids.centers(r, device)[None], views)
     return TabletopBatch(
         image=torch.cat([picture * given, given], dim=1),
-        image_clean=torch.cat(
-            [linear_to_srgb(normalize_brightness(rendered)) * rendered.mask, rendered.mask], dim=1
-        ),
+        image_clean=torch.cat([clean, rendered.mask], dim=1),
         photo=picture,
         mask_full=rendered.mask,
         mask_visible=visible,

@@ -35,7 +35,7 @@ def test_points_are_where_the_new_camera_projects_them(lens):
     assert frame.camera.distortion is None
     torch.testing.assert_close(frame.camera.K, distorted.K)
     ideal = frame.camera.rays()[..., :2].numpy()
-    inner = frame.seen & (np.hypot(*np.moveaxis(ideal, -1, 0)) < 0.45)
+    inner = frame.valid_mask & (np.hypot(*np.moveaxis(ideal, -1, 0)) < 0.45)
     expected = ideal @ np.array([60.0, 80.0]) + 120.0
     assert np.abs(frame.image[..., 0] - expected)[inner].max() < 3
     clear = inner & (np.abs(ideal[..., 0]) > 0.02)
@@ -58,7 +58,7 @@ def test_without_distortion_nothing_changes():
         np.testing.assert_array_equal(frame.labels, labels)
         assert frame.labels.dtype == np.int32
         assert frame.depth is None
-        assert frame.seen.all()
+        assert frame.valid_mask.all()
 
 
 @pytest.mark.parametrize(

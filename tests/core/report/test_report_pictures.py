@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cupid_core.geometry.se3 import SE3
-from cupid_core.reconstruct.results import Scene
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.render.silhouette import eroded, outline
 from cupid_core.report.overlay import AXIS_COLORS, axes_length, draw_overlay
 from cupid_core.report.pictures import (
@@ -19,10 +19,10 @@ from cupid_core.report.pictures import (
     difference,
     object_color,
     square_around,
+    turntable,
+    upward,
     view_scene,
 )
-from cupid_core.report.turntable import turntable
-from cupid_core.report.upright import upward
 from cupid_core.types import TriangleMesh
 
 
@@ -31,8 +31,13 @@ def views(scene: Scene) -> SceneViews:
     return view_scene(scene, 1280)
 
 
+def moved_to(item: SceneObject, T_camera_object: SE3) -> SceneObject:
+    return replace(item, state=replace(item.state, T_camera_object=T_camera_object))
+
+
 def test_outlines_run_along_silhouettes_and_nothing_else_changes(scene: Scene, views: SceneViews) -> None:
-    item = replace(scene.objects[0], label="")
+    first = scene.objects[0]
+    item = replace(first, model=replace(first.model, label=""))
     before = views.image.copy()
     drawn = draw_overlay(views, [item])
     assert drawn.shape == views.image.shape and np.array_equal(views.image, before), "the photo itself is drawn on"
@@ -64,7 +69,7 @@ def test_axes_end_where_their_tips_project(scene: Scene, views: SceneViews) -> N
 
 def test_an_object_that_reaches_behind_the_camera_is_drawn_without_axes(scene: Scene) -> None:
     behind = SE3.from_rotation_translation(torch.eye(3).double(), torch.tensor([0.0, 0.0, -0.5]).double())
-    lost = replace(scene, objects=(replace(scene.objects[0], T_camera_object=behind),))
+    lost = replace(scene, objects=(moved_to(scene.objects[0], behind),))
     views = view_scene(lost, 1280)
     assert np.array_equal(draw_overlay(views, lost.objects), views.image)
 
@@ -120,7 +125,7 @@ def test_up_is_where_the_objects_agree_and_else_unknown(scene: Scene) -> None:
     assert up is not None
     torch.testing.assert_close(up, torch.tensor([0.0, -0.8, -0.6], dtype=torch.float64))
     fallen = SE3.from_rotation_translation(torch.eye(3).double(), torch.tensor([0.0, 0.0, 1.0]).double())
-    assert upward([replace(scene.objects[0], T_camera_object=fallen)]) is None
+    assert upward([moved_to(scene.objects[0], fallen)]) is None
     assert upward([]) is None
 
 

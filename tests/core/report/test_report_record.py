@@ -109,6 +109,7 @@ def test_failures_carry_code_and_hint(nothing: Scene, run: RunRecord) -> None:
 def test_a_pose_in_single_precision_is_written_alike(scene: Scene, run: RunRecord) -> None:
     item = scene.objects[0]
     T = item.pose
-    single = replace(item, T_camera_object=SE3(T.quat_xyzw.float(), T.translation.float()))
+    rounded = SE3(T.quat_xyzw.float(), T.translation.float())
+    single = replace(item, state=replace(item.state, T_camera_object=rounded))
     rows = record_of(replace(scene, objects=(single,)), run)["objects"][0]["T_camera_object"]
     torch.testing.assert_close(torch.tensor(rows, dtype=torch.float64), T.matrix(), atol=1e-6, rtol=0)
