@@ -59,8 +59,8 @@ class FittedMesh:
 class ShapeDescent:
     """The unknowns of B hypotheses and the descent on their losses, which do not depend on each other.
 
-    A point y of a mesh lies at R s a (y - pivot) + c in the camera frame, where R = exp(turn) R_0, the center c is
-    moved in units of the object's size, the axis scales a have product 1, and s grows only where depth is measured.
+    A point y of a mesh lies at R s a (y - pivot) + c in the camera frame, where R = exp(turn) R_0; the axis
+    scales a have product 1, and s changes only where depth is measured.
 
     Args:
         grid: signed distances of the B meshes; their device is that of the descent.
@@ -133,7 +133,7 @@ class ShapeDescent:
 
     def _placement(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rotations (B, 3, 3), centers (B, 3), scales (B,) and axis scales (B, 3) of product 1."""
-        turn, shift, log_scales = (self.unknowns * self.units).split(3, dim=1)
+        turn, shift, log_scales = torch.split(self.unknowns * self.units, 3, dim=1)
         rotation = so3.to_matrix(so3.exp(turn)) @ self.rotation
         center = self.center + shift * (self.scale * self.extent)[:, None]
         growth = log_scales.mean(dim=1)
@@ -184,7 +184,7 @@ class ShapeDescent:
         if offsets:
             distance = distance - self.grid.sample(points, self._bounded_offsets())
         distance = distance * (scale / self.scale / self.extent)[:, None]
-        at_points, before_points, at_rays = distance.split([count, count, s.rays_per_step], dim=1)
+        at_points, before_points, at_rays = torch.split(distance, [count, count, s.rays_per_step], dim=1)
         loss = s.silhouette_weight * self._silhouette_loss(done, at_rays, self.visible[rows]) + self._prior(
             offsets
         )
@@ -250,7 +250,7 @@ class ShapeDescent:
         stiffness = 1 + s.stiffening * self.doubt
         if not len(self.points):
             stiffness *= s.no_depth_stiffening
-        turn, _, log_scales = (self.unknowns * self.units).split(3, dim=1)
+        turn, _, log_scales = torch.split(self.unknowns * self.units, 3, dim=1)
         apart = log_scales - log_scales.mean(dim=1, keepdim=True)
         loss = s.rotation_weight * turn.square().sum(dim=1)
         loss = loss + s.anisotropy_weight * stiffness * apart.square().sum(dim=1)
