@@ -104,13 +104,10 @@ class FitPixels:
 
     @classmethod
     def of(cls, observation: Observation, starts: Sequence[Placed], settings: ShapeFitConfig) -> FitPixels:
-        """Choose the pixels for hypotheses that start at their places.
-
-        Raises:
-            InputError: a mesh has no extent.
-        """
+        """Choose the pixels for hypotheses, meshes with an extent, that start at their places."""
         size = float(np.median([_size(mesh, S) for mesh, S in starts]))
-        depth_m, disagreement = _object_depth(observation, size)
+        depth_m, foreign = _object_depth(observation, size)
+        disagreement = int(foreign.sum()) / int(observation.mask.sum())
         rows, columns, camera = _window(observation, starts, settings.window_px)
         picked = np.ix_(rows, columns)
         block_rows, block_columns = (np.arange(len(line)) // settings.block_px for line in (rows, columns))
@@ -126,7 +123,8 @@ class FitPixels:
         elif disagreement > settings.max_disagreement:
             reason = f"mask and depth disagree on {disagreement:.0%} of the mask"
         doubt = min(1.0, hidden_outline + disagreement)
-        mask, hidden = observation.mask[picked], observation.hidden[picked]
+        # Where mask and depth contradict each other, neither is believed.
+        mask, hidden = (observation.mask & ~foreign)[picked], (observation.hidden | foreign)[picked]
         return cls(camera, mask, hidden, depth_m, held_out, size, doubt, reason)
 
     def rays(self) -> tuple[Tensor, Tensor]:
@@ -153,26 +151,22 @@ class FitPixels:
 def _size(mesh: TriangleMesh, place: Sim3) -> float:
     """Longest side of the box of the object, unit of the camera frame."""
     vertices = mesh.vertices.detach().double().cpu()
-    size = 0.0
-    if len(vertices):
-        size = float(place.scale) * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
-    if not size > 0:
-        raise InputError("A mesh has no extent.", hint="Check the stage that decoded it.")
-    return size
+    return float(place.scale) * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
 
 
-def _object_depth(observation: Observation, size: float) -> tuple[Depths | None, float]:
-    """Depth (H, W) that is the object's, NaN elsewhere, and the share of the mask's depth that is not."""
+def _object_depth(observation: Observation, size: float) -> tuple[Depths | None, Mask]:
+    """Depth (H, W) that is the object's, NaN elsewhere, and where (H, W) that of the mask is not the object's."""
+    nowhere = np.zeros_like(observation.mask)
     if observation.depth is None:
-        return None, 0.0
+        return None, nowhere
     depth = depths_of(observation.depth)
     # At its border a mask covers the background, and sensors mix two surfaces there.
     inner = eroded(observation.mask, 1) & np.isfinite(depth)
     inner = inner if inner.any() else observation.mask & np.isfinite(depth)
     if not inner.any():
-        return None, 0.0
+        return None, nowhere
     own = inner & (np.abs(depth - np.median(depth[inner])) < _DEPTH_REACH * size)
-    return np.where(own, depth, np.nan).astype(np.float32), 1.0 - int(own.sum()) / int(inner.sum())
+    return np.where(own, depth, np.nan).astype(np.float32), dilated(inner & ~own, 1) & observation.mask
 
 
 def _hidden_outline(observation: Observation) -> float:

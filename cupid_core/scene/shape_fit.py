@@ -78,15 +78,15 @@ def fit_shapes(
         One result per hypothesis, in their order. Their scores can be compared.
 
     Raises:
-        InputError: there is no hypothesis, or a mesh has no extent.
+        InputError: there is no hypothesis.
         EmptyMeshError, InvalidTensorError, MissingPackageError: as `signed_distance_grid` and `render_mesh`.
     """
     settings = config or ShapeFitConfig()
     if not hypotheses:
         raise InputError("There is no hypothesis to fit.", hint="Give at least one mesh and its place.")
     starts = [(mesh, S.to(dtype=torch.float64, device="cpu")) for mesh, S in hypotheses]
-    pixels = FitPixels.of(observation, starts, settings)
     grids = [signed_distance_grid(mesh, settings.grid_size, settings.padding) for mesh, _ in starts]
+    pixels = FitPixels.of(observation, starts, settings)
     descent = ShapeDescent(
         SignedDistanceGrid.stack(grids).to(hypotheses[0][0].vertices.device), starts, pixels, settings
     )

@@ -25,8 +25,10 @@ Floats = npt.NDArray[np.float32]
 
 # Distances are exact at nodes this many cells around those that the surface passes.
 _EXACT_CELLS = 2
-# Rounds of the majority filter that closes the shadows of holes in a leaking mesh.
-_MAJORITY_ROUNDS = 3
+# A leaking mesh: nodes that the surface encloses on so many of six sides are inside where they are joined, over at
+# most so many nodes, to such that it encloses on all six.
+_ENCLOSED_SIDES = 4
+_JOINED_NODES = 4
 _FAR = 1e6
 
 
@@ -80,8 +82,8 @@ def signed_distance_grid(mesh: TriangleMesh, nodes: int = 48, padding: float = 0
     """The signed distance of one mesh.
 
     Every axis has its own spacing, so that thin objects get a fine grid across their thickness. Signs come from a
-    ray test where the mesh is closed. Where it is not, what is enclosed from all six sides is inside, after a
-    majority filter; so a leaking shell is solid, while a cavity that opens along an axis stays open.
+    ray test where the mesh is closed. Where it is not, what the surface encloses on all six sides is inside, and
+    what lies beside it in the shadow of a hole; so a leaking shell is solid, and an open cavity stays outside.
 
     Args:
         mesh: any frame and unit.
@@ -102,14 +104,14 @@ def signed_distance_grid(mesh: TriangleMesh, nodes: int = 48, padding: float = 0
     library = open3d()
     scene = library.t.geometry.RaycastingScene(nthreads=1)
     scene.add_triangles(library.core.Tensor(vertices), library.core.Tensor(faces.astype(np.uint32)))
-    touched, enclosed = _line_tests(library, scene, axes)
+    crossed, enclosed = _line_tests(library, scene, axes)
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    distance = _distances(library, scene, points, touched, 2 * half / (nodes - 1))
+    distance = _distances(library, scene, points, _beside(crossed), 2 * half / (nodes - 1))
     if is_closed(faces):
         queries = library.core.Tensor(np.ascontiguousarray(points.reshape(-1, 3)))
-        inside = scene.compute_occupancy(queries, nthreads=1).numpy().reshape(touched.shape) > 0
+        inside = scene.compute_occupancy(queries, nthreads=1).numpy().reshape((nodes,) * 3) > 0
     else:
-        inside = _majority(enclosed)
+        inside = _enclosed_volume(crossed, enclosed)
     signed = torch.from_numpy(np.where(inside, -distance, distance).astype(np.float32))
     return SignedDistanceGrid(
         signed[None, None], torch.from_numpy(center)[None].float(), torch.from_numpy(half)[None].float()
@@ -134,11 +136,16 @@ def _checked_vertices(mesh: TriangleMesh) -> Floats:
 
 def _line_tests(
     library: Any, scene: Any, axes: list[Floats]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Nodes beside a crossing of the surface with a grid line, and nodes with a crossing on all six sides."""
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Where the surface crosses the grid's edges, and on how many of six sides it encloses every node.
+
+    Returns:
+        (3, n, n, n) bool, along each axis the edges from a node to the next one; (n, n, n) 0 to 6.
+    """
     nodes = len(axes[0])
-    touched = np.zeros((nodes,) * 3, bool)
-    enclosed = np.ones((nodes,) * 3, bool)
+    shape = (nodes, nodes, nodes)
+    crossed = np.zeros((3, *shape), bool)
+    enclosed = np.zeros(shape, np.int64)
     for axis in range(3):
         others = [k for k in range(3) if k != axis]
         first, second = np.meshgrid(axes[others[0]], axes[others[1]], indexing="ij")
@@ -148,18 +155,36 @@ def _line_tests(
         found = scene.list_intersections(library.core.Tensor(rays), nthreads=1)
         step = float(axes[axis][1] - axes[axis][0])
         place = np.clip((found["t_hit"].numpy() / step).astype(np.int64), 0, nodes - 2)
-        line = found["ray_ids"].numpy().astype(np.int64)
-        crossed = np.zeros((nodes * nodes, nodes), bool)
-        crossed[line, place] = True
-        shape = (nodes, nodes, nodes)
-        before = np.zeros_like(crossed)
-        before[:, 1:] = np.logical_or.accumulate(crossed, axis=1)[:, :-1]
-        after = np.logical_or.accumulate(crossed[:, ::-1], axis=1)[:, ::-1]
-        beside = crossed.copy()
-        beside[:, 1:] |= crossed[:, :-1]
-        touched |= np.moveaxis(beside.reshape(shape), 2, axis)
-        enclosed &= np.moveaxis((before & after).reshape(shape), 2, axis)
-    return touched, enclosed
+        lines = np.zeros((nodes * nodes, nodes), bool)
+        lines[found["ray_ids"].numpy().astype(np.int64), place] = True
+        before = np.zeros_like(lines)
+        before[:, 1:] = np.logical_or.accumulate(lines, axis=1)[:, :-1]
+        after = np.logical_or.accumulate(lines[:, ::-1], axis=1)[:, ::-1]
+        crossed[axis] = np.moveaxis(lines.reshape(shape), 2, axis)
+        enclosed += np.moveaxis((before.astype(np.int64) + after).reshape(shape), 2, axis)
+    return crossed, enclosed
+
+
+def _beside(crossed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Nodes (n, n, n) at either end of an edge that the surface crosses."""
+    ends = crossed.copy()
+    for axis in range(3):
+        ends[axis] |= np.roll(crossed[axis], 1, axis=axis)  # the last edge, beyond the grid, is never crossed
+    return np.asarray(ends.any(axis=0))
+
+
+def _enclosed_volume(crossed: npt.NDArray[np.bool_], enclosed: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Inside (n, n, n) of a surface with holes."""
+    inside = enclosed == 6
+    likely = enclosed >= _ENCLOSED_SIDES
+    for _ in range(_JOINED_NODES):
+        reached = inside.copy()
+        for axis in range(3):
+            # Edges beyond the last node join nothing: the border of the grid is outside.
+            free = ~crossed[axis]
+            reached |= np.roll(inside & free, 1, axis=axis) | (np.roll(inside, -1, axis=axis) & free)
+        inside |= reached & likely
+    return np.asarray(inside)
 
 
 def _distances(
@@ -183,11 +208,3 @@ def _distances(
     distance: Floats = spread.sqrt().numpy().copy()
     distance[near] = exact
     return distance
-
-
-def _majority(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """A grid after a few votes of every node's 27 neighbors."""
-    grid = torch.from_numpy(inside)[None, None].float()
-    for _ in range(_MAJORITY_ROUNDS):
-        grid = (F.avg_pool3d(grid, 3, 1, 1) > 0.5).float()
-    return np.asarray(grid[0, 0].numpy() > 0)
