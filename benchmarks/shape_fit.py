@@ -4,7 +4,7 @@
 
 Generated views have sensor depth and the errors of a segmentation; what is scored against the mask that was fitted
 would prove little, so silhouettes, whole surfaces and the side that is not seen are compared with the truth. Rows:
-first sample, refined (the place alone), nine parameters, offsets, fusion; and as baselines an ellipsoid of the
+first sample, refined (the place alone), nine parameters, offsets; and as baselines an ellipsoid of the
 predicted box with nine parameters and with offsets. Reconstructions are made once and kept in memory.
 
 With --frame (frame.json, color.png, depth.png, labels.png) also outline and depth of every object of a real frame,

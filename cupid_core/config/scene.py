@@ -159,7 +159,7 @@ class ShapeFitConfig(Settings):
         0.03, "1", "Expected size of the surface offsets, relative to the object.", gt=0.0, le=1.0
     )
     offset_weight: float = setting(
-        0.02, "1", "Weight of squared offsets in units of their expected size.", ge=0.0, le=100.0
+        0.2, "1", "Weight of squared offsets in units of their expected size.", ge=0.0, le=100.0
     )
     smoothness_weight: float = setting(
         20.0, "1", "Weight of squared differences between neighboring offsets.", ge=0.0, le=10_000.0
@@ -177,6 +177,13 @@ class ShapeFitConfig(Settings):
     )
     no_depth_stiffening: float = setting(
         20.0, "1", "How much stronger these priors are without depth.", ge=1.0, le=1000.0
+    )
+    enough_agreement: float = setting(
+        0.9,
+        "1",
+        "No offsets where nine parameters reach this judged agreement: they would bend what is not seen for little.",
+        ge=-10.0,
+        le=1.0,
     )
     max_hidden_outline: float = setting(
         0.3,
@@ -203,7 +210,7 @@ class ShapeFitConfig(Settings):
         0.003, "1", "The nine parameters are kept only if the judged agreement gains more.", ge=0.0, le=1.0
     )
     min_offset_gain: float = setting(
-        0.006, "1", "The offsets are kept only if they gain more over the nine parameters.", ge=0.0, le=1.0
+        0.02, "1", "The offsets are kept only if they gain more over the nine parameters.", ge=0.0, le=1.0
     )
     max_iou_loss: float = setting(
         0.005, "1", "Loss of silhouette IoU from which a fit is refused.", ge=0.0, le=1.0

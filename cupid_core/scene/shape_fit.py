@@ -93,10 +93,13 @@ def fit_shapes(
     before = [_judged(FittedMesh(mesh, S), pixels, settings) for mesh, S in starts]
     descent.run(settings.steps, offsets=False)
     stages = [[_judged(fitted, pixels, settings) for fitted in descent.fitted()]]
-    if settings.offset_steps and not pixels.doubt_reason:
+    obstacle = pixels.doubt_reason
+    if max(item.score for item in (*before, *stages[0])) >= settings.enough_agreement:
+        obstacle = "nine parameters agree well enough"
+    if settings.offset_steps and not obstacle:
         descent.run(settings.offset_steps, offsets=True)
         stages.append([_judged(fitted, pixels, settings) for fitted in descent.fitted()])
-    note = f" No offsets: {pixels.doubt_reason}." if settings.offset_steps and pixels.doubt_reason else ""
+    note = f" No offsets: {obstacle}." if settings.offset_steps and obstacle else ""
     return [
         _decided(first, found, pixels.size, note, settings)
         for first, found in zip(before, zip(*stages, strict=True), strict=True)

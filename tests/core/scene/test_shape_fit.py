@@ -139,6 +139,12 @@ def test_offsets_model_what_nine_parameters_cannot():
     assert errors[1] < errors[0]
 
 
+def test_no_offsets_where_nine_parameters_agree_well_enough():
+    mesh, place = shape("ellipsoid"), true_place()
+    done = fit_shape(*disturbed(mesh, place), observed(mesh, place), QUICK)
+    assert done.accepted and not done.uses_offsets and "well enough" in done.reason
+
+
 def test_hidden_pixels_do_not_count():
     """What mask and depth hold behind an occluder changes nothing, and the visible part brings the shape back."""
     mesh, place = shape("mug"), true_place()
@@ -172,6 +178,9 @@ def test_a_mostly_hidden_outline_gets_no_offsets():
     occlusion[: int(np.nonzero(seen.mask.any(axis=1))[0].mean())] = True
     half = Observation(seen.mask & ~occlusion, CAMERA, occlusion, seen.depth)
     done = fit_shape(*disturbed(mesh, place), half, QUICK)
+    assert not done.uses_offsets
+    never = QUICK.model_copy(update={"enough_agreement": 1.0})
+    done = fit_shape(*disturbed(mesh, place), half, never)
     assert not done.uses_offsets and "outline is hidden" in done.reason
 
 
