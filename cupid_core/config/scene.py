@@ -181,7 +181,7 @@ class ShapeFitConfig(Settings):
     enough_agreement: float = setting(
         0.9,
         "1",
-        "No offsets where nine parameters reach this judged agreement: they would bend what is not seen for little.",
+        "No offsets where nine parameters reach this judged agreement: they would bend the hidden side in vain.",
         ge=-10.0,
         le=1.0,
     )

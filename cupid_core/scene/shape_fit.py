@@ -66,7 +66,7 @@ def fit_shapes(
 
     First rotation, translation and scales along the canonical axes, then also a coarse grid of surface offsets, by
     Adam on a soft silhouette along random rays, on the signed distance at measured points, and on priors that
-    stiffen where the observation is doubtful. Without depth the overall size stays.
+    stiffen where the observation is doubtful. Without depth the overall size stays, and there are no offsets.
 
     Args:
         hypotheses: meshes in the canonical frame and their places to start from; metres where depth is given. The
@@ -93,8 +93,8 @@ def fit_shapes(
     before = [_judged(FittedMesh(mesh, S), pixels, settings) for mesh, S in starts]
     descent.run(settings.steps, offsets=False)
     stages = [[_judged(fitted, pixels, settings) for fitted in descent.fitted()]]
-    obstacle = pixels.doubt_reason
-    if max(item.score for item in (*before, *stages[0])) >= settings.enough_agreement:
+    obstacle = pixels.doubt_reason or ("there is no depth" if pixels.depth_m is None else "")
+    if not obstacle and max(item.score for item in (*before, *stages[0])) >= settings.enough_agreement:
         obstacle = "nine parameters agree well enough"
     if settings.offset_steps and not obstacle:
         descent.run(settings.offset_steps, offsets=True)
