@@ -106,10 +106,10 @@ class ShapeFitConfig(Settings):
 
     seed: int = setting(0, "count", "Seed of the random rays; the same seed gives the same fit.", ge=0, le=2**31)
     steps: int = setting(
-        130, "count", "Steps of Adam on the nine parameters of pose and axis scales.", ge=1, le=10_000
+        100, "count", "Steps of Adam on the nine parameters of pose and axis scales.", ge=1, le=10_000
     )
     offset_steps: int = setting(
-        70, "count", "Further steps with surface offsets; 0 stops at nine parameters.", ge=0, le=10_000
+        60, "count", "Further steps with surface offsets; 0 stops at nine parameters.", ge=0, le=10_000
     )
     window_px: int = setting(
         80, "px", "Longer side of the lattice of pixels that rays are taken from.", ge=16, le=1024
@@ -117,11 +117,11 @@ class ShapeFitConfig(Settings):
     block_px: int = setting(
         4, "px", "Side of the lattice's checkerboard blocks; every other one is only used to judge.", ge=1, le=64
     )
-    rays_per_step: int = setting(1200, "count", "Random rays of one step.", ge=64, le=100_000)
+    rays_per_step: int = setting(900, "count", "Random rays of one step.", ge=64, le=100_000)
     samples_per_ray: int = setting(
-        14, "count", "Places along a ray at which the distance is looked up.", ge=4, le=256
+        12, "count", "Places along a ray at which the distance is looked up.", ge=4, le=256
     )
-    points: int = setting(600, "count", "Measured points that are used at most.", ge=16, le=100_000)
+    points: int = setting(400, "count", "Measured points that are used at most.", ge=16, le=100_000)
     min_points: int = setting(
         24, "count", "With fewer measured points to fit the depth is not used.", ge=4, le=10_000
     )
