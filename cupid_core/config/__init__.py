@@ -32,7 +32,7 @@ from cupid_core.config.presets import PRESETS, Preset, PresetName
 from cupid_core.config.reconstruct import ReconstructConfig
 from cupid_core.config.report import ReportConfig
 from cupid_core.config.ros import RosConfig
-from cupid_core.config.scene import PlacementConfig, QualityConfig, RefineConfig
+from cupid_core.config.scene import PlacementConfig, QualityConfig, RefineConfig, ShapeFitConfig
 from cupid_core.config.training import (
     AssetSampleConfig,
     FlowTrainingConfig,
@@ -84,6 +84,7 @@ __all__ = [
     "SegmenterConfig",
     "Settings",
     "SettingsT",
+    "ShapeFitConfig",
     "SimilarityConfig",
     "StructureSamplerConfig",
     "StructureVaeLossConfig",

@@ -105,6 +105,129 @@ class RefineConfig(Settings):
     )
 
 
+class ShapeFitConfig(Settings):
+    """Fitting pose, three axis scales and smooth surface offsets to mask and depth (`scene.shape_fit`)."""
+
+    seed: int = setting(0, "count", "Seed of the random rays; the same seed gives the same fit.", ge=0, le=2**31)
+    steps: int = setting(
+        100, "count", "Steps of Adam on the nine parameters of pose and axis scales.", ge=1, le=10_000
+    )
+    offset_steps: int = setting(
+        60, "count", "Further steps with surface offsets; 0 stops at nine parameters.", ge=0, le=10_000
+    )
+    window_px: int = setting(
+        80, "px", "Longer side of the lattice of pixels that rays are taken from.", ge=16, le=1024
+    )
+    block_px: int = setting(
+        4, "px", "Side of the lattice's checkerboard blocks; every other one is only used to judge.", ge=1, le=64
+    )
+    rays_per_step: int = setting(900, "count", "Random rays of one step.", ge=64, le=100_000)
+    samples_per_ray: int = setting(
+        12, "count", "Places along a ray at which the distance is looked up.", ge=4, le=256
+    )
+    points: int = setting(400, "count", "Measured points that are used at most.", ge=16, le=100_000)
+    min_points: int = setting(
+        24, "count", "With fewer measured points to fit the depth is not used.", ge=4, le=10_000
+    )
+    grid_size: int = setting(48, "count", "Nodes per axis of the grid of signed distances.", ge=8, le=256)
+    offset_size: int = setting(7, "count", "Nodes per axis of the grid of surface offsets.", ge=2, le=48)
+    padding: float = setting(
+        0.12, "1", "How far the grids reach beyond the mesh, relative to its longest side.", gt=0.0, le=1.0
+    )
+    start_softness: float = setting(
+        0.04, "1", "Width of the soft silhouette at the start, relative to the object.", gt=0.0, le=1.0
+    )
+    softness: float = setting(
+        0.008, "1", "Width of the soft silhouette at the end, relative to the object.", gt=0.0, le=1.0
+    )
+    rotation_rate: float = setting(0.012, "rad", "Step size of the rotation.", gt=0.0, le=1.0)
+    translation_rate: float = setting(
+        0.008, "1", "Step size of the translation, relative to the object.", gt=0.0, le=1.0
+    )
+    scale_rate: float = setting(0.012, "1", "Step size of the logarithm of the axis scales.", gt=0.0, le=1.0)
+    offset_rate: float = setting(
+        0.004, "1", "Step size of the surface offsets, relative to the object.", gt=0.0, le=1.0
+    )
+    silhouette_weight: float = setting(1.5, "1", "Weight of the silhouette in the loss.", ge=0.0, le=100.0)
+    depth_weight: float = setting(1.0, "1", "Weight of the measured points in the loss.", ge=0.0, le=100.0)
+    free_space_weight: float = setting(
+        0.5, "1", "Weight of the space in front of the measured points, which is empty.", ge=0.0, le=100.0
+    )
+    rotation_weight: float = setting(
+        0.02, "1/rad^2", "Weight of the squared angle between the fit and its start.", ge=0.0, le=100.0
+    )
+    anisotropy_weight: float = setting(
+        0.05, "1", "Weight of squared log-scales of the axes around their mean.", ge=0.0, le=100.0
+    )
+    offset_std: float = setting(
+        0.03, "1", "Expected size of the surface offsets, relative to the object.", gt=0.0, le=1.0
+    )
+    offset_weight: float = setting(
+        0.2, "1", "Weight of squared offsets in units of their expected size.", ge=0.0, le=100.0
+    )
+    smoothness_weight: float = setting(
+        20.0, "1", "Weight of squared differences between neighboring offsets.", ge=0.0, le=10_000.0
+    )
+    max_offset: float = setting(
+        0.08, "1", "No offset is larger, relative to the longest side of the object.", gt=0.0, le=0.5
+    )
+    stiffening: float = setting(
+        10.0,
+        "1",
+        "How much stronger the priors are per share of the observation in doubt: outline beside occluders, mask "
+        "whose depth is elsewhere.",
+        ge=0.0,
+        le=1000.0,
+    )
+    no_depth_stiffening: float = setting(
+        20.0, "1", "How much stronger these priors are without depth.", ge=1.0, le=1000.0
+    )
+    enough_agreement: float = setting(
+        0.9,
+        "1",
+        "No offsets where nine parameters reach this judged agreement: they would bend the hidden side in vain.",
+        ge=-10.0,
+        le=1.0,
+    )
+    max_hidden_outline: float = setting(
+        0.3,
+        "1",
+        "No offsets where a larger share of the mask's outline lies beside an occluder or the image border.",
+        ge=0.0,
+        le=1.0,
+    )
+    max_disagreement: float = setting(
+        0.15,
+        "1",
+        "No offsets where depth in a larger share of the mask is not that of the object.",
+        ge=0.0,
+        le=1.0,
+    )
+    residual_weight: float = setting(
+        2.0,
+        "1",
+        "Judging: depth residual, as a share of the object's size, against silhouette IoU.",
+        ge=0.0,
+        le=100.0,
+    )
+    min_gain: float = setting(
+        0.003, "1", "The nine parameters are kept only if the judged agreement gains more.", ge=0.0, le=1.0
+    )
+    min_offset_gain: float = setting(
+        0.02, "1", "The offsets are kept only if they gain more over the nine parameters.", ge=0.0, le=1.0
+    )
+    max_iou_loss: float = setting(
+        0.005, "1", "Loss of silhouette IoU from which a fit is refused.", ge=0.0, le=1.0
+    )
+    max_residual_growth: float = setting(
+        0.005,
+        "1",
+        "Growth of the depth residual, relative to the object, from which a fit is refused.",
+        ge=0.0,
+        le=1.0,
+    )
+
+
 class QualityConfig(Settings):
     """Thresholds between good, doubtful and failed reconstructions (`scene.quality`)."""
 
