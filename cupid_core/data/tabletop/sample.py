@@ -86,7 +86,6 @@ def sample_tabletop(
     photo = torch.where(occlusion_mask > 0, srgb_to_linear(colors)[..., None, None] * 0.8, photo)
     picture, given = degrade(photo, visible, [p.degrade for p in numbers])
     clean = linear_to_srgb(normalize_brightness(rendered)) * rendered.mask
-    clean = linear_to_srgb(normalize_brightness(rendered)) * rendered.mask
     r = settings.resolution
     uv, _ = project(grids.centers(r, device)[None], views)
     return TabletopBatch(
