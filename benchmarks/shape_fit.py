@@ -35,9 +35,11 @@ from cupid_core.evaluation.measure import metric_truth
 from cupid_core.evaluation.shape_metrics import nearest_points, points_on_surface, surface_agreement
 from cupid_core.evaluation.tabletop_cases import TabletopCase, tabletop_cases
 from cupid_core.geometry import Camera, Sim3
-from cupid_core.image.files import read_depth, read_image, read_labels
+from cupid_core.image.files import read_depth, read_labels
 from cupid_core.mesh.finish import finish_mesh
 from cupid_core.pose.estimate import PoseEstimate
+from cupid_core.reconstruct.inputs import Frame
+from cupid_core.reconstruct.pipeline import Request
 from cupid_core.render.raycast import render_mesh
 from cupid_core.scene.agreement import depth_residual_m, depths_of, silhouette_iou
 from cupid_core.scene.observation import Observation
@@ -111,15 +113,15 @@ def generated_views(cupid: Cupid, count: int, samples: int, seed: int, split: st
             continue
         observation = Observation(case.mask, case.camera, case.occlusion, case.depth)
         try:
-            found = cupid.reconstruct(
+            frame = Frame.of(
                 case.image,
-                case.mask,
+                {1: case.mask},
                 camera=case.camera,
-                occlusion=case.occlusion,
                 depth=case.depth,
-                samples=samples,
+                occlusion_masks={1: case.occlusion & ~case.mask},
             )
-            pairs = [(item.mesh, item.pose) for item in found.hypotheses if item.mesh is not None]
+            found = cupid.reconstruct(frame, Request(samples=samples))[0]
+            pairs = [(item.mesh(), item.pose) for item in found.hypotheses]
             yield View(case.family, placed(pairs, observation), observation, case)
         except CupidError as error:
             print(f"view {index} ({case.family}): [{error.code}] {error.problem}")
@@ -193,14 +195,12 @@ def frame_views(cupid: Cupid, folder: Path, samples: int) -> list[View]:
     camera = Camera(torch.tensor(about["K"], dtype=torch.float64), about["width"], about["height"])
     depth = read_depth(folder / "depth.png", metres_per_count=about["depth_scale"])
     hidden = occlusion_masks(labels, depth)
-    scene = cupid.reconstruct_scene(
-        read_image(folder / "color.png").rgb, labels, camera=camera, depth=depth, samples=samples
-    )
+    scene = cupid(folder / "color.png", masks=labels, camera=camera, depth=depth, samples=samples)
     names = {item["label"]: item["name"] for item in about["objects"]}
     views = []
     for item in scene.objects:
         observation = Observation(labels == item.id, camera, hidden[item.id], depth)
-        pairs = [(h.mesh, h.pose) for h in item.reconstruction.hypotheses if h.mesh is not None]
+        pairs = [(h.mesh(), h.pose) for h in item.hypotheses]
         views.append(View(names[item.id], placed(pairs, observation), observation))
     return views
 

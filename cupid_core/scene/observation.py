@@ -16,9 +16,10 @@ from torch import Tensor
 from cupid_core.config import ShapeFitConfig
 from cupid_core.errors import EmptyMaskError, InputError, InvalidCameraError
 from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.grid import box_of
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.render.raycast import render_mesh
-from cupid_core.render.silhouette import box_of, dilated, eroded
+from cupid_core.render.silhouette import dilated, eroded
 from cupid_core.scene.agreement import Agreement, Depths, Mask, depth_residual_m, depths_of, silhouette_iou
 from cupid_core.types import DepthMap, TriangleMesh
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cupid_core.errors import EmptyMeshError, InvalidTensorError
 from cupid_core.mesh.edges import is_closed
-from cupid_core.mesh.ray_library import open3d
+from cupid_core.packages import open3d
 from cupid_core.types import TriangleMesh
 
 Floats = npt.NDArray[np.float32]
