@@ -30,6 +30,7 @@ from cupid_core.image.rgb import RgbImage
 from cupid_core.perception.depth import build_depth_source
 from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter
+from cupid_core.samples import sample_frame
 from cupid_core.types import DepthMap
 
 
@@ -89,6 +90,14 @@ class Inputs:
     depth: DepthMap | None
     names: Mapping[int, str]
     sizes_m: Mapping[int, float]
+
+
+def sample_inputs() -> InputArgs:
+    """The RGB-D frame that ships with the package."""
+    frame = sample_frame()
+    return InputArgs(
+        frame.color, labels=frame.labels, camera_info=frame.camera, depth=frame.depth, names=frame.names
+    )
 
 
 def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") -> Inputs:

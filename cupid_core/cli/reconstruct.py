@@ -14,7 +14,7 @@ from rich.table import Table
 from cupid_core import __version__
 from cupid_core import config as settings_of
 from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
-from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs
+from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs, sample_inputs
 from cupid_core.cli.progress import StageBars
 from cupid_core.config import CupidConfig, PresetName
 from cupid_core.models.locate import locate
@@ -23,7 +23,7 @@ from cupid_core.reconstruct.pipeline import Cupid, Request
 from cupid_core.reconstruct.progress import Progress, Run
 from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.objects_json import RunRecord
-from cupid_core.report.save import checkpoint_hash, save_results
+from cupid_core.report.save import checkpoint_hash, has_urdf, save_results
 from cupid_core.report.write import check_output
 from cupid_core.runtime.device import choose_device, inference_dtype
 from cupid_core.types import CameraSource, ScaleSource
@@ -42,6 +42,8 @@ class ReconstructOptions:
         refine: move placed objects so that they meet depth and mask better.
         seed: of the noise.
         device: where the networks run; "auto" takes cuda where there is a GPU.
+        urdf: also write models for simulators.
+        gaussians: also write Gaussian splats.
     """
 
     checkpoint: str = "tabletop"
@@ -49,6 +51,8 @@ class ReconstructOptions:
     refine: bool = False
     seed: int = 0
     device: str = "auto"
+    urdf: bool = False
+    gaussians: bool = False
 
 
 def reconstruct(
@@ -69,6 +73,8 @@ def reconstruct(
     samples: int = 0,
     refine: Switch = False,
     no_refine: Switch = False,
+    urdf: Switch = False,
+    gaussians: Switch = False,
     seed: int = 0,
     device: str = "auto",
     config: OptionalFile = None,
@@ -80,7 +86,7 @@ def reconstruct(
     gives meters; without, poses are up to scale and say so.
 
     Args:
-        image: PNG, JPEG, TIFF, WebP, BMP or .npy.
+        image: PNG, JPEG, TIFF, WebP, BMP or .npy; or the word sample: the RGB-D frame that ships with the package.
         out: folder for objects.json, meshes, overlay.png and report.html; earlier results in it are replaced.
         mask: mask image of one object, bright or opaque where the object is.
         labels: label image: the id of the object at every pixel, 0 for none.
@@ -96,6 +102,8 @@ def reconstruct(
         samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
         refine: refine with preset fast too: move placed objects, never their shape, to fit depth and mask better.
         no_refine: do not refine, whatever the preset says.
+        urdf: also write a model for simulators of each object: visual and convex collision meshes, mass, inertia.
+        gaussians: also write Gaussian splats, where the checkpoint has their decoder.
         seed: the same seed gives the same result.
         device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         config: settings file; `cupid config write FILE` makes one with all defaults.
@@ -105,11 +113,13 @@ def reconstruct(
         0, or 3 when not one object could be reconstructed.
     """
     inputs = InputArgs(image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size)
+    if image == Path("sample") and not image.exists():
+        inputs = sample_inputs()
     settings = settings_of.load(CupidConfig, config, assignments)
     effort = preset_with(preset, samples=samples, refine=refine, no_refine=no_refine)
-    options = ReconstructOptions(checkpoint, effort.samples, effort.refine, seed, device)
+    options = ReconstructOptions(checkpoint, effort.samples, effort.refine, seed, device, urdf, gaussians)
     scene = run_reconstruction(inputs, options, settings, out, Console(stderr=True))
-    show_summary(scene, out, Console())
+    show_summary(scene, out, Console(), urdf=urdf)
     return 0 if scene.objects else NOTHING_RECONSTRUCTED
 
 
@@ -148,12 +158,14 @@ def run_reconstruction(
         scene = cupid.reconstruct(frame, request, Run(bars))
         bars(Progress("write", 0.0))
         record = _record(args, inputs, replace(options, device=str(device)), settings, folder)
-        save_results(scene, record, out, settings, names=inputs.names)
+        save_results(
+            scene, record, out, settings, names=inputs.names, urdf=options.urdf, gaussians=options.gaussians
+        )
         bars(Progress("write", 1.0))
     return scene
 
 
-def show_summary(scene: Scene, out: Path, console: Console) -> None:
+def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = False) -> None:
     """Print a row per object, why others are missing, and where the report is."""
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "object", "verdict", "IoU", "depth", "size", "position"):
@@ -171,6 +183,10 @@ def show_summary(scene: Scene, out: Path, console: Console) -> None:
     for id_, error in sorted(scene.failures.items()):
         text = escape(f"{id_}: error [{error.code}]: {error}")
         console.print(f"[red]{text}[/red]", highlight=False, soft_wrap=True)
+    for item in scene.objects if urdf else ():
+        if not has_urdf(item):
+            reason = "its mesh is not closed" if not item.model.watertight else "its scale is unknown"
+            console.print(f"{item.id} {escape(item.label)}: no URDF, because {reason}", highlight=False)
     total = sum(scene.timings_s.values())
     console.print(f"{total:.1f} s; report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 

@@ -19,15 +19,16 @@ import numpy as np
 
 from cupid_core import __version__
 from cupid_core.config import CupidConfig
-from cupid_core.mesh.export import write_ply
+from cupid_core.mesh.export import export_mesh, write_ply, write_splats
 from cupid_core.mesh.glb import SceneItem, write_glb, write_scene_glb
 from cupid_core.models.locate import locate, sha256
-from cupid_core.reconstruct.results import Scene
+from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.html import report_html
 from cupid_core.report.objects_json import RunRecord, scene_record, to_json
 from cupid_core.report.overlay import draw_overlay
 from cupid_core.report.pictures import upward, view_scene
 from cupid_core.report.write import INDEX, output_folder
+from cupid_core.types import ScaleSource
 
 SCENE, OVERLAY, REPORT = "scene.glb", "overlay.png", "report.html"
 
@@ -84,6 +85,8 @@ def save_results(
     config: CupidConfig,
     *,
     names: Mapping[int, str] | None = None,
+    urdf: bool = False,
+    gaussians: bool = False,
 ) -> dict[str, Any]:
     """Write all files of a reconstruction.
 
@@ -93,15 +96,20 @@ def save_results(
         out: the folder; made where it is missing, earlier results in it are replaced.
         config: sizes of the pictures.
         names: labels by id, for objects that failed.
+        urdf: also write a model for simulators of each object that is closed and in metres.
+        gaussians: also write the Gaussian splats of each object, canonical frame and unit.
 
     Returns:
         The content of `objects.json`.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full; it is as it was before.
+        CheckpointError: of `gaussians`: the checkpoint has no decoder of Gaussians.
+        MissingPackageError: of `urdf`: the extra `convex` is not installed.
     """
+    splats = {item.id: item.gaussians().ply_table() for item in scene.objects} if gaussians else {}
     files = {"overlay": OVERLAY, "report": REPORT} | ({"scene": SCENE} if scene.objects else {})
-    own = {item.id: {kind: f"object_{item.id}.{kind}" for kind in ("ply", "glb")} for item in scene.objects}
+    own = {item.id: _files_of(item, urdf=urdf, gaussians=gaussians) for item in scene.objects}
     record = scene_record(scene, run, names=names or {}, object_files=own, files=files)
     views = view_scene(scene, config.report.longest_px)
     overlay = draw_overlay(views, scene.objects)
@@ -111,6 +119,10 @@ def save_results(
         for item in scene.objects:
             write_ply(folder / own[item.id]["ply"], item.mesh)
             write_glb(folder / own[item.id]["glb"], item.mesh, item.label or f"object_{item.id}")
+            if "urdf" in own[item.id]:
+                export_mesh(item.mesh, folder / own[item.id]["urdf"], config.mesh)
+            if "splats" in own[item.id]:
+                write_splats(folder / own[item.id]["splats"], splats[item.id])
         if scene.objects:
             items = [SceneItem(f"{i.id} {i.label}".strip(), i.mesh, i.pose) for i in scene.objects]
             write_scene_glb(folder / SCENE, items, up_camera=upward(scene.objects))
@@ -118,3 +130,17 @@ def save_results(
         (folder / REPORT).write_text(page, encoding="utf-8")
         (folder / INDEX).write_text(to_json(record), encoding="utf-8")
     return record
+
+
+def has_urdf(item: SceneObject) -> bool:
+    """Whether an object can be a model for simulators: closed, so that it has a mass, and in metres."""
+    return item.model.watertight and item.model.scale_source is not ScaleSource.UNKNOWN
+
+
+def _files_of(item: SceneObject, *, urdf: bool, gaussians: bool) -> dict[str, str]:
+    names = {kind: f"object_{item.id}.{kind}" for kind in ("ply", "glb")}
+    if urdf and has_urdf(item):
+        names["urdf"] = f"object_{item.id}.urdf"
+    if gaussians:
+        names["splats"] = f"object_{item.id}_splats.ply"
+    return names

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cupid_core import stages
 from cupid_core.config import SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.models.appearance_variants import appearance_flow
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.structure_flow import SparseStructureFlowModel
+from cupid_core.reconstruct import stages
 from cupid_core.sampling.noise import NoiseSource
 
 CONFIG = SamplerConfig(steps=2, guidance_strength=1.0, guidance_from_t=0.0)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cupid_core import stages
 from cupid_core.config import SamplerConfig
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct import stages
 from cupid_core.sampling.noise import NoiseSource
 
 CONFIG = SamplerConfig(steps=3, guidance_strength=2.0)
