@@ -13,7 +13,7 @@ test: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/cupid demo --preset best --out build/demo
 
-# The pictures of README.md, from generated scenes.
+# The picture of README.md, from the frame that ships.
 pictures: $(STAMP)
 	$(BIN)/python docs/make_pictures.py
 

@@ -1,6 +1,7 @@
 """Whole scenes: with networks that know the truth of a generated frame, everything else must find it again."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,9 +93,9 @@ class Oracle:
         return voxel_boxes(structure.coords, structure.resolution)
 
 
-def reconstruct(scene: TabletopScene, networks: object = None, **given: object) -> Scene:
-    config = CupidConfig()
-    cupid = Cupid(networks, config)  # type: ignore[arg-type]  # the oracle asks no network
+def reconstruct(scene: TabletopScene, **given: object) -> Scene:
+    networks = SimpleNamespace(device="cpu")  # the oracle asks no network
+    cupid = Cupid(networks, CupidConfig())  # type: ignore[arg-type]
     return cupid(scene.color.numpy(), masks=scene.labels.numpy(), **given)  # type: ignore[arg-type]
 
 
