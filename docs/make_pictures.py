@@ -22,7 +22,7 @@ from cupid_core.geometry.so3 import exp, rotate
 from cupid_core.render.cameras import look_at
 from cupid_core.render.raycast import render_scene
 from cupid_core.report.overlay import draw_overlay
-from cupid_core.report.pictures import Picture, resized, shaded, upward, view_scene
+from cupid_core.report.pictures import Picture, resized, shaded, view_scene
 
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 400, 300
@@ -68,10 +68,9 @@ def main(options: Options) -> None:
     print(*scene, sep="\n")
 
 
-def from_the_side(scene: Scene, angle_rad: float = 1.1) -> Picture:
+def from_the_side(scene: Scene, angle_rad: float = -0.7) -> Picture:
     """The scene as a camera sees it that went around it by an angle."""
-    up = upward(scene.objects)
-    up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64) if up is None else up
+    up = scene["mug"].pose.rotation()[:, 2].double()  # it stands upright
     places = torch.stack([item.pose.translation.double() for item in scene.objects])
     center = places.mean(dim=0)
     T_other_camera = look_at(center + rotate(exp(up * angle_rad), -center), center, up)

@@ -13,7 +13,7 @@ from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.data.tabletop.objects import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
-from cupid_core.errors import InputError
+from cupid_core.errors import CupidError, InputError, OutputError
 from cupid_core.evaluation import measure
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.image_metrics import silhouette_iou
@@ -190,8 +190,8 @@ def test_tables_and_json_hold_the_figures(tmp_path):
     assert "translation_mm" not in read["objects"][1]["figures"]
     write_json(records(), {}, tmp_path / "figures.json")
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
-    with pytest.raises(InputError, match="cannot be written"):
-        write_json(records(), {}, tmp_path / "missing" / "figures.json")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_json(records(), {}, tmp_path / "figures.json" / "a-file-is-no-folder.json")
 
 
 def test_impossible_options_are_refused():
@@ -224,8 +224,8 @@ def test_a_journal_gives_back_what_it_was_given_and_drops_a_line_that_was_cut_of
     path.write_text("no journal\n")
     with pytest.raises(InputError, match="is no journal"):
         RecordJournal(path, {"seed": 1})
-    with pytest.raises(InputError, match="cannot be used"):
-        RecordJournal(tmp_path / "missing" / "figures.jsonl", {})
+    with pytest.raises(CupidError, match="cannot be"):
+        RecordJournal(path / "a-file-is-no-folder.jsonl", {})
 
 
 def test_a_stopped_benchmark_continues_with_the_same_figures(tiny_cupid, tmp_path):
