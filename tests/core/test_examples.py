@@ -8,11 +8,12 @@ import pytest
 
 from cupid_core import config as settings_of
 from cupid_core.cli import main
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, MeshConfig
 from cupid_core.data.tabletop.frame_files import FrameFiles, write_frame
 from cupid_core.data.tabletop.scene import SceneSettings, TabletopScene, draw_scene
 from cupid_core.image.camera_files import read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels
+from cupid_core.mesh import export
 from cupid_core.reconstruct.pipeline import Cupid
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
@@ -44,6 +45,9 @@ def test_example_runs(
     """As it is, on the frame that ships; the tiny networks stand for the checkpoint, which takes a minute."""
     load, config = Cupid.from_pretrained, settings_of.from_mapping(CupidConfig, SETTINGS)
     monkeypatch.setattr(Cupid, "from_pretrained", lambda: load(sparse_checkpoint, config=config))
+    # What random networks make is a sponge, the worst case of a convex decomposition.
+    coarse = MeshConfig(convex_threshold=1.0, convex_faces=300)
+    monkeypatch.setattr(export, "MeshConfig", lambda: coarse)
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(FOLDER / name), run_name="__main__")
     printed = capsys.readouterr().out
