@@ -183,7 +183,8 @@ def _checkpoints() -> Iterator[Finding]:
         meaning = "this version ships no checkpoint: give the folder of one, or pull the published one"
         yield Finding("embedded checkpoint", "missing" if cached else "problem", "", meaning)
     if cached is None:
-        meaning = f"full-size networks are not on this machine; `cupid checkpoint pull {PUBLISHED}@<commit>` fetches them"
+        command = f"cupid checkpoint pull {PUBLISHED}@<commit>"
+        meaning = f"full-size networks are not on this machine; `{command}` fetches them"
         yield Finding(f"checkpoint {PUBLISHED}", "missing", "", meaning)
     else:
         yield Finding(f"checkpoint {PUBLISHED}", "ok", str(cached), "full-size networks, usable offline")
