@@ -1,7 +1,7 @@
 """Typed errors with stable codes; knows no other module of the package.
 
 Every error a caller can provoke is a `CupidError`. Its `code` is stable (ROS diagnostics, exit codes and
-`objects.json` carry it); its text says what was wrong, with the expected and the actual value, and what hints it.
+`objects.json` carry it); its text says what was wrong, with the expected and the actual value, and what to do.
 """
 
 from __future__ import annotations

@@ -119,7 +119,11 @@ class ShapeFitConfig(Settings):
         80, "px", "Longer side of the lattice of pixels that rays are taken from.", ge=16, le=1024
     )
     block_px: int = setting(
-        4, "px", "Side of the lattice's checkerboard blocks; every other one is only used to judge.", ge=1, le=64
+        4,
+        "px",
+        "Side of the lattice's checkerboard blocks; every other one is held out and measures the fit.",
+        ge=1,
+        le=64,
     )
     rays_per_step: int = setting(900, "count", "Random rays of one step.", ge=64, le=100_000)
     samples_per_ray: int = setting(

@@ -92,7 +92,8 @@ def reconstruct_frame(
     """
     occlusion = frame.occlusion_masks or occlusion_masks(frame.labels, frame.depth, config.placement)
     crops = crop_objects(frame, occlusion, config)
-    condition = _encode(networks, crops, run)
+    with run.stage("encode"):
+        condition = encode_images(networks, crops)
     structures = _sample_structures(networks, condition, config, request, run)
     with run.stage("pose"):
         posed = solve_poses(structures, crops, config)
@@ -133,11 +134,6 @@ def agreed_camera(
     order = np.argsort(logs)
     share = np.cumsum(np.asarray(weights)[order]) / np.sum(weights)
     return Camera.from_focal(float(np.exp(np.asarray(logs)[order][np.searchsorted(share, 0.5)])), width, height)
-
-
-def _encode(networks: NetworkBundle, crops: Sequence[ObjectCrop], run: Run) -> ImageCondition:
-    with run.stage("encode"):
-        return encode_images(networks, crops)
 
 
 def _sample_structures(

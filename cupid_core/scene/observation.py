@@ -81,14 +81,14 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class FitPixels:
-    """Every few pixels around the object, in blocks of a checkerboard that are fitted or judge.
+    """Every few pixels around the object, in blocks of a checkerboard that are fitted or held out.
 
     Attributes:
         camera: of the lattice of h x w pixels.
         mask: (h, w) visible pixels of the object.
         hidden: (h, w) where nothing is known.
         depth_m: (h, w) of the object, NaN elsewhere; None without depth.
-        held_out: (h, w) pixels that are not fitted but judge.
+        held_out: (h, w) pixels that are not fitted; they measure the fit.
         size: longest side of the object at the start, unit of the camera frame.
         doubt: share of the observation that is doubtful, 0 to 1.
         doubt_reason: why the outline cannot determine offsets; empty where it can.

@@ -108,7 +108,7 @@ def fit_shapes(
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """A fitted mesh, how far it agrees with the pixels that judge, and its score."""
+    """A fitted mesh, how far it agrees with the held-out pixels, and its score."""
 
     fitted: FittedMesh
     agreement: Agreement
