@@ -62,7 +62,7 @@ class Accelerated:
 
     def __init__(self) -> None:
         try:
-            from accelerate import Accelerator  # type: ignore[import-not-found,unused-ignore]
+            from accelerate import Accelerator
         except ImportError as error:
             raise MissingPackageError(
                 "Training on several devices needs the package accelerate.", hint="pip install 'cupid_ros[train]'"
