@@ -149,7 +149,7 @@ def run_reconstruction(
             inputs.image,
             inputs.masks,
             camera=inputs.camera,
-            camera_source=CameraSource.EXIF if args.camera == "exif" else CameraSource.GIVEN,
+            camera_source=CameraSource.EXIF if args.camera == "exif" else None,
             depth=inputs.depth,
             names=inputs.names,
             sizes_m=inputs.sizes_m,

@@ -92,14 +92,14 @@ class PoseConfig(Settings):
         le=1.0,
     )
     unknown_focal: float = setting(
-        1.0,
+        0.85,
         "image fraction",
         "Most likely focal length when no camera is given. Depth cameras have 0.5 to 1.0, phones 0.7 to 0.8.",
         gt=0.05,
         le=50.0,
     )
     unknown_focal_std_log: float = setting(
-        0.35, "1", "Standard deviation of the logarithm of that focal length.", gt=0.0, le=5.0
+        0.3, "1", "Standard deviation of the logarithm of that focal length.", gt=0.0, le=5.0
     )
     independent_pairs: int = setting(
         0,

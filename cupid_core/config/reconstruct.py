@@ -24,10 +24,18 @@ class ReconstructConfig(Settings):
         "What of the hypotheses is compared with the image: their meshes, or the boxes of their voxels, after "
         "which only the best one is decoded; quicker, and a little worse.",
     )
-    border_is_hidden: bool = setting(
+    complete_shapes: bool = setting(
+        True,
+        "switch",
+        "Complete the shape of the first hypothesis in one pass, where the checkpoint has the networks for it.",
+    )
+    pose_corrections: int = setting(
+        2, "count", "How often the completion of the shape corrects the coarse pose and looks again.", ge=0, le=8
+    )
+    border_occludes: bool = setting(
         True, "switch", "Mark the outside of the image as occluded: an object at the border may continue there."
     )
-    judge_size: int = setting(
+    score_size: int = setting(
         192, "px", "Edge of the rendering that is compared with the image to rank hypotheses.", ge=32, le=2048
     )
     color_weight: float = setting(

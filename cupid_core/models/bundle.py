@@ -17,8 +17,10 @@ from cupid_core.models.decode_gaussians import SLatGaussianDecoder
 from cupid_core.models.decode_mesh import SLatMeshDecoder
 from cupid_core.models.image_encoder import DinoVisionTransformer, ImageEncoder, image_encoder_args
 from cupid_core.models.locate import locate
+from cupid_core.models.shape_completion import ShapeCompletion
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder
+from cupid_core.models.surface_head import SurfaceHead
 from cupid_core.models.weights import (
     SLAT_ENCODER,
     Checkpoint,
@@ -32,12 +34,29 @@ from cupid_core.models.weights import (
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 IMAGE_ENCODER = "image_encoder"
+SURFACE_ENCODER = "surface_encoder"
+SHAPE_COMPLETION = "shape_completion"
 # The official file names of the image encoders, as their authors publish them.
 _OFFICIAL_FILES = {
     "dinov2_vits14_reg": "dinov2_vits14_reg4_pretrain",
     "dinov2_vitb14_reg": "dinov2_vitb14_reg4_pretrain",
     "dinov2_vitl14_reg": "dinov2_vitl14_reg4_pretrain",
 }
+
+
+@dataclass(frozen=True)
+class CompletionNetworks:
+    """The networks that complete a shape from the evidence of one view.
+
+    Attributes:
+        image_encoder: sees color, mask and, where they are known, depth and gravity.
+        surface_head: its tokens to the canonical points that are visible.
+        shape_completion: the evidence to surface voxels, in the frame of the pose that these points give.
+    """
+
+    image_encoder: ImageEncoder
+    surface_head: SurfaceHead
+    shape_completion: ShapeCompletion
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,8 @@ class NetworkBundle:
         latent_mean: (C,) of the stage-2 latent.
         latent_std: (C,) of the stage-2 latent.
         published: samplers as published; settings of the caller take precedence.
+        completion: the networks of the first hypothesis of each object; None where the checkpoint has none: all
+            hypotheses are samples of stage 1 then.
     """
 
     image_encoder: ImageEncoder
@@ -70,6 +91,7 @@ class NetworkBundle:
     latent_mean: Tensor
     latent_std: Tensor
     published: PipelineArguments
+    completion: CompletionNetworks | None = None
 
     @property
     def device(self) -> torch.device:
@@ -130,6 +152,15 @@ class NetworkBundle:
             latent_mean=torch.tensor(normalization.mean, device=device),
             latent_std=torch.tensor(normalization.std, device=device),
             published=checkpoint.arguments,
+            completion=(
+                CompletionNetworks(
+                    load(SURFACE_ENCODER, ImageEncoder),
+                    load("surface_head", SurfaceHead),
+                    load(SHAPE_COMPLETION, ShapeCompletion),
+                )
+                if SHAPE_COMPLETION in names
+                else None
+            ),
         )
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cupid_core.errors import ConfigError, InvalidTensorError
+from cupid_core.models.encoder_planes import select_planes
 from cupid_core.models.layers.attention import attend
 from cupid_core.models.layers.norms import LayerNorm32
 from cupid_core.models.layers.precision import cast_torso
@@ -149,6 +150,19 @@ class ImageEncoder(nn.Module):
     def to_precision(self, torso_dtype: torch.dtype) -> ImageEncoder:
         """Put the blocks in `torso_dtype`, in place; returns the network."""
         raise NotImplementedError
+
+
+def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
+    """Tokens (B, P, C) of views (B, C, S, S), channels as in `encoder_planes.PLANES`.
+
+    An encoder that averages squares of pixels also takes views of the averaged size: their pixels are repeated, so
+    that the average gives the views back.
+    """
+    image = select_planes(image, encoder.planes)
+    if encoder.shrink > 1 and image.shape[-1] * encoder.shrink == encoder.img_size:
+        image = F.interpolate(image, scale_factor=encoder.shrink)
+    tokens: Tensor = encoder(image)
+    return tokens
 
 
 class DinoVisionTransformer(ImageEncoder):

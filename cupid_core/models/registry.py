@@ -19,8 +19,10 @@ from cupid_core.models.decode_gaussians import SLatGaussianDecoder
 from cupid_core.models.decode_mesh import SLatMeshDecoder
 from cupid_core.models.decode_radiance_field import SLatRadianceFieldDecoder
 from cupid_core.models.image_encoder import DinoVisionTransformer
+from cupid_core.models.shape_completion import ShapeCompletion
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from cupid_core.models.surface_head import SurfaceHead
 
 # A memory-saving training variant of the same network carries this prefix in published files.
 _TRAINING_PREFIX = "Elastic"
@@ -44,6 +46,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
         SLatMeshDecoder,
         SLatGaussianDecoder,
         SLatRadianceFieldDecoder,
+        SurfaceHead,
+        ShapeCompletion,
     )
 }
 

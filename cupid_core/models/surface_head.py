@@ -107,3 +107,20 @@ def bin_points(logits: Tensor) -> tuple[Tensor, Tensor]:
     mass = near.sum(dim=2)
     points = voxel_centers((near * number).sum(dim=2) / mass.clamp(min=1e-6), bins)
     return points, mass.prod(dim=1, keepdim=True)
+
+
+def trusted_points(predicted: SurfacePrediction) -> tuple[Tensor, Tensor, Tensor]:
+    """The predicted points as a list, with how far each is trusted.
+
+    Returns:
+        Canonical points (B, n^2, 3); weights (B, n^2), 0 where the object is not visible, and below 1 where the
+        bins are unsure; and positions (n^2, 2) in the image, in [0, 1].
+    """
+    points, trust = predicted.points, torch.ones_like(predicted.visible)
+    if predicted.bins is not None:
+        points, trust = bin_points(predicted.bins)
+    trust = trust * (predicted.visible > 0)
+    n = points.shape[-1]
+    axis = (torch.arange(n, device=points.device) + 0.5) / n
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    return points.flatten(2).mT, trust.flatten(1), torch.stack([u, v], dim=-1).view(-1, 2)

@@ -13,13 +13,22 @@ from torch import Tensor
 from cupid_core.config import CupidConfig, PoseConfig
 from cupid_core.errors import EmptyMaskError, InputError, InvalidImageError
 from cupid_core.geometry.camera import Camera
-from cupid_core.image.any_input import ImageInput, MasksInput, as_image, as_masks
+from cupid_core.image.any_input import (
+    CameraInput,
+    DepthInput,
+    ImageInput,
+    MasksInput,
+    as_camera,
+    as_depth,
+    as_image,
+    as_masks,
+)
 from cupid_core.image.crop import Crop, crop_to_content, network_input
 from cupid_core.image.foreground import with_mask
 from cupid_core.image.masks import labels_from_masks
 from cupid_core.image.rectify import rectify
 from cupid_core.models.conv_image_encoder import mark_occlusion
-from cupid_core.models.encoder_planes import select_planes
+from cupid_core.models.encoder_planes import point_planes, select_planes
 from cupid_core.types import CameraSource, DepthMap
 
 Image = NDArray[np.uint8]
@@ -58,9 +67,10 @@ class Frame:
         image: ImageInput,
         masks: MasksInput | None,
         *,
-        camera: Camera | None = None,
-        camera_source: CameraSource = CameraSource.GIVEN,
-        depth: DepthMap | None = None,
+        camera: CameraInput | None = None,
+        camera_source: CameraSource | None = None,
+        depth: DepthInput | None = None,
+        depth_scale_std: float = 0.0,
         names: Mapping[int, str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
@@ -71,9 +81,11 @@ class Frame:
         Args:
             image: any kind `as_image` reads.
             masks: any kind `as_masks` reads; None takes the alpha channel of the image.
-            camera: of the image, distortion included; None takes the camera that comes with the depth, if any.
-            camera_source: where `camera` comes from.
-            depth: aligned to the image.
+            camera: of the image, distortion included, any kind `as_camera` reads; None takes the camera that comes
+                with the depth, if any.
+            camera_source: where `camera` comes from; None where its kind says it.
+            depth: aligned to the image, any kind `as_depth` reads.
+            depth_scale_std: relative deviation of the unit of depth that is given as pixels.
             names: by id.
             sizes_m: by id; positive.
             only: ids that are wanted; None takes all.
@@ -85,11 +97,14 @@ class Frame:
         """
         picture = as_image(image)
         rgb, (height, width) = picture.rgb, picture.rgb.shape[:2]
+        camera, source = as_camera(camera, width, height, photo=image)
+        source = source if camera is None or camera_source is None else camera_source
+        depth = as_depth(depth, scale_std=depth_scale_std)
         found = as_masks(masks, height, width, alpha=picture.alpha)
         labels = labels_from_masks(found.masks, height, width)
         _check_sizes(sizes_m or {})
         if camera is None and depth is not None and depth.camera is not None:
-            camera, camera_source = depth.camera, CameraSource.DEPTH_MODEL
+            camera, source = depth.camera, CameraSource.DEPTH_MODEL
         if camera is not None:
             straight = rectify(rgb, camera, labels=labels, depth=depth)
             assert straight.labels is not None
@@ -105,7 +120,7 @@ class Frame:
             image=rgb,
             labels=labels,
             camera=camera,
-            camera_source=CameraSource.ESTIMATED if camera is None else camera_source,
+            camera_source=source,
             depth=depth,
             names={**found.names, **(names or {})},
             sizes_m=dict(sizes_m or {}),
@@ -151,6 +166,8 @@ class ObjectCrop:
             or beyond the border of the image; None where it is known to end.
         camera: of the crop; of a guessed focal length where `camera_known` is False.
         camera_known: the camera is not guessed.
+        depth: (side, side) float32 of the crop, z of the visible surface of the object, 0 where there is none;
+            None without depth.
     """
 
     crop: Crop
@@ -158,6 +175,7 @@ class ObjectCrop:
     occlusion_mask: Mask | None
     camera: Camera
     camera_known: bool
+    depth: NDArray[np.float32] | None = None
 
 
 def crop_objects(frame: Frame, occlusion: Mapping[int, Mask], config: CupidConfig) -> list[ObjectCrop]:
@@ -175,6 +193,7 @@ def crop_objects(frame: Frame, occlusion: Mapping[int, Mask], config: CupidConfi
             config,
             camera=frame.camera,
             occlusion=occlusion[id_] if id_ in occlusion and occlusion[id_].any() else None,
+            depth=frame.depth,
         )
         for id_ in frame.ids()
     ]
@@ -187,6 +206,7 @@ def crop_object(
     *,
     camera: Camera | None = None,
     occlusion: Mask | None = None,
+    depth: DepthMap | None = None,
 ) -> ObjectCrop:
     """Cut one object out of an image.
 
@@ -197,6 +217,7 @@ def crop_object(
         camera: of the image, without lens distortion; None where it is unknown: square pixels and a principal
             point in the middle are then assumed, and the focal length is estimated.
         occlusion: (H, W) bool, where something else hides what would be there; None where nothing is known to.
+        depth: aligned to the image; None without.
 
     Raises:
         InvalidImageError: shapes do not fit.
@@ -212,9 +233,10 @@ def crop_object(
     return ObjectCrop(
         crop=crop,
         mask=mask,
-        occlusion_mask=_occlusion_in(crop, occlusion, beyond_border=config.reconstruct.border_is_hidden),
+        occlusion_mask=_occlusion_in(crop, occlusion, beyond_border=config.reconstruct.border_occludes),
         camera=crop.camera(camera or guessed_camera(width, height, config.pose)),
         camera_known=camera is not None,
+        depth=None if depth is None else _depth_in(crop, depth, mask),
     )
 
 
@@ -243,7 +265,27 @@ def encoder_images(crops: Sequence[ObjectCrop], size: int, planes: Sequence[str]
         return rgb
     masks = torch.stack([_resized(crop.crop.rgba[..., 3] > 0, size) for crop in crops])
     occluded = torch.stack([_occluded(crop, size) for crop in crops])
-    return select_planes(mark_occlusion(torch.cat([rgb, masks], dim=1), occluded), planes)
+    image = mark_occlusion(torch.cat([rgb, masks], dim=1), occluded)
+    if "points" in planes:
+        up, known = torch.zeros(len(crops), 3), torch.zeros(len(crops), dtype=torch.bool)
+        points = point_planes(depth_images(crops, size), normalized_intrinsics(crops), up, known)
+        image = torch.cat([image, points], dim=1)
+    return select_planes(image, planes)
+
+
+def depth_images(crops: Sequence[ObjectCrop], size: int) -> Tensor:
+    """(B, size, size) depth of the nearest pixels of the crops, 0 where there is none."""
+    images = []
+    for crop in crops:
+        pixels = ((np.arange(size) + 0.5) / size * crop.crop.side).astype(np.int64)
+        there = np.zeros((size, size), np.float32) if crop.depth is None else crop.depth[pixels][:, pixels]
+        images.append(torch.from_numpy(there))
+    return torch.stack(images)
+
+
+def normalized_intrinsics(crops: Sequence[ObjectCrop]) -> Tensor:
+    """(B, 3, 3) float32 K of the crops, for positions in [0, 1]."""
+    return torch.stack([crop.camera.K_normalized().float() for crop in crops])
 
 
 def visible_fraction(crops: Sequence[ObjectCrop], size: int) -> Tensor | None:
@@ -278,6 +320,17 @@ def _occlusion_in(crop: Crop, occlusion: Mask | None, *, beyond_border: bool) ->
         occluded[inside] |= occlusion[rows[inside_rows]][:, columns[inside_columns]].reshape(-1)
     occluded &= crop.rgba[..., 3] == 0
     return occluded if occluded.any() else None
+
+
+def _depth_in(crop: Crop, depth: DepthMap, mask: Mask) -> NDArray[np.float32]:
+    """Depth (side, side) of the visible pixels of the object, 0 elsewhere."""
+    known = np.nan_to_num(np.asarray(depth.depth_m.cpu(), np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    whole = np.where(mask, known, np.float32(0.0))
+    rows, columns = np.arange(crop.side) + crop.top, np.arange(crop.side) + crop.left
+    inside_rows, inside_columns = (rows >= 0) & (rows < len(whole)), (columns >= 0) & (columns < whole.shape[1])
+    square = np.zeros((crop.side, crop.side), np.float32)
+    square[np.ix_(inside_rows, inside_columns)] = whole[np.ix_(rows[inside_rows], columns[inside_columns])]
+    return square
 
 
 def _rectified_mask(mask: Mask, camera: Camera) -> Mask:

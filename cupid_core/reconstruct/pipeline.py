@@ -15,16 +15,9 @@ import torch
 from cupid_core.config import CupidConfig
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
 from cupid_core.geometry.camera import Camera
-from cupid_core.image.any_input import (
-    CameraInput,
-    DepthInput,
-    ImageInput,
-    MasksInput,
-    as_camera,
-    as_depth,
-    as_image,
-)
+from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.reconstruct.completion import complete_structures
 from cupid_core.reconstruct.inputs import Frame, Mask, ObjectCrop, crop_objects, guessed_camera
 from cupid_core.reconstruct.placement import PlacedHypothesis, early_pose, finish_object
 from cupid_core.reconstruct.progress import Cancelled, OnProgress, Run
@@ -43,6 +36,7 @@ from cupid_core.reconstruct.stages import (
     solve_poses,
 )
 from cupid_core.runtime.device import choose_device, inference_dtype
+from cupid_core.sampling.solver import OnStep
 from cupid_core.scene.occlusion import occlusion_masks
 from cupid_core.types import CameraSource, TriangleMesh
 
@@ -94,7 +88,7 @@ def reconstruct_frame(
     crops = crop_objects(frame, occlusion, config)
     with run.stage("encode"):
         condition = encode_images(networks, crops)
-    structures = _sample_structures(networks, condition, config, request, run)
+    structures = _structures(networks, condition, crops, config, request, run)
     with run.stage("pose"):
         posed = solve_poses(structures, crops, config)
         if frame.camera is None:
@@ -136,18 +130,49 @@ def agreed_camera(
     return Camera.from_focal(float(np.exp(np.asarray(logs)[order][np.searchsorted(share, 0.5)])), width, height)
 
 
-def _sample_structures(
-    networks: NetworkBundle, condition: ImageCondition, config: CupidConfig, request: Request, run: Run
+def _structures(
+    networks: NetworkBundle,
+    condition: ImageCondition,
+    crops: Sequence[ObjectCrop],
+    config: CupidConfig,
+    request: Request,
+    run: Run,
 ) -> list[StructureOrError]:
-    """Stage 1 for all objects, as many hypotheses at once as the settings allow."""
+    """Stage 1 for all objects; those of one object adjacent.
+
+    Where the checkpoint completes shapes, the first hypothesis of an object is its completed shape, unless that
+    failed.
+    """
+    seeds = request.seeds()
+    completed: dict[int, StructureOrError] = {}
+    with run.stage("structure") as on_step:
+        if networks.completion is not None and config.reconstruct.complete_shapes:
+            found = complete_structures(networks.completion, crops, config)
+            completed = {row: item for row, item in enumerate(found) if isinstance(item, Structure)}
+        incomplete = [row for row in range(len(crops)) if row not in completed]
+        first = _sampled(networks, condition.rows(incomplete), seeds[:1], config, on_step) if incomplete else []
+        others = _sampled(networks, condition, seeds[1:], config, on_step) if len(seeds) > 1 else []
+    firsts = completed | dict(zip(incomplete, first, strict=True))
+    structures: list[StructureOrError] = []
+    for row in range(len(crops)):
+        for number in range(len(seeds)):
+            item = firsts[row] if number == 0 else others[row * (len(seeds) - 1) + number - 1]
+            structures.append(replace(item, crop=row, number=number) if isinstance(item, Structure) else item)
+    return structures
+
+
+def _sampled(
+    networks: NetworkBundle,
+    condition: ImageCondition,
+    seeds: Sequence[int],
+    config: CupidConfig,
+    on_step: OnStep | None,
+) -> list[StructureOrError]:
+    """One sample of stage 1 per crop and seed, as many at once as the settings allow."""
     sampler, _ = samplers_of(networks, config)
     structures: list[StructureOrError] = []
-    with run.stage("structure") as on_step:
-        for rows in _batches(len(condition.tokens), max(1, config.reconstruct.batch // request.samples)):
-            some = condition.rows(list(rows))
-            for item in sample_structures(networks, some, sampler, request.seeds(), on_step):
-                moved = replace(item, crop=item.crop + rows.start) if isinstance(item, Structure) else item
-                structures.append(moved)
+    for rows in _batches(len(condition.tokens), max(1, config.reconstruct.batch // len(seeds))):
+        structures += sample_structures(networks, condition.rows(list(rows)), sampler, seeds, on_step)
     return structures
 
 
@@ -379,15 +404,12 @@ class Cupid:
         """
         run = Run(on_progress, cancelled)
         with run.stage("crop"):
-            picture = as_image(image)
-            height, width = picture.rgb.shape[:2]
-            known, source = as_camera(camera, width, height, photo=image)
             frame = Frame.of(
-                picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha]),
+                image,
                 masks,
-                camera=known,
-                camera_source=source,
-                depth=as_depth(depth, scale_std=self.config.perception.depth.sensor_scale_std),
+                camera=camera,
+                depth=depth,
+                depth_scale_std=self.config.perception.depth.sensor_scale_std,
                 names=names,
                 sizes_m=sizes_m,
                 only=only,

@@ -73,7 +73,7 @@ def _quality_in_crop(
 
     Reprojection stays in pixels of the image.
     """
-    size = min(config.reconstruct.judge_size, crop.crop.side)
+    size = min(config.reconstruct.score_size, crop.crop.side)
     rgba = np.array(Image.fromarray(crop.crop.rgba).resize((size, size), Image.Resampling.BOX))
     quality = measure_quality(
         caster.render(placement.S_camera_object, crop.crop.camera(placement.camera).resize(size, size)),

@@ -42,7 +42,7 @@ from cupid_core.sampling.solver import OnStep
 from cupid_core.types import TriangleMesh
 
 # Fewer pairs than this determine no pose.
-_FEWEST_VOXELS = 6
+FEWEST_VOXELS = 6
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def sample_structures(
     structures: list[StructureOrError] = []
     for item, voxels in enumerate(sampled.counts.tolist()):
         crop, number = divmod(item, len(seeds))
-        if voxels < _FEWEST_VOXELS:
+        if voxels < FEWEST_VOXELS:
             structures.append(
                 StructureEmptyError(
                     f"Hypothesis {number} has {voxels} occupied voxels.",

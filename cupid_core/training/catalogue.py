@@ -18,6 +18,7 @@ from cupid_core.training.fine_tune import start_from_checkpoint
 from cupid_core.training.image_encoder_stage import ImageEncoderStage
 from cupid_core.training.run_settings import StageSettings
 from cupid_core.training.settings import TrainConfig
+from cupid_core.training.shape_completion_stage import ShapeCompletionStage
 from cupid_core.training.stage import Stage, StageContext
 from cupid_core.training.structure_batch import StructureSource
 from cupid_core.training.structure_stage import StructureStage
@@ -94,6 +95,11 @@ def _image_encoder(config: TrainConfig, context: StageContext) -> Stage[Any]:
     return ImageEncoderStage(config.image_encoder, config.structure.image_encoder, context, source)
 
 
+def _shape_completion(config: TrainConfig, context: StageContext) -> Stage[Any]:
+    source = _tabletop_source(config.shape_completion.views, context)
+    return ShapeCompletionStage(config.shape_completion, context, source)
+
+
 def _structure(config: TrainConfig, context: StageContext) -> Stage[Any]:
     source = structure_source(config, context)
     return StructureStage(config.structure, context, source, centered_uv=config.uv_vae.centered_input)
@@ -115,6 +121,7 @@ STAGES: dict[str, Callable[[TrainConfig, StageContext], Stage[Any]]] = {
     "occupancy-vae": _occupancy_vae,
     "uv-vae": _uv_vae,
     "image-encoder": _image_encoder,
+    "shape-completion": _shape_completion,
     "structure": _structure,
     "appearance-vae": _appearance_vae,
     "appearance": _appearance,

@@ -17,8 +17,9 @@ from cupid_core.errors import AlignmentError, TrainingError
 from cupid_core.evaluation.pose_metrics import rotation_error_deg
 from cupid_core.geometry.similarity import align_robust
 from cupid_core.models.encoder_planes import without_planes
+from cupid_core.models.image_encoder import tokens_of
 from cupid_core.models.surface_head import SurfaceHead, SurfacePrediction, bin_points
-from cupid_core.training.image_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments, tokens_of
+from cupid_core.training.image_encoders import SMALL_ENCODERS, exported_encoder, image_encoder_arguments
 from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import sheet
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss

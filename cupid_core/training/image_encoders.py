@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from cupid_core.errors import TrainingError
 from cupid_core.models.conv_image_encoder import ConvImageTransformer
 from cupid_core.models.conv_image_pyramid import ConvImagePyramid
-from cupid_core.models.encoder_planes import select_planes
 from cupid_core.models.image_encoder import DinoVisionTransformer, ImageEncoder, image_encoder_args
 from cupid_core.models.weights import check_fit, load_official_vit
 from cupid_core.training.stage import ExportedNetwork
@@ -44,19 +41,6 @@ def image_encoder_arguments(settings: ImageEncoderSettings) -> dict[str, Any]:
         "depth": settings.depth,
         "num_heads": settings.num_heads,
     }
-
-
-def tokens_of(encoder: ImageEncoder, image: Tensor) -> Tensor:
-    """Tokens (B, P, C) of views (B, C, S, S), channels as in `encoder_planes.PLANES`.
-
-    An encoder that averages squares of pixels also takes views of the averaged size: their pixels are repeated, so
-    that the average gives the views back.
-    """
-    image = select_planes(image, encoder.planes)
-    if encoder.shrink > 1 and image.shape[-1] * encoder.shrink == encoder.img_size:
-        image = F.interpolate(image, scale_factor=encoder.shrink)
-    tokens: Tensor = encoder(image)
-    return tokens
 
 
 def exported_encoder(settings: ImageEncoderSettings, encoder: ImageEncoder) -> ExportedNetwork:

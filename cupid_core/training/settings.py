@@ -6,6 +6,7 @@ from typing import Literal
 
 from cupid_core.config import AssetSampleConfig, SamplerConfig, Settings, setting
 from cupid_core.training.appearance_settings import AppearanceSettings, AppearanceVaeSettings
+from cupid_core.training.shape_completion_stage import ShapeCompletionSettings
 from cupid_core.training.structure_settings import (
     ImageEncoderStageSettings,
     StructureSettings,
@@ -49,6 +50,7 @@ class TrainConfig(Settings):
     uv_vae: StructureVaeSettings = StructureVaeSettings()
     image_encoder: ImageEncoderStageSettings = ImageEncoderStageSettings()
     structure: StructureSettings = StructureSettings()
+    shape_completion: ShapeCompletionSettings = ShapeCompletionSettings()
     appearance_vae: AppearanceVaeSettings = AppearanceVaeSettings()
     appearance: AppearanceSettings = AppearanceSettings()
     samplers: ExportedSamplers = ExportedSamplers()

@@ -61,6 +61,33 @@ class SurfaceBatch:
 
 
 @dataclass(frozen=True, eq=False)
+class PosedViews:
+    """B views with measured depth and true pose, for the completion of shapes.
+
+    Attributes:
+        image: (B, 10, S, S) as in `StructureBatch`.
+        depth: (B, S, S) measured z, canonical units, 0 where there is none.
+        intrinsics: (B, 3, 3) normalized.
+        rotation: (B, 3, 3) of T_camera_object.
+        translation: (B, 3) of T_camera_object.
+        shell: (B, R, R, R) bool, voxels that the surface passes through.
+        symmetry: (B, 3) int64, rows of `data.tabletop.symmetry.SymmetryGroup`.
+    """
+
+    image: Tensor
+    depth: Tensor
+    intrinsics: Tensor
+    rotation: Tensor
+    translation: Tensor
+    shell: Tensor
+    symmetry: Tensor
+
+    def to(self, device: torch.device) -> PosedViews:
+        """The same views on another device."""
+        return PosedViews(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True, eq=False)
 class StructureTruth:
     """Cameras and symmetries of the views of a validation batch, for figures.
 

@@ -22,7 +22,7 @@ from cupid_core.errors import CheckpointError, TrainingError
 from cupid_core.evaluation.pose_metrics import uv_error_px
 from cupid_core.evaluation.shape_metrics import occupancy_f1, occupancy_iou
 from cupid_core.geometry.grid import all_voxel_centers
-from cupid_core.models.image_encoder import ImageEncoder
+from cupid_core.models.image_encoder import ImageEncoder, tokens_of
 from cupid_core.models.structure_flow import SparseStructureFlowModel
 from cupid_core.models.structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from cupid_core.models.surface_head import SurfaceHead
@@ -37,7 +37,6 @@ from cupid_core.training.image_encoders import (
     exported_encoder,
     image_encoder_arguments,
     load_official_encoder,
-    tokens_of,
 )
 from cupid_core.training.losses import exported_head, surface_loss
 from cupid_core.training.sheets import scatter, sheet

@@ -15,6 +15,7 @@ from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.models.encoder_planes import central_frame, gravity_planes, point_planes
 from cupid_core.training.shards import ShardRows, ShardStore
 from cupid_core.training.structure_batch import (
+    PosedViews,
     StructureBatch,
     StructureTruth,
     SurfaceBatch,
@@ -148,11 +149,41 @@ class TabletopSource:
         """Stop the workers."""
         self._store.close()
 
+    def posed_views(self, number: int, size: int) -> PosedViews:
+        """The same views with measured depth, camera and pose."""
+        return self._posed_views(*self._sample_stored(number, size))
+
+    def validation_posed_views(self, size: int) -> PosedViews:
+        """The first `size` validation views, not augmented."""
+        stored, _ = self._stored_validation(size)
+        return self._posed_views(stored, None, torch.Generator().manual_seed(0))
+
+    def _posed_views(
+        self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
+    ) -> PosedViews:
+        views, change, depth = self._augmented_views(stored, settings, generator)
+        resolution = self._settings.objects.resolution
+        shell = unpack_bits(stored["shell"], resolution**3).view(-1, *(resolution,) * 3)
+        intrinsics, R_changed_camera = change.camera(stored["intrinsics"])
+        T = stored["T_camera_object"]
+        # Where the view is mirrored, so is the object: both reflections together are a rotation again.
+        R = change.flip_object(R_changed_camera @ T[:, :3, :3])
+        mirrored = change.mirrored.view(-1, 1, 1, 1)
+        return PosedViews(
+            image=views.image,
+            depth=depth,
+            intrinsics=intrinsics,
+            rotation=R,
+            translation=(R_changed_camera @ T[:, :3, 3:])[..., 0],
+            shell=torch.where(mirrored, shell.flip(2), shell),
+            symmetry=stored["symmetry"],
+        )
+
     def _structure_batch(
         self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
     ) -> StructureBatch:
         count, resolution = len(stored["image"]), self._settings.objects.resolution
-        views, change = self._augmented_views(stored, settings, generator)
+        views, change, _ = self._augmented_views(stored, settings, generator)
         shell = unpack_bits(stored["shell"], resolution**3).view(count, 1, *(resolution,) * 3)
         occupancy = torch.where(change.mirrored.view(-1, 1, 1, 1, 1), shell.flip(3), shell)
         centers = change.flip_object(self._centers[None].expand(count, *self._centers.shape))
@@ -169,8 +200,8 @@ class TabletopSource:
 
     def _augmented_views(
         self, stored: dict[str, Tensor], settings: ViewChangeSettings | None, generator: torch.Generator
-    ) -> tuple[SurfaceBatch, ViewChange]:
-        """The augmented images, the surface that is visible in them, and the augmentations."""
+    ) -> tuple[SurfaceBatch, ViewChange, Tensor]:
+        """The augmented images, the surface that is visible in them, the augmentations, and measured depth."""
         count, size = len(stored["image"]), stored["image"].shape[-1]
         upright = _upright_rotations(stored, settings, generator)
         change = draw_change(count, settings, generator, upright=upright).to(self._device)
@@ -181,8 +212,10 @@ class TabletopSource:
             image = change_color(image, settings, generator)
         image = mark_occlusion(image, hidden * known.view(-1, 1, 1, 1))
         depth_known = draw_depth_known(count, settings, generator).to(self._device)
-        measured = _measured_planes(stored, change, depth_known, ~upright.isnan().to(self._device))
-        return SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface_points(stored, change)), change
+        depth = _measured_depth(stored, change, depth_known)
+        measured = _measured_planes(stored, change, depth, ~upright.isnan().to(self._device))
+        surface = SurfaceBatch(torch.cat([image, measured], dim=1), *self._surface_points(stored, change))
+        return surface, change, depth
 
     def _surface_points(self, stored: dict[str, Tensor], change: ViewChange) -> tuple[Tensor, Tensor]:
         """Surface points and visible mask at the cell centers of augmented views, from the nearest depth pixel."""
@@ -227,10 +260,8 @@ def _upright_rotations(
     return torch.where(known & upright, -tilt, torch.nan)
 
 
-def _measured_planes(
-    stored: dict[str, Tensor], change: ViewChange, depth_known: Tensor, up_known: Tensor
-) -> Tensor:
-    """Planes "points" and "gravity" (B, 6, S, S) of the augmented views."""
+def _measured_depth(stored: dict[str, Tensor], change: ViewChange, depth_known: Tensor) -> Tensor:
+    """Measured depth (B, S, S) of the augmented views, from the nearest pixel; 0 where there is none."""
     size = stored["image"].shape[-1]
     distance = stored["T_camera_object"][:, 2, 3]
     axis = (torch.arange(size, device=distance.device) + 0.5) / size
@@ -240,12 +271,16 @@ def _measured_planes(
     inside = ((old >= 0) & (old < 1)).all(dim=-1)
     place = (row.clamp(0, size - 1) * size + column.clamp(0, size - 1)).flatten(1)
     depth = absolute_depth(stored["measured"], distance).flatten(1).gather(1, place).view_as(row)
-    depth = depth * (inside & depth_known.view(-1, 1, 1))
+    return depth * (inside & depth_known.view(-1, 1, 1))
+
+
+def _measured_planes(stored: dict[str, Tensor], change: ViewChange, depth: Tensor, up_known: Tensor) -> Tensor:
+    """Planes "points" and "gravity" (B, 6, S, S) of the augmented views."""
     intrinsics, R_changed_camera = change.camera(stored["intrinsics"])
     R_camera_object = stored["T_camera_object"][:, :3, :3]
     up = (R_changed_camera @ R_camera_object @ stored["up"][..., None])[..., 0]
     points = point_planes(depth, intrinsics, up, up_known)
-    return torch.cat([points, gravity_planes(intrinsics, up, up_known, size)], dim=1)
+    return torch.cat([points, gravity_planes(intrinsics, up, up_known, depth.shape[-1])], dim=1)
 
 
 def _homogeneous(uv: Tensor) -> Tensor:

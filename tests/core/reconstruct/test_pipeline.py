@@ -40,7 +40,7 @@ def settings() -> CupidConfig:
             "structure_sampler": config.structure_sampler.model_copy(update=few),
             "appearance_sampler": config.appearance_sampler.model_copy(update=few),
             "pose": config.pose.model_copy(update={"max_noise": 0.5}),
-            "reconstruct": config.reconstruct.model_copy(update={"samplers": "settings", "judge_size": 64}),
+            "reconstruct": config.reconstruct.model_copy(update={"samplers": "settings", "score_size": 64}),
         }
     )
 

@@ -1,0 +1,315 @@
+"""Stage `shape-completion`: completes shapes from the evidence of one view, in the frame of a coarse pose.
+
+The coarse poses are those of the trained, frozen image encoder, wrong ones included: true ones would teach trust.
+Half of them are moved a random way towards the canonical pose, because inference corrects a pose and looks again.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from cupid_core.config import setting
+from cupid_core.data.tabletop import TabletopSettings
+from cupid_core.errors import PoseError
+from cupid_core.evaluation.pose_metrics import nearest_true_pose, rotation_angles_deg
+from cupid_core.evaluation.shape_metrics import occupancy_f1
+from cupid_core.geometry.camera import Camera
+from cupid_core.geometry.sim3 import Sim3
+from cupid_core.models.conv_image_pyramid import ConvImagePyramid
+from cupid_core.models.encoder_planes import without_planes
+from cupid_core.models.evidence import ViewEvidence, evidence_volume
+from cupid_core.models.image_encoder import tokens_of
+from cupid_core.models.shape_completion import Completion, ShapeCompletion, complete_shapes
+from cupid_core.models.surface_head import SurfaceHead, trusted_points
+from cupid_core.pose.coarse_pose import coarse_pose
+from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.run_settings import StageSettings
+from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
+from cupid_core.training.structure_batch import PosedViews
+from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSettings
+
+# Planes that validation leaves out, by the prefix of its figures.
+_VALIDATED = {"": ("gravity",), "color_": ("points", "gravity")}
+# In a frame that is not their own, objects fill less than the cube: a wrong coarse size shall not cut them off.
+_FILLED = 0.96
+# Edge of a cube whose corners measure the error of a correction, and the error that counts about 1.
+_CORNERS = 0.7
+_CORNER_SCALE = 0.05
+_NO_POSE_DEG = 180.0
+
+
+class ShapeCompletionSettings(StageSettings):
+    """Training of the completion of shapes from the evidence of one view."""
+
+    views: TabletopSourceSettings = TabletopSourceSettings(
+        objects=TabletopSettings(views_per_object=8, image_size=64, resolution=48)
+    )
+    resolution: int = setting(32, "count", "Voxels along an edge.", ge=8, le=128)
+    channels: tuple[int, int, int] = setting((32, 72, 96), "count", "Widths of the levels, finest first.")
+    canonical_within_deg: float = setting(
+        25.0,
+        "degree",
+        "Coarse poses with a smaller error are corrected to the canonical one; the rotation of others is kept.",
+        ge=0.0,
+        le=180.0,
+    )
+    corrections: int = setting(2, "count", "How often inference corrects the pose.", ge=0, le=8)
+    occupancy_weight: float = setting(4.0, "1", "Weight of the cross-entropy beside the dice loss.", ge=0.0)
+    correction_weight: float = setting(1.0, "1", "Weight of the error of the correction.", ge=0.0)
+    validation_views: int = setting(128, "count", "Unseen views in a validation.", ge=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """Views with their coarse poses, without those that have none.
+
+    Attributes:
+        views: B of them.
+        token: (B, C) class tokens.
+        view: what the network may know.
+        coarse: (B,) S_camera_cube.
+        target: (B,) what the network is to correct `coarse` to.
+        true: (B,) S_camera_object of the object's own frame, the nearest by symmetry; like `target` in the unit of
+            `coarse`.
+    """
+
+    views: PosedViews
+    token: Tensor
+    view: ViewEvidence
+    coarse: Sim3
+    target: Sim3
+    true: Sim3
+
+
+class ShapeCompletionStage:
+    """The network that completes shapes; image encoder and surface head are frozen.
+
+    Args:
+        settings: of the stage.
+        context: device, and the folder with the export of the stage image-encoder.
+        source: of views.
+
+    Raises:
+        TrainingError: the image encoder has not been trained.
+    """
+
+    name = "shape-completion"
+
+    def __init__(self, settings: ShapeCompletionSettings, context: StageContext, source: TabletopSource) -> None:
+        self._settings, self._source, self._device = settings, source, context.device
+        folder = context.root / "image-encoder" / EXPORT
+        self._encoder = read_network(folder, "image_encoder", ConvImagePyramid, context.device)
+        self._head = read_network(folder, "surface_head", SurfaceHead, context.device)
+        self._arguments: dict[str, Any] = {
+            "resolution": settings.resolution,
+            "token_channels": self._encoder.embed_dim,
+            "channels": list(settings.channels),
+        }
+        self.network = ShapeCompletion(**self._arguments)
+        self.networks = nn.ModuleDict({"shape_completion": self.network}).to(context.device)
+
+    def batch(self, number: int) -> PosedViews:
+        """The views of this number."""
+        return self._source.posed_views(number, self._settings.run.batch_size).to(self._device)
+
+    def loss(self, batch: PosedViews, generator: torch.Generator) -> StepLoss:
+        """Errors of the surface voxels and of the correction."""
+        posed = self._posed(batch, batch.image)
+        S_cube = _moved(posed, generator)
+        evidence = evidence_volume(posed.view, S_cube, self._settings.resolution)
+        found: Completion = self.network(evidence, posed.token)
+        actual = _voxels(posed, S_cube, self._settings.resolution).float()
+        entropy = F.binary_cross_entropy_with_logits(
+            found.occupancy, actual, pos_weight=found.occupancy.new_tensor(3.0)
+        )
+        dice = _dice(found.occupancy, actual)
+        corners = _corner_error(S_cube @ Sim3.exp(found.correction), posed.target, S_cube.scale)
+        total = self._settings.occupancy_weight * entropy + dice + self._settings.correction_weight * corners
+        logged = {"entropy": entropy, "dice": dice, "correction": corners}
+        return StepLoss(total, logged, len(batch.image))
+
+    def validate(self) -> Mapping[str, float]:
+        """Figures on unseen views, with depth and from color alone.
+
+        For each: share of views with a coarse pose, agreement of the voxels in the frame of the corrected pose,
+        and rotation and scale of the coarse and of the corrected pose.
+        """
+        batch = self._source.validation_posed_views(self._settings.validation_views).to(self._device)
+        figures: dict[str, float] = {}
+        for name, absent in _VALIDATED.items():
+            views = batch
+            if "points" in absent:
+                views = replace(batch, depth=torch.zeros_like(batch.depth))
+            posed = self._posed(views, without_planes(batch.image, absent))
+            occupancy, corrected = complete_shapes(
+                self.network, posed.view, posed.token, posed.coarse, self._settings.corrections
+            )
+            actual = _voxels(posed, corrected, self._settings.resolution)
+            figures |= {
+                f"{name}posed": len(posed.token) / len(batch.image),
+                f"{name}f1": float(occupancy_f1(occupancy > 0, actual).mean()),
+            }
+            for stage, S in (("coarse", posed.coarse), ("corrected", corrected)):
+                angles = rotation_angles_deg(posed.true.rotation(), S.rotation())
+                scale = (S.scale / posed.true.scale).log().abs()
+                figures |= {
+                    f"{name}{stage}_rotation_deg": float(angles.median()),
+                    f"{name}{stage}_within_15": float((angles < 15).float().mean()),
+                    f"{name}{stage}_scale_error": float(scale.median().expm1()),
+                }
+        return figures
+
+    def sheet(self) -> Image | None:
+        """None."""
+        return None
+
+    def exports(self) -> Sequence[ExportedNetwork]:
+        """The network, with the image encoder and the head that its coarse poses come from."""
+        exported = copy.deepcopy(self.network)
+        return [ExportedNetwork("shape_completion", type(exported).__name__, self._arguments, exported)]
+
+    def close(self) -> None:
+        """Stop background work."""
+        self._source.close()
+
+    @torch.no_grad()
+    def _posed(self, views: PosedViews, image: Tensor) -> _Posed:
+        tokens = tokens_of(self._encoder, image)
+        predicted = self._head(tokens[:, self._encoder.num_prefix_tokens :], self._encoder.native_grid)
+        points, trust, uv = trusted_points(predicted)
+        measured = _nearest(views.depth, uv)
+        coarse, kept, with_depth = [], [], []
+        for item in range(len(image)):
+            camera = Camera.from_normalized(views.intrinsics[item].double(), 1, 1)
+            try:
+                S, measures = coarse_pose(points[item], uv, trust[item], measured[item], camera)
+            except PoseError:
+                continue
+            coarse.append(S)
+            kept.append(item)
+            with_depth.append(measures)
+        rows = torch.tensor(kept, device=image.device)
+        chosen = PosedViews(**{name: value[rows] for name, value in vars(views).items()})
+        # A pose that is only known up to scale cannot be compared with depth.
+        used = torch.tensor(with_depth, device=image.device)
+        chosen = replace(chosen, depth=chosen.depth * used.view(-1, 1, 1))
+        S_coarse = Sim3(
+            torch.stack([S.scale for S in coarse]).float(),
+            torch.stack([S.quat_xyzw for S in coarse]).float(),
+            torch.stack([S.translation for S in coarse]).float(),
+        )
+        view = ViewEvidence(
+            image[rows, 3:4],
+            chosen.depth,
+            chosen.intrinsics,
+            predicted.points[rows],
+            predicted.visible[rows].sigmoid(),
+        )
+        true, target = self._targets(chosen, S_coarse)
+        return _Posed(chosen, tokens[rows, 0], view, S_coarse, target, true)
+
+    def _targets(self, views: PosedViews, coarse: Sim3) -> tuple[Sim3, Sim3]:
+        """True poses of the objects' own frames, and of the frames that the coarse ones are corrected to."""
+        T = torch.eye(4).repeat(len(coarse.scale), 1, 1)
+        T[:, :3, :3], T[:, :3, 3] = views.rotation, views.translation
+        estimated = coarse.matrix() / coarse.scale[:, None, None]
+        nearest = torch.stack(
+            [nearest_true_pose(*item) for item in zip(T, estimated, views.symmetry, strict=True)]
+        )
+        # Without depth a view determines no distance: the object is as far as the coarse pose puts it.
+        measured = views.depth.flatten(1).amax(dim=1) > 0
+        unit = torch.where(measured, 1.0, coarse.translation[:, 2] / views.translation[:, 2])
+        true = Sim3.from_rotation_translation(unit, nearest[:, :3, :3], unit[:, None] * nearest[:, :3, 3])
+        error = rotation_angles_deg(true.rotation(), coarse.rotation())
+        own = error < self._settings.canonical_within_deg
+        kept = _fitted(views, Sim3(true.scale, coarse.quat_xyzw, true.translation), true)
+        fields = [
+            torch.where(own.view(-1, *[1] * (a.dim() - 1)), a, b)
+            for a, b in zip(
+                (true.scale, true.quat_xyzw, true.translation),
+                (kept.scale, kept.quat_xyzw, kept.translation),
+                strict=True,
+            )
+        ]
+        return true, Sim3(fields[0], fields[1], fields[2])
+
+
+def _surface(views: PosedViews) -> tuple[Tensor, Tensor]:
+    """Items (N,) and canonical centers (N, 3) of all surface voxels."""
+    item, *coords = views.shell.nonzero(as_tuple=True)
+    return item, (torch.stack(coords, dim=1) + 0.5) / views.shell.shape[-1] - 0.5
+
+
+def _in_frames(points: Tensor, item: Tensor, S_cube_object: Sim3) -> Tensor:
+    matrices = S_cube_object.matrix()[item]
+    moved: Tensor = (matrices[:, :3, :3] @ points[:, :, None])[..., 0] + matrices[:, :3, 3]
+    return moved
+
+
+def _own(views: PosedViews, true: Sim3) -> Sim3:
+    """Poses of the objects as they were generated; `true` may be a symmetric one, which the voxels need not be."""
+    return Sim3.from_rotation_translation(true.scale, views.rotation, true.scale[:, None] * views.translation)
+
+
+def _fitted(views: PosedViews, frame: Sim3, true: Sim3) -> Sim3:
+    """The poses (B,) with the rotation of `frame` whose cubes hold the objects as the canonical ones do."""
+    item, points = _surface(views)
+    turned = Sim3(torch.ones_like(frame.scale), frame.quat_xyzw, torch.zeros_like(frame.translation))
+    camera = _in_frames(points, item, turned.inverse() @ _own(views, true))
+    low = camera.new_full((len(frame.scale), 3), math.inf)
+    low = low.scatter_reduce(0, item[:, None].expand(-1, 3), camera, "amin")
+    high = camera.new_full((len(frame.scale), 3), -math.inf)
+    high = high.scatter_reduce(0, item[:, None].expand(-1, 3), camera, "amax")
+    return Sim3((high - low).amax(dim=1) / _FILLED, frame.quat_xyzw, turned.apply((low + high) / 2))
+
+
+def _voxels(posed: _Posed, S_camera_cube: Sim3, resolution: int) -> Tensor:
+    """(B, R, R, R) bool: the true surface in the cubes of these poses."""
+    item, points = _surface(posed.views)
+    inside = _in_frames(points, item, S_camera_cube.inverse() @ _own(posed.views, posed.true))
+    coords = torch.floor((inside + 0.5) * resolution).long()
+    kept = ((coords >= 0) & (coords < resolution)).all(dim=1)
+    volume = torch.zeros(len(S_camera_cube.scale), *(resolution,) * 3, dtype=torch.bool, device=points.device)
+    volume[(item[kept], *coords[kept].unbind(dim=1))] = True
+    return volume
+
+
+def _moved(posed: _Posed, generator: torch.Generator) -> Sim3:
+    """Coarse poses, half of them moved a random share of the way to their targets, and a little beside it."""
+    count = len(posed.token)
+    share = torch.rand(count, 1, generator=generator) * (torch.rand(count, 1, generator=generator) < 0.5)
+    noise = torch.randn(count, 7, generator=generator) * torch.tensor([0.01] * 3 + [0.04] * 3 + [0.02])
+    step = (posed.coarse.inverse() @ posed.target).log()
+    tangent = share.to(step) * step + (share > 0).to(step) * noise.to(step)
+    return posed.coarse @ Sim3.exp(tangent)
+
+
+def _corner_error(found: Sim3, target: Sim3, unit: Tensor) -> Tensor:
+    """Robust mean distance of the corners of a cube at two poses, in multiples of the scale of the error."""
+    axis = torch.tensor([-0.5, 0.5], device=unit.device) * _CORNERS
+    corners = torch.cartesian_prod(axis, axis, axis)
+    distance = (found[:, None].apply(corners) - target[:, None].apply(corners)) / unit.view(-1, 1, 1)
+    return F.smooth_l1_loss(distance / _CORNER_SCALE, torch.zeros_like(distance))
+
+
+def _dice(logits: Tensor, actual: Tensor) -> Tensor:
+    """One minus the overlap, mean over objects."""
+    share = logits.sigmoid().flatten(1)
+    truth = actual.flatten(1)
+    return 1 - ((2 * (share * truth).sum(1) + 1) / (share.sum(1) + truth.sum(1) + 1)).mean()
+
+
+def _nearest(depth: Tensor, uv: Tensor) -> Tensor:
+    """Depth (B, N) of the pixels at (N, 2) in [0, 1]."""
+    size = depth.shape[-1]
+    column, row = (uv * size).floor().long().clamp(0, size - 1).unbind(-1)
+    return depth[:, row, column]
