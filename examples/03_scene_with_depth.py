@@ -1,6 +1,6 @@
 """Several objects and a depth image: all in their places in metres, refined, with meshes, pictures and a report.
 
-`cupid reconstruct sample --refine --out results` does the same.
+`cupid reconstruct sample --out results` does the same.
 """
 
 from cupid_core import Cupid, sample_frame
@@ -13,7 +13,7 @@ scene = cupid(
     camera=frame.camera,
     depth=frame.depth,
     names={1: "mug", 2: "cracker box", 3: "apple", 4: "can"},
-    refine=True,
+    refine="shape",
 )
 print(scene)
 for item in scene:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from cupid_core.config import PRESETS, Preset
+from cupid_core.config import PRESETS, Preset, Refine
 from cupid_core.errors import InputError
 
 # `--set refine.iterations=5`, as often as wanted; the names are those of the settings files.
@@ -19,21 +19,18 @@ OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
-def preset_with(name: str, *, samples: int, refine: bool, no_refine: bool) -> Preset:
+def preset_with(name: str, *, samples: int, refine: Refine | None) -> Preset:
     """A preset, with what was asked for beside it.
 
     Args:
         name: fast, normal or best.
         samples: hypotheses per object; 0 keeps the preset's.
-        refine: refine whatever the preset says.
-        no_refine: do not, whatever the preset says.
+        refine: in place of the preset's; None keeps it.
 
     Raises:
-        InputError: fewer than no samples, or both switches.
+        InputError: fewer than no samples.
     """
     if samples < 0:
         raise InputError(f"--samples is {samples}.", hint="Give 1 or more; 0 takes those of the preset.")
-    if refine and no_refine:
-        raise InputError("--refine and --no-refine exclude each other.", hint="Give one of them.")
     preset = PRESETS[name]
-    return Preset(samples or preset.samples, (preset.refine or refine) and not no_refine)
+    return Preset(samples or preset.samples, refine or preset.refine)

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cupid_core import config as settings_of
-from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
+from cupid_core.cli.arguments import Assignments, OptionalFile, preset_with
 from cupid_core.cli.inputs import InputArgs
 from cupid_core.cli.reconstruct import NOTHING_RECONSTRUCTED, ReconstructOptions, run_reconstruction
-from cupid_core.config import CupidConfig, PresetName
+from cupid_core.config import CupidConfig, PresetName, Refine
 from cupid_core.data.tabletop.frame_files import write_frame
 from cupid_core.data.tabletop.scene import SceneSettings, TabletopScene, draw_scene
 from cupid_core.evaluation.scenes import scene_figures, scene_truth
@@ -43,8 +43,7 @@ def demo(
     checkpoint: str = "tabletop",
     preset: PresetName = "normal",
     samples: int = 0,
-    refine: Switch = False,
-    no_refine: Switch = False,
+    refine: Refine | None = None,
     device: str = "auto",
     config: OptionalFile = None,
     assignments: Assignments = (),
@@ -59,10 +58,9 @@ def demo(
         width: of the image, pixels, a multiple of 16.
         height: of the image, pixels, a multiple of 16.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
-        preset: fast: one hypothesis per object; normal: one, and refine its pose; best: four, and refine the best.
+        preset: fast: one hypothesis per object; normal: one, fitted to depth and mask; best: four, fitted.
         samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
-        refine: refine with preset fast too.
-        no_refine: do not refine, whatever the preset says.
+        refine: what of the placed objects is fitted to depth and mask: none, pose or shape; else by the preset.
         device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         config: settings file; `cupid config write FILE` makes one with all defaults.
         assignments: change a setting, e.g. refine.iterations=5.
@@ -73,12 +71,12 @@ def demo(
     console = Console()
     check_output(out / RESULT)
     locate(checkpoint)
-    effort = preset_with(preset, samples=samples, refine=refine, no_refine=no_refine)
+    effort = preset_with(preset, samples=samples, refine=refine)
     options = ReconstructOptions(checkpoint, effort.samples, effort.refine, device=device)
     settings = settings_of.load(CupidConfig, config, assignments)
     scenes = SceneSettings(width=width, height=height, least=3, most=5)
     console.print("generate a frame", highlight=False)
-    with torch.inference_mode():
+    with torch.no_grad():
         kinds = [name.strip() for name in families.split(",") if name.strip()] or None
         generated = draw_scene(scene, scenes, seed=seed, families=kinds)
     files = write_frame(generated, out / FRAME)

@@ -22,7 +22,7 @@ from rich.progress import (
 
 from cupid_core import config as settings_of
 from cupid_core.cli.arguments import Assignments, OptionalFile
-from cupid_core.config import CupidConfig, SamplerConfig
+from cupid_core.config import CupidConfig, Refine, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.records import CaseRecord
@@ -59,7 +59,7 @@ def evaluate(
     threads: int = 0,
     true_structure: bool = True,
     rank_by_voxels: bool = False,
-    refine: bool = False,
+    refine: Refine = "none",
     json: OptionalFile = None,
     sheet: OptionalFile = None,
     sheet_rows: int = 8,
@@ -87,7 +87,7 @@ def evaluate(
         true_structure: also run stage 2 on the true structure and pose.
         rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
             not quite what the pipeline does.
-        refine: in scenes, also refine the placed objects.
+        refine: in scenes: none, pose or shape: what of the placed objects is fitted to depth and mask.
         json: write all figures, also those of every object, to this file. Until then finished objects are kept
             beside it (.jsonl), and the same command continues a run that was stopped.
         sheet: write pictures of the first objects to this PNG.

@@ -16,7 +16,7 @@ from cupid_core import config as settings_of
 from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
 from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs, sample_inputs
 from cupid_core.cli.progress import StageBars
-from cupid_core.config import CupidConfig, PresetName
+from cupid_core.config import CupidConfig, PresetName, Refine
 from cupid_core.models.locate import locate
 from cupid_core.reconstruct.inputs import Frame
 from cupid_core.reconstruct.pipeline import Cupid, Request
@@ -39,7 +39,7 @@ class ReconstructOptions:
     Attributes:
         checkpoint: embedded name, folder or hub id.
         samples: hypotheses per object.
-        refine: move placed objects so that they meet depth and mask better.
+        refine: what fits the placed objects to mask and depth.
         seed: of the noise.
         device: where the networks run; "auto" takes cuda where there is a GPU.
         urdf: also write models for simulators.
@@ -48,7 +48,7 @@ class ReconstructOptions:
 
     checkpoint: str = "tabletop"
     samples: int = 1
-    refine: bool = False
+    refine: Refine = "none"
     seed: int = 0
     device: str = "auto"
     urdf: bool = False
@@ -71,8 +71,7 @@ def reconstruct(
     checkpoint: str = "tabletop",
     preset: PresetName = "normal",
     samples: int = 0,
-    refine: Switch = False,
-    no_refine: Switch = False,
+    refine: Refine | None = None,
     urdf: Switch = False,
     gaussians: Switch = False,
     seed: int = 0,
@@ -98,10 +97,9 @@ def reconstruct(
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
-        preset: fast: one hypothesis per object; normal: one, and refine its pose; best: four, and refine the best.
+        preset: fast: one hypothesis per object; normal: one, fitted to depth and mask; best: four, fitted.
         samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
-        refine: refine with preset fast too: move placed objects, never their shape, to fit depth and mask better.
-        no_refine: do not refine, whatever the preset says.
+        refine: what of the placed objects is fitted to depth and mask: none, pose or shape; else by the preset.
         urdf: also write a model for simulators of each object: visual and convex collision meshes, mass, inertia.
         gaussians: also write Gaussian splats, where the checkpoint has their decoder.
         seed: the same seed gives the same result.
@@ -116,7 +114,7 @@ def reconstruct(
     if image == Path("sample") and not image.exists():
         inputs = sample_inputs()
     settings = settings_of.load(CupidConfig, config, assignments)
-    effort = preset_with(preset, samples=samples, refine=refine, no_refine=no_refine)
+    effort = preset_with(preset, samples=samples, refine=refine)
     options = ReconstructOptions(checkpoint, effort.samples, effort.refine, seed, device, urdf, gaussians)
     scene = run_reconstruction(inputs, options, settings, out, Console(stderr=True))
     show_summary(scene, out, Console(), urdf=urdf)

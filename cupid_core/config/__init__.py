@@ -28,7 +28,7 @@ from cupid_core.config.method import (
     StructureSamplerConfig,
 )
 from cupid_core.config.perception import DepthConfig, PerceptionConfig, SegmenterConfig
-from cupid_core.config.presets import PRESETS, Preset, PresetName
+from cupid_core.config.presets import PRESETS, Preset, PresetName, Refine
 from cupid_core.config.reconstruct import ReconstructConfig
 from cupid_core.config.report import ReportConfig
 from cupid_core.config.ros import RosConfig
@@ -52,6 +52,7 @@ class CupidConfig(Settings):
     pose: PoseConfig = PoseConfig()
     placement: PlacementConfig = PlacementConfig()
     refine: RefineConfig = RefineConfig()
+    shape_fit: ShapeFitConfig = ShapeFitConfig()
     quality: QualityConfig = QualityConfig()
     mesh: MeshConfig = MeshConfig()
     perception: PerceptionConfig = PerceptionConfig()
@@ -77,6 +78,7 @@ __all__ = [
     "PresetName",
     "QualityConfig",
     "ReconstructConfig",
+    "Refine",
     "RefineConfig",
     "ReportConfig",
     "RosConfig",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 PresetName = Literal["fast", "normal", "best"]
+# What a placed object is fitted to mask and depth with: nothing, its place, or its place and its shape.
+Refine = Literal["none", "pose", "shape"]
 
 
 class Preset(NamedTuple):
@@ -13,15 +15,15 @@ class Preset(NamedTuple):
 
     Attributes:
         samples: hypotheses per object; the best one is placed.
-        refine: move placed objects so that they meet depth and mask better.
+        refine: what fits the placed objects to mask and depth.
     """
 
     samples: int
-    refine: bool
+    refine: Refine
 
 
 PRESETS: Mapping[str, Preset] = {
-    "fast": Preset(samples=1, refine=False),
-    "normal": Preset(samples=1, refine=True),
-    "best": Preset(samples=4, refine=True),
+    "fast": Preset(samples=1, refine="none"),
+    "normal": Preset(samples=1, refine="shape"),
+    "best": Preset(samples=4, refine="shape"),
 }

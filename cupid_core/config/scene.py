@@ -109,6 +109,9 @@ class ShapeFitConfig(Settings):
     """Fitting pose, three axis scales and smooth surface offsets to mask and depth (`scene.shape_fit`)."""
 
     seed: int = setting(0, "count", "Seed of the random rays; the same seed gives the same fit.", ge=0, le=2**31)
+    hypotheses: int = setting(
+        2, "count", "Best hypotheses of an object that are fitted, before they are compared again.", ge=1, le=64
+    )
     steps: int = setting(
         100, "count", "Steps of Adam on the nine parameters of pose and axis scales.", ge=1, le=10_000
     )

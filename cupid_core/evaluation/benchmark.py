@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cupid_core.config import Refine
 from cupid_core.data.tabletop import HELD_OUT, TabletopSettings
 from cupid_core.errors import CupidError, InputError
 from cupid_core.evaluation.image_metrics import silhouette_iou
@@ -132,7 +133,7 @@ def run_benchmark(
 
 
 def open_journal(
-    path: Path, cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None, refine: bool = False
+    path: Path, cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None, refine: Refine = "none"
 ) -> RecordJournal:
     """The journal of a benchmark, and of scenes under the same settings; one that exists is continued.
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cupid_core.config import Refine
 from cupid_core.data.tabletop.scene import SceneObject, TabletopScene, draw_scene
 from cupid_core.evaluation.benchmark import BenchmarkOptions
 from cupid_core.evaluation.image_metrics import silhouette_iou
@@ -32,7 +33,7 @@ def run_scenes(
     count: int,
     options: BenchmarkOptions,
     *,
-    refine: bool = False,
+    refine: Refine = "none",
     on_record: Callable[[CaseRecord], None] | None = None,
     journal: RecordJournal | None = None,
 ) -> list[CaseRecord]:
@@ -42,7 +43,7 @@ def run_scenes(
         cupid: checkpoint and settings to measure.
         count: number of scenes.
         options: hypotheses per object; seed of the scenes and of the noise of the sampling.
-        refine: also refine the placements against depth and mask.
+        refine: what fits the placed objects to mask and depth.
         on_record: called with every object that is finished, also in an earlier run.
         journal: keeps finished scenes, and has those of an earlier run that was stopped.
 
@@ -65,7 +66,7 @@ def run_scenes(
 
 
 def measured_scene(
-    cupid: Cupid, scene: TabletopScene, index: int, *, samples: int, seed: int, refine: bool = False
+    cupid: Cupid, scene: TabletopScene, index: int, *, samples: int, seed: int, refine: Refine = "none"
 ) -> list[CaseRecord]:
     """One scene through the pipeline; see `run_scenes`."""
     labels = scene.labels.numpy()

@@ -117,7 +117,7 @@ def tabletop_cases(
         InputError: no indices, a negative one, an unknown split or family.
     """
     settings = settings.model_copy(update={"views_per_object": 1})
-    with torch.inference_mode():
+    with torch.no_grad():
         batch = sample_tabletop(indices, settings, seed=seed, split=split, family=family)
         shapes = [draw_shape(seed, index, split=split, family=family) for index in indices]
         return [_case(batch, row, shape, settings, seed=seed, split=split) for row, shape in enumerate(shapes)]

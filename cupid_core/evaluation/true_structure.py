@@ -38,7 +38,7 @@ class GivenStructure:
     T_camera_object: SE3
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample_appearance_on(
     networks: NetworkBundle,
     crops: Sequence[ObjectCrop],

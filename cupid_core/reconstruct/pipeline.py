@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, Refine
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
@@ -50,25 +51,27 @@ class Request:
     Attributes:
         seed: the same seed gives the same result for the same object, whatever else is in the frame.
         samples: hypotheses for each object; the best is placed.
-        refine: move placed objects so that they meet depth and mask better.
+        refine: what fits the placed objects to mask and depth: nothing, their place, or place and shape.
         early_poses: progress reports the pose of each object before there are meshes.
     """
 
     seed: int = 0
     samples: int = 1
-    refine: bool = False
+    refine: Refine = "none"
     early_poses: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise InputError(f"{self.samples} samples.", hint="Sample at least one hypothesis.")
+        if self.refine not in get_args(Refine):
+            raise InputError(f"refine is {self.refine!r}.", hint="Choose 'none', 'pose' or 'shape'.")
 
     def seeds(self) -> list[int]:
         """One for each hypothesis; the first ones of a longer request are those of a shorter one."""
         return [self.seed * 10_007 + number for number in range(self.samples)]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def reconstruct_frame(
     networks: NetworkBundle, frame: Frame, config: CupidConfig, request: Request, run: Run
 ) -> Scene:
@@ -242,7 +245,7 @@ def _place(
     frame: Frame,
     occlusion: Mapping[int, Mask],
     config: CupidConfig,
-    refine: bool,
+    refine: Refine,
     run: Run,
 ) -> tuple[tuple[SceneObject, ...], dict[int, CupidError]]:
     """The best hypothesis of each object in its place, and why other objects have none, by id."""
@@ -370,7 +373,7 @@ class Cupid:
         only: Collection[int] | None = None,
         seed: int = 0,
         samples: int = 1,
-        refine: bool = False,
+        refine: Refine = "none",
         early_poses: bool = False,
         on_progress: OnProgress | None = None,
         cancelled: Cancelled | None = None,
@@ -390,7 +393,8 @@ class Cupid:
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
-            refine: move the placed objects so that they meet depth and mask better; never the shape.
+            refine: "pose" moves the placed objects so that they meet depth and mask better; "shape" also fits the
+                lengths of their axes and smooth offsets of their surface.
             early_poses: report through `on_progress` where each object stands, long before there is a mesh.
             on_progress: called with stage and fraction.
             cancelled: asked often; True stops.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, Refine
 from cupid_core.errors import CupidError, InvalidDepthError, PlacementError
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.mesh.voxel_boxes import voxel_boxes
@@ -17,9 +17,11 @@ from cupid_core.reconstruct.results import Hypothesis, ObjectModel, ObjectState,
 from cupid_core.reconstruct.stages import Structure
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.scene.agreement import Mask
+from cupid_core.scene.observation import Observation
 from cupid_core.scene.place import Placement, place_up_to_scale, place_with_depth, place_with_size
 from cupid_core.scene.quality import measure_quality
-from cupid_core.scene.refine import refine_placement
+from cupid_core.scene.refine import Refinement, refine_placement
+from cupid_core.scene.shape_fit import ShapeFit, fit_shapes
 from cupid_core.types import CameraSource, ScaleSource, TriangleMesh, Verdict
 
 # The surface may be anywhere in the outermost voxel: half of it is the deviation that voxels add.
@@ -93,9 +95,9 @@ def place(
 
 
 def finish_object(
-    frame: Frame, id_: int, ranked: list[PlacedHypothesis], occlusion: Mask, config: CupidConfig, *, refine: bool
+    frame: Frame, id_: int, ranked: list[PlacedHypothesis], occlusion: Mask, config: CupidConfig, *, refine: Refine
 ) -> SceneObject:
-    """Make the best hypothesis the object: refined where asked, in metres, with its quality.
+    """Make the best hypothesis the object: fitted where asked, in metres, with its quality.
 
     Args:
         frame: image, labels, camera, depth.
@@ -103,44 +105,33 @@ def finish_object(
         ranked: its hypotheses, best first.
         occlusion: (H, W) where others may hide it.
         config: of the scene.
-        refine: move the object so that it meets depth and mask better.
+        refine: what fits the object to mask and depth.
 
     Raises:
         InputError: sizes differ.
     """
-    best, mask = ranked[0], frame.mask(id_)
-    placement, hypothesis = best.placement, best.hypothesis
-    metric = placement.scale_source is not ScaleSource.UNKNOWN
-    S_camera_object, refinement = placement.S_camera_object, None
-    if refine:
-        refinement = refine_placement(
-            best.caster,
-            S_camera_object,
-            mask,
-            frame.depth if metric else None,
-            placement.camera,
-            hidden=occlusion,
-            config=config.refine,
-        )
-        S_camera_object = refinement.S_camera_object
+    mask = frame.mask(id_)
+    refined = _refined(ranked, frame, mask, occlusion, config, refine)
+    best, placement, S_camera_object = refined.best, refined.best.placement, refined.S_camera_object
+    hypothesis, scale = best.hypothesis, float(S_camera_object.scale)
     measured = placement.scale_source in (ScaleSource.SENSOR, ScaleSource.MODEL)
-    scale = float(S_camera_object.scale)
     quality = measure_quality(
-        best.caster.render(S_camera_object, placement.camera),
+        refined.caster.render(S_camera_object, placement.camera),
         mask,
         frame.image,
         hypothesis.pose,
         hidden=occlusion,
         depth=frame.depth if measured else None,
-        size_m=best.caster.longest_side() * scale if measured else None,
+        size_m=refined.caster.longest_side() * scale if measured else None,
         config=config.quality,
     )
-    if best.remarks:
+    remarks = (*best.remarks, *refined.remarks)
+    if remarks:
         verdict = Verdict.DOUBTFUL if quality.verdict is Verdict.GOOD else quality.verdict
-        quality = replace(quality, verdict=verdict, reasons=(*quality.reasons, *best.remarks))
+        quality = replace(quality, verdict=verdict, reasons=(*quality.reasons, *remarks))
     model = ObjectModel(
         label=frame.names.get(id_, f"object_{id_}"),
-        mesh=scaled(hypothesis.mesh(), scale),
+        mesh=scaled(refined.mesh, scale),
         watertight=hypothesis.watertight,
         scale=scale,
         scale_source=placement.scale_source,
@@ -148,8 +139,68 @@ def finish_object(
         appearance=hypothesis.appearance,
     )
     state = ObjectState(S_camera_object.rigid(), placement.covariance)
-    hypotheses = tuple(placed.hypothesis for placed in ranked)
-    return SceneObject(id_, model, state, quality, hypotheses, {}, truncated=False, refinement=refinement)
+    hypotheses = (hypothesis, *(placed.hypothesis for placed in ranked if placed is not best))
+    return SceneObject(id_, model, state, quality, hypotheses, {}, truncated=False, refinement=refined.refinement)
+
+
+@dataclass(frozen=True, eq=False)
+class _Refined:
+    """The chosen hypothesis of an object after the fit.
+
+    Attributes:
+        best: which hypothesis.
+        caster: of the fitted mesh.
+        mesh: the fitted mesh, canonical frame.
+        S_camera_object: its place.
+        refinement: what was changed; None where nothing was asked for or it was not possible.
+        remarks: why it was not possible.
+    """
+
+    best: PlacedHypothesis
+    caster: MeshCaster
+    mesh: TriangleMesh
+    S_camera_object: Sim3
+    refinement: Refinement | ShapeFit | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def _refined(
+    ranked: list[PlacedHypothesis],
+    frame: Frame,
+    mask: Mask,
+    occlusion: Mask,
+    config: CupidConfig,
+    refine: Refine,
+) -> _Refined:
+    """The best hypothesis, its place or also its shape fitted to mask and depth."""
+    best = ranked[0]
+    caster, placement, mesh = best.caster, best.placement, best.hypothesis.mesh()
+    depth = None if placement.scale_source is ScaleSource.UNKNOWN else frame.depth
+    if refine == "pose":
+        moved = refine_placement(
+            caster,
+            placement.S_camera_object,
+            mask,
+            depth,
+            placement.camera,
+            hidden=occlusion,
+            config=config.refine,
+        )
+        return _Refined(best, caster, mesh, moved.S_camera_object, moved)
+    if refine == "shape":
+        # Hypotheses are fitted first and compared then: what the fit mends shall decide nothing.
+        alike = [placed for placed in ranked if placed.placement.scale_source is placement.scale_source]
+        alike = alike[: config.shape_fit.hypotheses]
+        starts = [(placed.hypothesis.mesh(), placed.placement.S_camera_object) for placed in alike]
+        try:
+            fits = fit_shapes(starts, Observation(mask, placement.camera, occlusion, depth), config.shape_fit)
+        except CupidError as error:
+            remark = f"the shape was not fitted: {error.problem}"
+            return _Refined(best, caster, mesh, placement.S_camera_object, None, (remark,))
+        number = max(range(len(fits)), key=lambda row: fits[row].score)
+        fit = fits[number]
+        return _Refined(alike[number], MeshCaster(fit.mesh), fit.mesh, fit.S_camera_object, fit)
+    return _Refined(best, caster, mesh, placement.S_camera_object)
 
 
 def early_pose(structure: Structure, frame: Frame, id_: int, config: CupidConfig) -> ObjectPose:

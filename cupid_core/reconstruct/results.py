@@ -19,6 +19,7 @@ from cupid_core.models.decode_gaussians import Gaussians
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.reconstruct.stages import Appearance, Structure, decode_gaussians
 from cupid_core.scene.refine import Refinement
+from cupid_core.scene.shape_fit import ShapeFit
 from cupid_core.types import CameraSource, Quality, ScaleSource, TriangleMesh
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class SceneObject:
         hypotheses: all that gave a pose, up to scale, best first; at least one.
         failures: why samples that are not among the hypotheses gave nothing, by number.
         truncated: the object touches the border of the image.
-        refinement: what `refine` changed, or why it changed nothing; None where it was not asked for.
+        refinement: what fitting place or shape changed, or why nothing; None where it was not asked for.
     """
 
     id: int
@@ -140,7 +141,7 @@ class SceneObject:
     hypotheses: tuple[Hypothesis, ...]
     failures: Mapping[int, CupidError]
     truncated: bool
-    refinement: Refinement | None = None
+    refinement: Refinement | ShapeFit | None = None
 
     @property
     def label(self) -> str:

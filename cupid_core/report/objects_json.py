@@ -18,6 +18,7 @@ from cupid_core.mesh.physical import physical_properties
 from cupid_core.reconstruct.results import Hypothesis, Scene, SceneObject
 from cupid_core.scene.agreement import Agreement
 from cupid_core.scene.refine import Refinement
+from cupid_core.scene.shape_fit import ShapeFit
 from cupid_core.types import Quality, ScaleSource
 
 SCHEMA = "cupid.objects"
@@ -155,11 +156,19 @@ def _quality(quality: Quality) -> dict[str, Any]:
     }
 
 
-def _refinement(refinement: Refinement) -> dict[str, Any]:
+def _refinement(refinement: Refinement | ShapeFit) -> dict[str, Any]:
+    if isinstance(refinement, ShapeFit):
+        own: dict[str, Any] = {
+            "kind": "shape",
+            "axis_scales": refinement.axis_scales.tolist(),
+            "uses_offsets": refinement.uses_offsets,
+        }
+    else:
+        own = {"kind": "pose", "iterations": refinement.iterations}
     return {
+        **own,
         "accepted": refinement.accepted,
         "reason": refinement.reason,
-        "iterations": refinement.iterations,
         "before": _agreement(refinement.before),
         "after": _agreement(refinement.after),
     }

@@ -57,6 +57,7 @@ def fit_shape(
     return fit_shapes([(mesh, S_camera_object)], observation, config)[0]
 
 
+@torch.enable_grad()  # also where the caller runs networks without gradients
 def fit_shapes(
     hypotheses: Sequence[tuple[TriangleMesh, Sim3]],
     observation: Observation,

@@ -14,6 +14,7 @@ import torch
 import trimesh
 from numpy.typing import NDArray
 
+from cupid_core.config import Refine
 from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
@@ -70,7 +71,7 @@ class SceneRequest:
         occluder_boxes: the same, to be segmented.
         seed: of the networks.
         samples: hypotheses per object.
-        refine: move placed objects so that they agree better with depth and mask.
+        refine: what fits the placed objects to mask and depth.
         overlay: draw the result on the image.
         early_poses: report poses before the meshes are decoded.
     """
@@ -84,7 +85,7 @@ class SceneRequest:
     occluder_boxes: Mapping[int, Box] = field(default_factory=dict)
     seed: int = 0
     samples: int = 1
-    refine: bool = False
+    refine: Refine = "none"
     overlay: bool = False
     early_poses: bool = False
 

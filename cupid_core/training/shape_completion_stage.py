@@ -7,7 +7,6 @@ Half of them are moved a random way towards the canonical pose, because inferenc
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from cupid_core.config import setting
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.errors import PoseError
-from cupid_core.evaluation.pose_metrics import nearest_true_pose, rotation_angles_deg
+from cupid_core.evaluation.pose_metrics import rotation_angles_deg
 from cupid_core.evaluation.shape_metrics import occupancy_f1
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.sim3 import Sim3
@@ -31,6 +30,7 @@ from cupid_core.models.image_encoder import tokens_of
 from cupid_core.models.shape_completion import Completion, ShapeCompletion, complete_shapes
 from cupid_core.models.surface_head import SurfaceHead, trusted_points
 from cupid_core.pose.coarse_pose import coarse_pose
+from cupid_core.training.completion_targets import completion_targets, surface_voxels
 from cupid_core.training.export import EXPORT, read_network
 from cupid_core.training.run_settings import StageSettings
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
@@ -39,12 +39,9 @@ from cupid_core.training.tabletop_source import TabletopSource, TabletopSourceSe
 
 # Planes that validation leaves out, by the prefix of its figures.
 _VALIDATED = {"": ("gravity",), "color_": ("points", "gravity")}
-# In a frame that is not their own, objects fill less than the cube: a wrong coarse size shall not cut them off.
-_FILLED = 0.96
 # Edge of a cube whose corners measure the error of a correction, and the error that counts about 1.
 _CORNERS = 0.7
 _CORNER_SCALE = 0.05
-_NO_POSE_DEG = 180.0
 
 
 class ShapeCompletionSettings(StageSettings):
@@ -127,7 +124,7 @@ class ShapeCompletionStage:
         S_cube = _moved(posed, generator)
         evidence = evidence_volume(posed.view, S_cube, self._settings.resolution)
         found: Completion = self.network(evidence, posed.token)
-        actual = _voxels(posed, S_cube, self._settings.resolution).float()
+        actual = surface_voxels(posed.views, posed.true, S_cube, self._settings.resolution).float()
         entropy = F.binary_cross_entropy_with_logits(
             found.occupancy, actual, pos_weight=found.occupancy.new_tensor(3.0)
         )
@@ -153,7 +150,7 @@ class ShapeCompletionStage:
             occupancy, corrected = complete_shapes(
                 self.network, posed.view, posed.token, posed.coarse, self._settings.corrections
             )
-            actual = _voxels(posed, corrected, self._settings.resolution)
+            actual = surface_voxels(posed.views, posed.true, corrected, self._settings.resolution)
             figures |= {
                 f"{name}posed": len(posed.token) / len(batch.image),
                 f"{name}f1": float(occupancy_f1(occupancy > 0, actual).mean()),
@@ -214,73 +211,8 @@ class ShapeCompletionStage:
             predicted.points[rows],
             predicted.visible[rows].sigmoid(),
         )
-        true, target = self._targets(chosen, S_coarse)
+        true, target = completion_targets(chosen, S_coarse, self._settings.canonical_within_deg)
         return _Posed(chosen, tokens[rows, 0], view, S_coarse, target, true)
-
-    def _targets(self, views: PosedViews, coarse: Sim3) -> tuple[Sim3, Sim3]:
-        """True poses of the objects' own frames, and of the frames that the coarse ones are corrected to."""
-        T = torch.eye(4).repeat(len(coarse.scale), 1, 1)
-        T[:, :3, :3], T[:, :3, 3] = views.rotation, views.translation
-        estimated = coarse.matrix() / coarse.scale[:, None, None]
-        nearest = torch.stack(
-            [nearest_true_pose(*item) for item in zip(T, estimated, views.symmetry, strict=True)]
-        )
-        # Without depth a view determines no distance: the object is as far as the coarse pose puts it.
-        measured = views.depth.flatten(1).amax(dim=1) > 0
-        unit = torch.where(measured, 1.0, coarse.translation[:, 2] / views.translation[:, 2])
-        true = Sim3.from_rotation_translation(unit, nearest[:, :3, :3], unit[:, None] * nearest[:, :3, 3])
-        error = rotation_angles_deg(true.rotation(), coarse.rotation())
-        own = error < self._settings.canonical_within_deg
-        kept = _fitted(views, Sim3(true.scale, coarse.quat_xyzw, true.translation), true)
-        fields = [
-            torch.where(own.view(-1, *[1] * (a.dim() - 1)), a, b)
-            for a, b in zip(
-                (true.scale, true.quat_xyzw, true.translation),
-                (kept.scale, kept.quat_xyzw, kept.translation),
-                strict=True,
-            )
-        ]
-        return true, Sim3(fields[0], fields[1], fields[2])
-
-
-def _surface(views: PosedViews) -> tuple[Tensor, Tensor]:
-    """Items (N,) and canonical centers (N, 3) of all surface voxels."""
-    item, *coords = views.shell.nonzero(as_tuple=True)
-    return item, (torch.stack(coords, dim=1) + 0.5) / views.shell.shape[-1] - 0.5
-
-
-def _in_frames(points: Tensor, item: Tensor, S_cube_object: Sim3) -> Tensor:
-    matrices = S_cube_object.matrix()[item]
-    moved: Tensor = (matrices[:, :3, :3] @ points[:, :, None])[..., 0] + matrices[:, :3, 3]
-    return moved
-
-
-def _own(views: PosedViews, true: Sim3) -> Sim3:
-    """Poses of the objects as they were generated; `true` may be a symmetric one, which the voxels need not be."""
-    return Sim3.from_rotation_translation(true.scale, views.rotation, true.scale[:, None] * views.translation)
-
-
-def _fitted(views: PosedViews, frame: Sim3, true: Sim3) -> Sim3:
-    """The poses (B,) with the rotation of `frame` whose cubes hold the objects as the canonical ones do."""
-    item, points = _surface(views)
-    turned = Sim3(torch.ones_like(frame.scale), frame.quat_xyzw, torch.zeros_like(frame.translation))
-    camera = _in_frames(points, item, turned.inverse() @ _own(views, true))
-    low = camera.new_full((len(frame.scale), 3), math.inf)
-    low = low.scatter_reduce(0, item[:, None].expand(-1, 3), camera, "amin")
-    high = camera.new_full((len(frame.scale), 3), -math.inf)
-    high = high.scatter_reduce(0, item[:, None].expand(-1, 3), camera, "amax")
-    return Sim3((high - low).amax(dim=1) / _FILLED, frame.quat_xyzw, turned.apply((low + high) / 2))
-
-
-def _voxels(posed: _Posed, S_camera_cube: Sim3, resolution: int) -> Tensor:
-    """(B, R, R, R) bool: the true surface in the cubes of these poses."""
-    item, points = _surface(posed.views)
-    inside = _in_frames(points, item, S_camera_cube.inverse() @ _own(posed.views, posed.true))
-    coords = torch.floor((inside + 0.5) * resolution).long()
-    kept = ((coords >= 0) & (coords < resolution)).all(dim=1)
-    volume = torch.zeros(len(S_camera_cube.scale), *(resolution,) * 3, dtype=torch.bool, device=points.device)
-    volume[(item[kept], *coords[kept].unbind(dim=1))] = True
-    return volume
 
 
 def _moved(posed: _Posed, generator: torch.Generator) -> Sim3:
