@@ -78,6 +78,15 @@ NETWORK_JSONS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }  # fmt: skip
+# Complete shapes where a checkpoint has them; a test adds them to the tiny one.
+COMPLETION_JSONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "surface_encoder": (
+        "ConvImagePyramid",
+        {"img_size": 64, "planes": ["rgb", "mask", "points"], "channels": [8, 8, 16, 16], "embed_dim": 16},
+    ),
+    "surface_head": ("SurfaceHead", {"channels": 16}),
+    "shape_completion": ("ShapeCompletion", {"resolution": 16, "token_channels": 16, "channels": [8, 8, 8]}),
+}
 SAMPLER = {
     "name": "FlowEulerGuidanceIntervalSampler",
     "args": {"sigma_min": 1e-5},
@@ -127,4 +136,25 @@ def sparse_checkpoint(tiny_checkpoint: Path) -> Path:
     state = {name: value.clone() for name, value in load_file(path).items()}
     state["out_layer.2.bias"] -= 1.0
     save_file(state, path)
+    return tiny_checkpoint
+
+
+@pytest.fixture
+def completing_checkpoint(tiny_checkpoint: Path) -> Path:
+    """The tiny checkpoint with networks that complete shapes; their predicted points are spread over the cube."""
+    generator = torch.Generator().manual_seed(1)
+    for key, (name, arguments) in COMPLETION_JSONS.items():
+        network = NETWORKS[name](**arguments)
+        state = {parameter: value.clone() for parameter, value in network.state_dict().items()}
+        if key == "surface_head":
+            state["out.weight"] = torch.randn(state["out.weight"].shape, generator=generator) * 0.1
+            state["out.bias"][12:] = 9.0  # every cell shows the object
+        if key == "shape_completion":
+            state["out_layer.bias"] += 0.5
+        save_file(state, tiny_checkpoint / "ckpts" / f"{key}.safetensors")
+        (tiny_checkpoint / "ckpts" / f"{key}.json").write_text(json.dumps({"name": name, "args": arguments}))
+    path = tiny_checkpoint / "pipeline.json"
+    pipeline = json.loads(path.read_text())
+    pipeline["args"]["models"] |= {key: f"ckpts/{key}" for key in COMPLETION_JSONS}
+    path.write_text(json.dumps(pipeline))
     return tiny_checkpoint

@@ -126,7 +126,7 @@ class RosConfig(Settings):
         "auto", "name", "Where the networks run: cpu, cuda, cuda:1, ...; auto takes cuda if it is there."
     )
     preset: PresetName = setting(
-        "normal", "choice", "fast: one hypothesis; normal: one, and refine its pose; best: four, and refine."
+        "normal", "choice", "fast: one hypothesis; normal: one, fitted to depth and mask; best: four, fitted."
     )
     seed: int = setting(0, "count", "The same image and seed give the same objects.", ge=0, le=2**31 - 1)
     update_poses: bool = setting(

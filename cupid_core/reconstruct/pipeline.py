@@ -152,14 +152,16 @@ def _structures(
         if networks.completion is not None and config.reconstruct.complete_shapes:
             found = complete_structures(networks.completion, crops, config)
             completed = {row: item for row, item in enumerate(found) if isinstance(item, Structure)}
+        if not completed:
+            return _sampled(networks, condition, seeds, config, on_step)
         incomplete = [row for row in range(len(crops)) if row not in completed]
         first = _sampled(networks, condition.rows(incomplete), seeds[:1], config, on_step) if incomplete else []
         others = _sampled(networks, condition, seeds[1:], config, on_step) if len(seeds) > 1 else []
     firsts = completed | dict(zip(incomplete, first, strict=True))
     structures: list[StructureOrError] = []
     for row in range(len(crops)):
-        for number in range(len(seeds)):
-            item = firsts[row] if number == 0 else others[row * (len(seeds) - 1) + number - 1]
+        more = others[row * (len(seeds) - 1) : (row + 1) * (len(seeds) - 1)]
+        for number, item in enumerate([firsts[row], *more]):
             structures.append(replace(item, crop=row, number=number) if isinstance(item, Structure) else item)
     return structures
 
@@ -175,7 +177,9 @@ def _sampled(
     sampler, _ = samplers_of(networks, config)
     structures: list[StructureOrError] = []
     for rows in _batches(len(condition.tokens), max(1, config.reconstruct.batch // len(seeds))):
-        structures += sample_structures(networks, condition.rows(list(rows)), sampler, seeds, on_step)
+        for item in sample_structures(networks, condition.rows(list(rows)), sampler, seeds, on_step):
+            moved = replace(item, crop=item.crop + rows.start) if isinstance(item, Structure) else item
+            structures.append(moved)
     return structures
 
 

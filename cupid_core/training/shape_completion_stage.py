@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cupid_core.config import setting
 from cupid_core.data.tabletop import TabletopSettings
-from cupid_core.errors import PoseError
+from cupid_core.errors import PoseError, TrainingError
 from cupid_core.evaluation.pose_metrics import rotation_angles_deg
 from cupid_core.evaluation.shape_metrics import occupancy_f1
 from cupid_core.geometry.camera import Camera
@@ -42,6 +42,8 @@ _VALIDATED = {"": ("gravity",), "color_": ("points", "gravity")}
 # Edge of a cube whose corners measure the error of a correction, and the error that counts about 1.
 _CORNERS = 0.7
 _CORNER_SCALE = 0.05
+# How far a coarse pose may be from its target, in edges of its cube and in the logarithm of the scale.
+_FARTHEST, _FARTHEST_LOG_SCALE = 1.0, 0.9
 
 
 class ShapeCompletionSettings(StageSettings):
@@ -184,7 +186,8 @@ class ShapeCompletionStage:
         predicted = self._head(tokens[:, self._encoder.num_prefix_tokens :], self._encoder.native_grid)
         points, trust, uv = trusted_points(predicted)
         measured = _nearest(views.depth, uv)
-        coarse, kept, with_depth = [], [], []
+        coarse: list[Sim3] = []
+        kept, with_depth = [], []
         for item in range(len(image)):
             camera = Camera.from_normalized(views.intrinsics[item].double(), 1, 1)
             try:
@@ -194,25 +197,36 @@ class ShapeCompletionStage:
             coarse.append(S)
             kept.append(item)
             with_depth.append(measures)
-        rows = torch.tensor(kept, device=image.device)
-        chosen = PosedViews(**{name: value[rows] for name, value in vars(views).items()})
+        if not coarse:
+            raise TrainingError(
+                "No view of a batch has a coarse pose.", hint="Train image-encoder longer, or use larger batches."
+            )
         # A pose that is only known up to scale cannot be compared with depth.
-        used = torch.tensor(with_depth, device=image.device)
-        chosen = replace(chosen, depth=chosen.depth * used.view(-1, 1, 1))
-        S_coarse = Sim3(
-            torch.stack([S.scale for S in coarse]).float(),
-            torch.stack([S.quat_xyzw for S in coarse]).float(),
-            torch.stack([S.translation for S in coarse]).float(),
+        used = torch.zeros(len(image), dtype=torch.bool)
+        used[kept] = torch.tensor(with_depth, dtype=torch.bool)
+        seen = replace(views, depth=views.depth * used.view(-1, 1, 1).to(views.depth.device))
+        chosen, S_coarse = (
+            seen.rows(torch.tensor(kept, dtype=torch.long, device=image.device)),
+            Sim3(
+                torch.stack([S.scale for S in coarse]).float(),
+                torch.stack([S.quat_xyzw for S in coarse]).float(),
+                torch.stack([S.translation for S in coarse]).float(),
+            ),
         )
+        true, target = completion_targets(chosen, S_coarse, self._settings.canonical_within_deg)
+        # A pose that leaves the object outside its cube can be neither corrected nor completed.
+        step = S_coarse.inverse() @ target
+        near = (step.scale.log().abs() < _FARTHEST_LOG_SCALE) & (step.translation.norm(dim=1) < _FARTHEST)
+        rows = torch.tensor(kept, device=image.device)[near]
         view = ViewEvidence(
             image[rows, 3:4],
-            chosen.depth,
-            chosen.intrinsics,
+            seen.depth[rows],
+            seen.intrinsics[rows],
             predicted.points[rows],
             predicted.visible[rows].sigmoid(),
         )
-        true, target = completion_targets(chosen, S_coarse, self._settings.canonical_within_deg)
-        return _Posed(chosen, tokens[rows, 0], view, S_coarse, target, true)
+        poses = (Sim3(S.scale[near], S.quat_xyzw[near], S.translation[near]) for S in (S_coarse, target, true))
+        return _Posed(seen.rows(rows), tokens[rows, 0], view, *poses)
 
 
 def _moved(posed: _Posed, generator: torch.Generator) -> Sim3:

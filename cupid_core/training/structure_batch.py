@@ -86,6 +86,10 @@ class PosedViews:
         """The same views on another device."""
         return PosedViews(**{name: value.to(device) for name, value in vars(self).items()})
 
+    def rows(self, rows: Tensor) -> PosedViews:
+        """These views alone, in this order."""
+        return PosedViews(**{name: value[rows] for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True, eq=False)
 class StructureTruth:

@@ -107,12 +107,11 @@ def test_a_graphics_library_that_cannot_be_loaded_makes_the_machine_not_ready() 
 def test_presets_are_those_of_the_settings_and_single_options_go_before_them() -> None:
     assert set(PRESETS) == set(get_args(PresetName))
     for name, preset in PRESETS.items():
-        assert preset_with(name, samples=0, refine=False, no_refine=False) == preset
-    assert preset_with("fast", samples=3, refine=True, no_refine=False) == Preset(3, True)
-    assert preset_with("best", samples=0, refine=False, no_refine=True) == Preset(4, False)
-    for wrong in ({"samples": -1}, {"refine": True, "no_refine": True}):
-        with pytest.raises(InputError):
-            preset_with("fast", **{"samples": 0, "refine": False, "no_refine": False, **wrong})
+        assert preset_with(name, samples=0, refine=None) == preset
+    assert preset_with("fast", samples=3, refine="pose") == Preset(3, "pose")
+    assert preset_with("best", samples=0, refine="none") == Preset(4, "none")
+    with pytest.raises(InputError):
+        preset_with("fast", samples=-1, refine=None)
 
 
 def test_config_write_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

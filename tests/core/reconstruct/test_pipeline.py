@@ -134,7 +134,7 @@ def test_structures_are_sampled_once_and_meshes_are_prepared_for_rendering_once(
 
     monkeypatch.setattr(pipeline, "sample_structures", sampling)
     monkeypatch.setattr(MeshCaster, "__init__", building)
-    scene = cupid(picture(), masks={1: disc(70, 25, 12), 2: disc(20, 65, 12)}, samples=2, refine=True)
+    scene = cupid(picture(), masks={1: disc(70, 25, 12), 2: disc(20, 65, 12)}, samples=2, refine="pose")
     hypotheses = sum(len(item.hypotheses) for item in scene)
     assert counts == {"structures": 1, "scenes": hypotheses}
 

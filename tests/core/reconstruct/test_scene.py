@@ -94,7 +94,7 @@ class Oracle:
 
 
 def reconstruct(scene: TabletopScene, **given: object) -> Scene:
-    networks = SimpleNamespace(device="cpu")  # the oracle asks no network
+    networks = SimpleNamespace(device="cpu", completion=None)  # the oracle asks no network
     cupid = Cupid(networks, CupidConfig())  # type: ignore[arg-type]
     return cupid(scene.color.numpy(), masks=scene.labels.numpy(), **given)  # type: ignore[arg-type]
 
@@ -191,7 +191,7 @@ def test_an_object_that_fails_does_not_affect_the_others(
 def test_refinement_is_reported_and_never_hurts(scene: TabletopScene, monkeypatch: pytest.MonkeyPatch) -> None:
     Oracle(scene).install(monkeypatch)
     plain = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene))
-    refined = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene), refine=True)
+    refined = reconstruct(scene, camera=camera_of(scene), depth=depth_of(scene), refine="pose")
     for before, after in zip(plain.objects, refined.objects, strict=True):
         assert before.refinement is None and after.refinement is not None and after.refinement.reason
         assert after.quality.silhouette_iou >= before.quality.silhouette_iou - 0.01

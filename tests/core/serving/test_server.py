@@ -49,7 +49,7 @@ def test_on_request_mode_reconstructs_only_what_is_requested() -> None:
         server.request()
     assert server.offer(frame(detection("1", 5), detection("2", 40))) is None
     pending = server.request(ids=["2"], preset="best")
-    assert pending.ticket.request.samples == 4 and pending.ticket.request.refine
+    assert pending.ticket.request.samples == 4 and pending.ticket.request.refine == "shape"
     assert ids(server.collect()) == [["2"]]
     with pytest.raises(NoObjectsError, match="'9'"):
         server.request(ids=["2", "9"])
