@@ -145,7 +145,10 @@ def completing_checkpoint(tiny_checkpoint: Path) -> Path:
     generator = torch.Generator().manual_seed(1)
     for key, (name, arguments) in COMPLETION_JSONS.items():
         network = NETWORKS[name](**arguments)
-        state = {parameter: value.clone() for parameter, value in network.state_dict().items()}
+        state = {
+            parameter: value.clone(memory_format=torch.contiguous_format)
+            for parameter, value in network.state_dict().items()
+        }
         if key == "surface_head":
             state["out.weight"] = torch.randn(state["out.weight"].shape, generator=generator) * 0.1
             state["out.bias"][12:] = 9.0  # every cell shows the object

@@ -1,5 +1,5 @@
 """A checkpoint in the published layout with tiny random networks, for everything that needs a whole one."""
 
-from tiny_networks import sparse_checkpoint, tiny_checkpoint
+from tiny_networks import completing_checkpoint, sparse_checkpoint, tiny_checkpoint
 
-__all__ = ["sparse_checkpoint", "tiny_checkpoint"]
+__all__ = ["completing_checkpoint", "sparse_checkpoint", "tiny_checkpoint"]
