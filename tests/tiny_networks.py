@@ -80,11 +80,11 @@ NETWORK_JSONS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 # Complete shapes where a checkpoint has them; a test adds them to the tiny one.
 COMPLETION_JSONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "surface_encoder": (
+    "completion_image_encoder": (
         "ConvImagePyramid",
         {"img_size": 64, "planes": ["rgb", "mask", "points"], "channels": [8, 8, 16, 16], "embed_dim": 16},
     ),
-    "surface_head": ("SurfaceHead", {"channels": 16}),
+    "completion_surface_head": ("SurfaceHead", {"channels": 16}),
     "shape_completion": ("ShapeCompletion", {"resolution": 16, "token_channels": 16, "channels": [8, 8, 8]}),
 }
 SAMPLER = {
@@ -149,7 +149,7 @@ def completing_checkpoint(tiny_checkpoint: Path) -> Path:
             parameter: value.clone(memory_format=torch.contiguous_format)
             for parameter, value in network.state_dict().items()
         }
-        if key == "surface_head":
+        if key == "completion_surface_head":
             state["out.weight"] = torch.randn(state["out.weight"].shape, generator=generator) * 0.1
             state["out.bias"][12:] = 9.0  # every cell shows the object
         if key == "shape_completion":

@@ -34,7 +34,8 @@ from cupid_core.models.weights import (
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 IMAGE_ENCODER = "image_encoder"
-SURFACE_ENCODER = "surface_encoder"
+COMPLETION_ENCODER = "completion_image_encoder"
+COMPLETION_HEAD = "completion_surface_head"
 SHAPE_COMPLETION = "shape_completion"
 # The official file names of the image encoders, as their authors publish them.
 _OFFICIAL_FILES = {
@@ -154,8 +155,8 @@ class NetworkBundle:
             published=checkpoint.arguments,
             completion=(
                 CompletionNetworks(
-                    load(SURFACE_ENCODER, ImageEncoder),
-                    load("surface_head", SurfaceHead),
+                    load(COMPLETION_ENCODER, ImageEncoder),
+                    load(COMPLETION_HEAD, SurfaceHead),
                     load(SHAPE_COMPLETION, ShapeCompletion),
                 )
                 if SHAPE_COMPLETION in names

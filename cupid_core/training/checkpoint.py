@@ -14,6 +14,7 @@ from typing import Any
 from cupid_core.config import SamplerConfig
 from cupid_core.errors import TrainingError
 from cupid_core.files import write_text
+from cupid_core.models.bundle import COMPLETION_ENCODER, COMPLETION_HEAD, SHAPE_COMPLETION
 from cupid_core.models.locate import sha256
 from cupid_core.models.weights import PIPELINE, read_checkpoint
 from cupid_core.training.export import EXPORT
@@ -23,6 +24,7 @@ SHIPPED: dict[str, tuple[str, ...]] = {
     "occupancy-vae": ("sparse_structure_decoder",),
     "uv-vae": ("sparse_structure_uv_decoder",),
     "structure": ("image_encoder", "sparse_structure_flow_model"),
+    "shape-completion": (COMPLETION_ENCODER, COMPLETION_HEAD, SHAPE_COMPLETION),
     "appearance-vae": ("slat_decoder_mesh",),
     "appearance": ("slat_flow_model", "slat_encoder"),
 }
@@ -31,11 +33,12 @@ TRAINING_ONLY: dict[str, tuple[str, ...]] = {
     "occupancy-vae": ("sparse_structure_encoder",),
     "uv-vae": ("sparse_structure_uv_encoder",),
     "structure": ("surface_head",),
+    "shape-completion": (),
     "appearance-vae": ("appearance_encoder",),
     "appearance": (),
 }
 _SUFFIXES = (".json", ".safetensors")
-_OPTIONAL = {"image_encoder", "slat_encoder"}
+_OPTIONAL = {"image_encoder", "slat_encoder", COMPLETION_ENCODER, COMPLETION_HEAD, SHAPE_COMPLETION}
 _SLAT_FLOW = "slat_flow_model"
 
 

@@ -65,6 +65,17 @@ def read_network(
     Raises:
         TrainingError: it is not there, or of another class.
     """
+    return read_export(folder, key, kind, device)[0]
+
+
+def read_export(
+    folder: Path, key: str, kind: type[NetworkT] | tuple[type[NetworkT], ...], device: torch.device
+) -> tuple[NetworkT, ExportedNetwork]:
+    """`read_network`, and the network as it is written again, under the same key.
+
+    Raises:
+        TrainingError: it is not there, or of another class.
+    """
     description = folder / "ckpts" / f"{key}.json"
     hint = "Train the earlier stages first, with the same --out."
     try:
@@ -75,7 +86,7 @@ def read_network(
         raise TrainingError(f"'{key}' cannot be read from {folder}: {error}", hint=hint) from error
     if not isinstance(network, kind):
         raise TrainingError(f"'{key}' in {folder} is a {type(network).__name__}.", hint=hint)
-    return network
+    return network, ExportedNetwork(key, named["name"], named["args"], network)
 
 
 def network_hash(folder: Path, key: str) -> str:

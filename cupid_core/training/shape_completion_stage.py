@@ -23,6 +23,7 @@ from cupid_core.evaluation.pose_metrics import rotation_angles_deg
 from cupid_core.evaluation.shape_metrics import occupancy_f1
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.sim3 import Sim3
+from cupid_core.models.bundle import COMPLETION_ENCODER, COMPLETION_HEAD, SHAPE_COMPLETION
 from cupid_core.models.conv_image_pyramid import ConvImagePyramid
 from cupid_core.models.encoder_planes import without_planes
 from cupid_core.models.evidence import ViewEvidence, evidence_volume
@@ -31,7 +32,7 @@ from cupid_core.models.shape_completion import Completion, ShapeCompletion, comp
 from cupid_core.models.surface_head import SurfaceHead, trusted_points
 from cupid_core.pose.coarse_pose import coarse_pose
 from cupid_core.training.completion_targets import completion_targets, surface_voxels
-from cupid_core.training.export import EXPORT, read_network
+from cupid_core.training.export import EXPORT, read_export
 from cupid_core.training.run_settings import StageSettings
 from cupid_core.training.stage import ExportedNetwork, StageContext, StepLoss
 from cupid_core.training.structure_batch import PosedViews
@@ -105,9 +106,12 @@ class ShapeCompletionStage:
 
     def __init__(self, settings: ShapeCompletionSettings, context: StageContext, source: TabletopSource) -> None:
         self._settings, self._source, self._device = settings, source, context.device
-        folder = context.root / "image-encoder" / EXPORT
-        self._encoder = read_network(folder, "image_encoder", ConvImagePyramid, context.device)
-        self._head = read_network(folder, "surface_head", SurfaceHead, context.device)
+        folder, keys = context.root / "image-encoder" / EXPORT, ("image_encoder", "surface_head")
+        if not folder.exists():  # a checkpoint that was unpacked has them beside the network itself
+            folder, keys = context.root / self.name / EXPORT, (COMPLETION_ENCODER, COMPLETION_HEAD)
+        self._encoder, encoder = read_export(folder, keys[0], ConvImagePyramid, context.device)
+        self._head, head = read_export(folder, keys[1], SurfaceHead, context.device)
+        self._frozen = [replace(encoder, key=COMPLETION_ENCODER), replace(head, key=COMPLETION_HEAD)]
         self._arguments: dict[str, Any] = {
             "resolution": settings.resolution,
             "token_channels": self._encoder.embed_dim,
@@ -173,8 +177,9 @@ class ShapeCompletionStage:
 
     def exports(self) -> Sequence[ExportedNetwork]:
         """The network, with the image encoder and the head that its coarse poses come from."""
-        exported = copy.deepcopy(self.network)
-        return [ExportedNetwork("shape_completion", type(exported).__name__, self._arguments, exported)]
+        exported = copy.deepcopy(self.network).to_precision(torch.float32)
+        name = type(exported).__name__
+        return [*self._frozen, ExportedNetwork(SHAPE_COMPLETION, name, self._arguments, exported)]
 
     def close(self) -> None:
         """Stop background work."""
