@@ -25,14 +25,12 @@ import numpy as np
 import torch
 import trimesh
 from rich.progress import track
-from torch import Tensor
 
 from cupid_core import Cupid
 from cupid_core.config import PlacementConfig, ShapeFitConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.errors import CupidError
-from cupid_core.evaluation.measure import metric_truth
-from cupid_core.evaluation.shape_metrics import nearest_points, points_on_surface, surface_agreement
+from cupid_core.evaluation.measure import placed_figures
 from cupid_core.evaluation.tabletop_cases import TabletopCase, tabletop_cases
 from cupid_core.geometry import Camera, Sim3
 from cupid_core.image.files import read_depth, read_labels
@@ -53,9 +51,6 @@ Placed = tuple[TriangleMesh, Sim3]
 Method = Callable[[Sequence[Placed], Observation], Placed]
 Figures = dict[str, float]
 
-SURFACE_POINTS = 8192
-# A point counts as right within this share of the canonical cube, and as hidden this far from all visible ones.
-TOLERANCE = 1 / 32
 ELLIPSOID_SUBDIVISIONS = 3
 
 
@@ -150,40 +145,13 @@ def placed(hypotheses: Sequence[tuple[TriangleMesh, PoseEstimate]], observation:
     return found
 
 
-def truth_figures(case: TabletopCase, mesh: TriangleMesh, S: Sim3) -> Figures:
-    """A placed mesh beside the truth; lengths in percent of the longest side."""
-    truth = metric_truth(case)
-    longest = float((truth.surface.amax(dim=0) - truth.surface.amin(dim=0)).max())
-    rendering = render_mesh(replace(mesh, normals=None, colors=None), S, truth.camera)
-    silhouette, true = torch.as_tensor(rendering.mask), case.silhouette
-    points = S.apply(points_on_surface(mesh, SURFACE_POINTS).double())
-    whole = surface_agreement(points, truth.surface, TOLERANCE * case.scale_m)
-    unseen = truth.surface[nearest_points(truth.surface, truth.visible)[0] > TOLERANCE * case.scale_m]
-    both = silhouette & case.visible
-    residual = (torch.as_tensor(rendering.depth).double() - case.depth_true * case.scale_m).abs()[both]
-    return {
-        "iou": float((silhouette & true).sum()) / float((silhouette | true).sum()),
-        "f1": whole.fscore,
-        "chamfer": 100 * whole.chamfer / longest,
-        "residual": 100 * (float(residual.median()) / longest if len(residual) else 1.0),
-        "hidden_recall": _recall(unseen, points, TOLERANCE * case.scale_m),
-    }
-
-
-def _recall(true: Tensor, points: Tensor, tolerance: float) -> float:
-    """Share of true points within the tolerance of points; NaN where there is none."""
-    if not len(true):
-        return float("nan")
-    return float((nearest_points(true, points)[0] <= tolerance).double().mean())
-
-
 def observed_figures(observation: Observation, mesh: TriangleMesh, S: Sim3) -> Figures:
     """A placed mesh beside the mask and the depth it was fitted to."""
     rendering = render_mesh(replace(mesh, normals=None, colors=None), S, observation.camera)
     assert observation.depth is not None
     residual = depth_residual_m(rendering, depths_of(observation.depth), observation.mask)
     return {
-        "iou": silhouette_iou(rendering, observation.mask, observation.occlusion),
+        "placed_iou": silhouette_iou(rendering, observation.mask, observation.occlusion),
         "residual_mm": float("nan") if residual is None else 1000 * residual,
     }
 
@@ -214,7 +182,10 @@ def measured(views: Sequence[View], methods: dict[str, Method]) -> dict[str, lis
             mesh, S = method(view.hypotheses, view.observation)
             seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - used}
             case = view.case
-            found = observed_figures(view.observation, mesh, S) if case is None else truth_figures(case, mesh, S)
+            if case is None:
+                found = observed_figures(view.observation, mesh, S)
+            else:
+                found = placed_figures(case, mesh, S, metric=True)
             figures[name].append({**found, **seconds})
     return figures
 
@@ -225,7 +196,7 @@ def summary(figures: Sequence[Figures]) -> Figures:
     for name in figures[0]:
         values = [item[name] for item in figures if not np.isnan(item[name])]
         row[name] = statistics.median(values) if "seconds" in name else statistics.fmean(values)
-    row["good"] = statistics.fmean(item["iou"] >= 0.9 for item in figures)
+    row["good"] = statistics.fmean(item["placed_iou"] >= 0.9 for item in figures)
     return row
 
 

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from cupid_core import config as settings_of
-from cupid_core.cli.arguments import Assignments, OptionalFile
+from cupid_core.cli.arguments import Assignments, OptionalFile, Switch
 from cupid_core.config import CupidConfig, Refine, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
@@ -60,6 +60,7 @@ def evaluate(
     true_structure: bool = True,
     rank_by_voxels: bool = False,
     refine: Refine = "none",
+    color_only: Switch = False,
     json: OptionalFile = None,
     sheet: OptionalFile = None,
     sheet_rows: int = 8,
@@ -87,7 +88,8 @@ def evaluate(
         true_structure: also run stage 2 on the true structure and pose.
         rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
             not quite what the pipeline does.
-        refine: in scenes: none, pose or shape: what of the placed objects is fitted to depth and mask.
+        refine: none, pose or shape: what of the placed objects is fitted to depth and mask.
+        color_only: give single objects no depth.
         json: write all figures, also those of every object, to this file. Until then finished objects are kept
             beside it (.jsonl), and the same command continues a run that was stopped.
         sheet: write pictures of the first objects to this PNG.
@@ -111,9 +113,11 @@ def evaluate(
         family=family or None,
         given_structure=true_structure,
         rank_by_voxels=rank_by_voxels,
+        refine=refine,
+        with_depth=not color_only,
     )
     file = json.with_suffix(".jsonl") if json else None
-    journal = open_journal(file, cupid, options, without=other, refine=refine) if file else None
+    journal = open_journal(file, cupid, options, without=other) if file else None
     with _Bar(console, n) as bar:
         records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
     with _Bar(console, scenes, unit="scenes") as bar:

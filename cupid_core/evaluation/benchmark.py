@@ -27,6 +27,7 @@ from cupid_core.evaluation.measure import (
     metric_figures,
     metric_truth,
     picture_figures,
+    placed_figures,
     random_figures,
     render_in_view,
     structure_figures,
@@ -37,13 +38,16 @@ from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.sheet import pictures_of
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED, TabletopCase, tabletop_cases
 from cupid_core.evaluation.true_structure import GivenStructure, sample_appearance_on, true_structure_figures
+from cupid_core.geometry.sim3 import Sim3
 from cupid_core.mesh.finish import finish_mesh
 from cupid_core.reconstruct.inputs import Frame, ObjectCrop, crop_object
 from cupid_core.reconstruct.pipeline import Cupid, Request, reconstruct_frame
+from cupid_core.reconstruct.placement import scaled
 from cupid_core.reconstruct.progress import Run
 from cupid_core.reconstruct.results import Hypothesis, SceneObject
 from cupid_core.reconstruct.stages import Structure, solve_poses
 from cupid_core.render.raycast import MeshCaster
+from cupid_core.types import ScaleSource
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class BenchmarkOptions:
         family: only this one; None for all, by weight.
         rank_by_voxels: rank hypotheses by the outline of their voxels and make a mesh of the best only; cheaper,
             but not the ranking of the pipeline.
+        refine: what fits the placed objects to mask and depth.
+        with_depth: the sensor depth is given.
     """
 
     objects: int = 250
@@ -71,6 +77,8 @@ class BenchmarkOptions:
     pictures: int = 8
     family: str | None = None
     rank_by_voxels: bool = False
+    refine: Refine = "none"
+    with_depth: bool = True
 
     def __post_init__(self) -> None:
         counts = (self.objects, self.held_out or 0, self.pictures, self.seed)
@@ -133,7 +141,7 @@ def run_benchmark(
 
 
 def open_journal(
-    path: Path, cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None, refine: Refine = "none"
+    path: Path, cupid: Cupid, options: BenchmarkOptions, *, without: Cupid | None = None
 ) -> RecordJournal:
     """The journal of a benchmark, and of scenes under the same settings; one that exists is continued.
 
@@ -144,7 +152,6 @@ def open_journal(
         cupid: what is measured.
         options: of `run_benchmark`.
         without: as in `run_benchmark`.
-        refine: as in `run_scenes`.
 
     Raises:
         InputError: the file is of other weights or settings, or cannot be used.
@@ -157,7 +164,8 @@ def open_journal(
         "family": options.family,
         "given_structure": options.given_structure,
         "rank_by_voxels": options.rank_by_voxels,
-        "refine": refine,
+        "refine": options.refine,
+        "with_depth": options.with_depth,
     }
     return RecordJournal(path, header)
 
@@ -200,9 +208,13 @@ def _measured(
         config = config.model_copy(update={"reconstruct": by_voxels})
     occlusion = case.occlusion & ~case.mask
     frame = Frame.of(
-        case.image, {1: case.mask}, camera=case.camera, depth=case.depth, occlusion_masks={1: occlusion}
+        case.image,
+        {1: case.mask},
+        camera=case.camera,
+        depth=case.depth if options.with_depth else None,
+        occlusion_masks={1: occlusion},
     )
-    request = Request(seed=options.seed, samples=options.samples)
+    request = Request(seed=options.seed, samples=options.samples, refine=options.refine)
     scene = reconstruct_frame(cupid.networks, frame, config, request, Run())
     crop = crop_object(case.image, case.mask, config, camera=case.camera, occlusion=occlusion)
     extra = _conditioning(cupid, without, options, case, crop, scene.objects[0].best if scene.objects else None)
@@ -236,7 +248,12 @@ def _figures(cupid: Cupid, case: TabletopCase, placed: SceneObject) -> Figures:
     figures |= picture_figures(case, rendering)
     figures |= surface_figures(case, best.mesh())
     figures |= random_figures(case, caster)
-    return figures if case.depth is None else figures | metric_figures(metric_truth(case), placed)
+    scale = torch.tensor(placed.model.scale, dtype=torch.float64)
+    shape = placed.mesh if placed.model.scale == 1 else scaled(placed.mesh, 1 / placed.model.scale)
+    known = placed.model.scale_source is not ScaleSource.UNKNOWN
+    place = Sim3.from_se3(placed.pose.to(dtype=torch.float64), scale)
+    figures |= placed_figures(case, shape, place, metric=known)
+    return figures | metric_figures(metric_truth(case), placed)
 
 
 def _rotation_without_camera(cupid: Cupid, case: TabletopCase, best: Hypothesis) -> float:

@@ -6,7 +6,7 @@ Every function returns figures by name; `docs/evaluation.md` says what each name
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from cupid_core.evaluation.pose_metrics import (
     translation_error,
 )
 from cupid_core.evaluation.shape_metrics import (
+    nearest_points,
     occupancy_f1,
     occupancy_iou,
     points_on_surface,
@@ -48,6 +49,9 @@ FAILURE_FIGURES: Figures = {
     "occupancy_iou": 0.0,
     "occupancy_f1": 0.0,
     "fscore": 0.0,
+    "placed_iou": 0.0,
+    "placed_fscore": 0.0,
+    "hidden_recall": 0.0,
 }
 
 
@@ -200,4 +204,39 @@ def metric_figures(truth: MetricTruth, placed: SceneObject) -> Figures:
             figures |= {f"chamfer_{name}_mm": 1e3 * agreement.chamfer, f"fscore_{name}": agreement.fscore}
         else:
             figures |= {f"fscore_{name}": 0.0}
+    return figures
+
+
+def placed_figures(case: TabletopCase, mesh: TriangleMesh, S_camera_object: Sim3, *, metric: bool) -> Figures:
+    """A placed shape beside the true one, in the camera frame; no canonical frame takes part.
+
+    `placed_iou` of the silhouettes, `placed_fscore` at 1/32 of the cube and `placed_chamfer_percent` of the
+    longest side for the whole surfaces, `placed_depth_percent` of it for the visible depth, and `hidden_recall`:
+    the share of the surface that no pixel shows which the shape meets within 1/32.
+
+    Args:
+        case: with its truth.
+        mesh: canonical frame.
+        S_camera_object: its place.
+        metric: the place is in metres; else its distance is taken from the truth.
+    """
+    truth = metric_truth(case)
+    tolerance, longest = TOLERANCE * case.scale_m, float((truth.surface.amax(0) - truth.surface.amin(0)).max())
+    rendering = render_mesh(replace(mesh, normals=None, colors=None), S_camera_object, truth.camera)
+    silhouette, depth = torch.as_tensor(rendering.mask), torch.as_tensor(rendering.depth).double()
+    both, true_depth = silhouette & case.visible, case.depth_true.double() * case.scale_m
+    stretch = 1.0 if metric or not bool(both.any()) else float((true_depth / depth)[both].median())
+    points = stretch * S_camera_object.apply(points_on_surface(mesh, SURFACE_POINTS).double())
+    whole = surface_agreement(points, truth.surface, tolerance)
+    residual = (stretch * depth - true_depth).abs()[both]
+    unseen = truth.surface[nearest_points(truth.surface, truth.visible)[0] > tolerance]
+    figures = {
+        "placed_iou": silhouette_iou(silhouette, case.silhouette),
+        "placed_fscore": whole.fscore,
+        "placed_chamfer_percent": 100 * whole.chamfer / longest,
+        "placed_depth_percent": 100 * (float(residual.median()) / longest if len(residual) else 1.0),
+    }
+    if len(unseen):
+        met = nearest_points(unseen, points)[0] <= tolerance
+        figures["hidden_recall"] = float(met.double().mean())
     return figures

@@ -49,6 +49,11 @@ def within(limit: float) -> Callable[[Sequence[float]], float]:
     return lambda values: 100 * sum(value <= limit for value in values) / len(values)
 
 
+def at_least(limit: float) -> Callable[[Sequence[float]], float]:
+    """Share of values from a limit on, percent."""
+    return lambda values: 100 * sum(value >= limit for value in values) / len(values)
+
+
 def _rotation(prefix: str, title: str, figure: str) -> tuple[Row, ...]:
     shares = tuple(
         Row(f"{prefix}_within_{limit}", f"{title}, within {limit} deg, %", figure, within(limit), 1)
@@ -80,6 +85,12 @@ ROWS: tuple[Row, ...] = (
     *_pictures("_true_without", "same, without pose-aligned conditioning"),
     Row("chamfer_percent", "Chamfer, canonical, % of the cube", "chamfer", lambda v: 100 * statistics.fmean(v)),
     Row("fscore", "F-score at 1/32, canonical, mean", "fscore", statistics.fmean, 3),
+    Row("placed_iou", "placed: silhouette IoU, mean", "placed_iou", statistics.fmean, 3),
+    Row("placed_iou_90", "placed: silhouette IoU of at least .90, %", "placed_iou", at_least(0.9), 1),
+    Row("placed_chamfer", "placed: Chamfer, whole, % of longest side", "placed_chamfer_percent", statistics.fmean),
+    Row("placed_fscore", "placed: F-score at 1/32, whole, mean", "placed_fscore", statistics.fmean, 3),
+    Row("hidden_recall", "placed: hidden surface met within 1/32, mean", "hidden_recall", statistics.fmean, 3),
+    Row("placed_depth", "placed: depth, median, % of the longest side", "placed_depth_percent", statistics.median),
     Row("translation_median_mm", "with depth: translation, median, mm", "translation_mm", statistics.median, 1),
     Row("scale_median_percent", "with depth: scale, median, %", "scale_percent", statistics.median, 1),
     Row("metric_rotation_deg", "with depth: rotation, median, deg", "metric_rotation_deg", statistics.median, 1),
