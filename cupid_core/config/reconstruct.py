@@ -24,6 +24,13 @@ class ReconstructConfig(Settings):
         "What of the hypotheses is compared with the image: their meshes, or the boxes of their voxels, after "
         "which only the best one is decoded; quicker, and a little worse.",
     )
+    color: Literal["auto", "photo", "generated"] = setting(
+        "auto",
+        "choice",
+        "Where a placed object takes its color from: the photograph where that shows it, with generated color shifted "
+        "to meet it elsewhere; or all of it generated, without the light of the photograph; auto does what the "
+        "checkpoint says (`color` in its pipeline.json), generated where it says nothing.",
+    )
     border_is_hidden: bool = setting(
         True, "switch", "Mark the outside of the image as occluded: an object at the border may continue there."
     )
