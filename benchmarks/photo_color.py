@@ -8,9 +8,10 @@ Every object is reconstructed once with generated color and then colored from it
 * `photo, gray`: what color from the photograph makes of a gray mesh, so without any network for color.
 * `photo`: as it is handed out.
 
-Figures, PSNR in dB: `photo`, the re-rendered input view inside mask and outline beside the photograph; on generated
-views also `unlit`, the same beside the true colors without light, and `hidden`, colors of the true surface that no
-pixel shows, each taken from the nearest place of the reconstruction. `seconds` is CPU time of coloring.
+Figures, PSNR in dB: `photo`, the re-rendered input view inside mask and outline beside the photograph; on
+generated views also `unlit`, the same beside the true colors without light, and `hidden`, colors of the true
+surface that no pixel shows, each taken from the nearest place of the reconstruction. `seconds` is CPU time of
+coloring.
 
 The frame that ships, generated views, and with --frame a frame on disk (frame.json, color.png, depth.png,
 labels.png). DIR gets photo_color.json and a picture of every object from six sides: generated above, photo below.
@@ -33,7 +34,7 @@ from PIL import Image
 from rich.progress import track
 
 from cupid_core import Cupid, sample_frame
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, ReconstructConfig
 from cupid_core.data.tabletop import TabletopSettings
 from cupid_core.data.tabletop.objects import build_objects
 from cupid_core.data.tabletop.splits import draw_shape
@@ -62,12 +63,13 @@ HIDDEN = 1 / 32
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A reconstructed object with its photograph, and the truth of a generated one."""
+    """A reconstructed object with its photograph, and the truth and the seed of a generated one."""
 
     name: str
     item: SceneObject
     scene: Scene
     truth: TabletopCase | None = None
+    seed: int = 0
 
 
 def generated_cases(cupid: Cupid, count: int, seed: int) -> Iterator[Case]:
@@ -83,7 +85,7 @@ def generated_cases(cupid: Cupid, count: int, seed: int) -> Iterator[Case]:
                 occlusion_masks={1: case.occlusion & ~case.mask},
             )
             scene = cupid.reconstruct(frame, Request(samples=1, refine=True))
-            yield Case(f"{index:02d} {case.family}", scene[0], scene, case)
+            yield Case(f"{index:02d} {case.family}", scene[0], scene, case, seed)
         except CupidError as error:
             print(f"view {index} ({case.family}): [{error.code}] {error.problem}")
 
@@ -137,13 +139,13 @@ def figures_of(case: Case, mesh: TriangleMesh) -> Figures:
     return {
         **found,
         "unlit": _psnr(rendering.colors[both], true[both]),
-        "hidden": hidden_psnr(truth, case.item, mesh),
+        "hidden": hidden_psnr(truth, case.seed, case.item.pose, mesh),
     }
 
 
-def hidden_psnr(truth: TabletopCase, item: SceneObject, mesh: TriangleMesh) -> float:
+def hidden_psnr(truth: TabletopCase, seed: int, pose: SE3, mesh: TriangleMesh) -> float:
     """Colors of the true surface that no pixel shows; NaN where all of it is seen, or the scale is unknown."""
-    shape = draw_shape(truth_seed(truth), truth.index, split=truth.split)
+    shape = draw_shape(seed, truth.index, split=truth.split)
     objects = build_objects([shape], 32, "cpu")
     (_, program) = objects.programs[0]
     camera = truth.view_camera(truth.camera)
@@ -156,19 +158,11 @@ def hidden_psnr(truth: TabletopCase, item: SceneObject, mesh: TriangleMesh) -> f
     _, normal = program.distance_and_normal(hidden.T[:, None], 0.004)
     colors, _ = surface_appearance(objects, hidden, normal[:, 0].T)
     metres = Sim3.from_se3(SE3(T.quat_xyzw, T.translation * truth.scale_m), torch.tensor(truth.scale_m).double())
-    at = item.pose.to(dtype=torch.float64).inverse().apply(metres.apply(hidden.double()))
+    at = pose.to(dtype=torch.float64).inverse().apply(metres.apply(hidden.double()))
     _, corners, shares = MeshCaster(mesh).closest(at.float().numpy())
     assert mesh.colors is not None
     nearest = (mesh.colors.float().numpy()[corners] * shares[..., None]).sum(axis=1)
     return _psnr(nearest, colors.numpy())
-
-
-def truth_seed(truth: TabletopCase) -> int:
-    """The seed that all generated cases of a run have."""
-    return SEEDS[0]
-
-
-SEEDS = [902]
 
 
 def _psnr(found: np.ndarray, true: np.ndarray) -> float:
@@ -176,7 +170,7 @@ def _psnr(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def six_sides(mesh: TriangleMesh) -> np.ndarray:
-    """Pictures (256, 1536, 3) of a mesh from four sides, from above and from below, unlit but for its own light."""
+    """Pictures (256, 1536, 3) of a mesh from four sides, from above and from below."""
     vertices = mesh.vertices.double()
     center = (vertices.amin(dim=0) + vertices.amax(dim=0)) / 2
     radius = float((vertices - center).norm(dim=1).max())
@@ -218,10 +212,12 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
-    config = CupidConfig()
-    config = config.model_copy(update={"reconstruct": config.reconstruct.model_copy(update={"color": "generated"})})
+    config = CupidConfig(reconstruct=ReconstructConfig(color="generated"))
     cupid = Cupid.from_pretrained(given.checkpoint, config=config)
-    sets = {"sample": sample_cases(cupid), "generated views": list(generated_cases(cupid, given.views, given.seed))}
+    sets = {
+        "sample": sample_cases(cupid),
+        "generated views": list(generated_cases(cupid, given.views, given.seed)),
+    }
     if given.frame is not None:
         sets[given.frame.name] = frame_cases(cupid, given.frame)
     report: dict[str, dict[str, list[Figures]]] = {}

@@ -27,9 +27,9 @@ class ReconstructConfig(Settings):
     color: Literal["auto", "photo", "generated"] = setting(
         "auto",
         "choice",
-        "Where a placed object takes its color from: the photograph where that shows it, with generated color shifted "
-        "to meet it elsewhere; or all of it generated, without the light of the photograph; auto does what the "
-        "checkpoint says (`color` in its pipeline.json), generated where it says nothing.",
+        "Color of placed objects: from the photograph where it shows them, elsewhere generated and shifted to "
+        "meet it; or all of it generated, without the light of the photograph; auto does what the checkpoint says "
+        "(`color` in its pipeline.json), generated where it says nothing.",
     )
     border_is_hidden: bool = setting(
         True, "switch", "Mark the outside of the image as occluded: an object at the border may continue there."

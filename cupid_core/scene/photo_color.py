@@ -31,9 +31,9 @@ Mask = npt.NDArray[np.bool_]
 
 # The outermost pixel of a mask shows the background too; then the photograph fades in over a share of the size.
 _BORDER_PX = 1.0
-_FADE = 0.02
+_FADE = 0.01
 # Cosine of the angle between line of sight and normal, between which the photograph fades in.
-_GRAZING = (0.1, 0.35)
+_GRAZING = (0.1, 0.3)
 # A step of depth, as a share of the object's size: beside it a small error of the pose shows another part.
 _STEP = 0.05
 # A vertex is seen if no surface is further in front of it than this share of the object's size.

@@ -1,4 +1,4 @@
-"""Color from the photograph: the input view comes back, nothing else of the image does, hidden surface meets it."""
+"""Color from the photograph: the input view comes back, nothing else in the image does, hidden surface fits."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from cupid_core.data.tabletop.scene import SceneSettings, draw_scene
 from cupid_core.geometry import SE3, Camera, Sim3
 from cupid_core.mesh.extract import extract_from_sdf
 from cupid_core.render.cameras import look_at
-from cupid_core.render.raycast import MeshCaster, render_mesh
+from cupid_core.render.raycast import render_mesh
 from cupid_core.scene.photo_color import color_from_photo
 from cupid_core.types import TriangleMesh
 
@@ -86,7 +86,8 @@ def generated() -> tuple[np.ndarray, Camera, list[Placed]]:
 def test_the_input_view_comes_back(generated):
     image, camera, objects = generated
     for item in objects:
-        assert psnr_db(color_from_photo(item.mesh, item.S, camera, image, item.mask), item.S, camera, image, item.mask) >= 25
+        colored = color_from_photo(item.mesh, item.S, camera, image, item.mask)
+        assert psnr_db(colored, item.S, camera, image, item.mask) >= 25
 
 
 def test_the_texture_is_finer_than_the_vertices():
@@ -114,14 +115,10 @@ def test_text_is_readable_from_another_side():
     colored = color_from_photo(plate, view_from(0.5, -1.1, 0.25), CAMERA, image, mask)
     front = view_from(0.0, -1.2, 0.0)
     expected, face = photograph(plate, front, printed)
-    face[:, :32], face[:, -32:] = False, False
     rows, columns = np.nonzero(face)
     inner = (slice(rows.min() + 12, rows.max() - 12), slice(columns.min() + 12, columns.max() - 12))
-    correlation = [
-        np.corrcoef(render_mesh(mesh, front, CAMERA).colors[inner][..., 0].ravel(), expected[inner][..., 0].ravel())[0, 1]
-        for mesh in (colored, replace(colored, texture=None))
-    ]
-    assert correlation[0] > 0.9 and correlation[0] > correlation[1]
+    found = render_mesh(colored, front, CAMERA).colors[inner][..., 0]
+    assert np.corrcoef(found.ravel(), expected[inner][..., 0].ravel())[0, 1] > 0.9
 
 
 def test_pixels_of_what_hides_an_object_never_end_up_on_it():
@@ -158,20 +155,26 @@ def test_what_the_object_hides_of_itself_does_not_take_the_color_of_what_is_in_f
 
 
 def test_hidden_color_is_shifted_as_the_seen_one_and_only_smoothly():
+    """The photograph is brighter than the mesh, more so at the top."""
     ball = meshed(lambda grid: grid.norm(dim=-1) - 0.4)
-    own = 0.3 + 0.1 * (ball.vertices > 0).float()
-    gain = 0.2 * ball.vertices[:, 2:].expand(-1, 3) + 0.1
-    image, mask = photograph(ball, OBLIQUE, lambda p: 0.3 + 0.1 * (p > 0) + 0.2 * p[:, 2:] + 0.1)
-    colored = color_from_photo(replace(ball, colors=own), OBLIQUE, CAMERA, image, mask)
-    shift = (colored.colors - own).mean(dim=1)
-    eye = OBLIQUE.inverse().translation.float()
-    hidden = ((eye - ball.vertices) * ball.normals).sum(dim=1) < 0
+    own, shift = 0.3 + 0.1 * torch.sin(4 * ball.vertices), 0.1 + 0.2 * ball.vertices[:, 2:]
+    image, mask = photograph(ball, OBLIQUE, lambda p: 0.4 + 0.1 * np.sin(4 * p) + 0.2 * p[:, 2:])
+    colored = color_from_photo(replace(ball, colors=own), OBLIQUE, CAMERA, image, mask).colors
+    hidden = ((OBLIQUE.inverse().translation.float() - ball.vertices) * ball.normals).sum(dim=1) < 0
+    off = (colored - own - shift).abs()[hidden]
+    assert float(off.mean()) < 0.05 and float(off.max()) < 0.15
     edges = torch.cat([ball.faces[:, [0, 1]], ball.faces[:, [1, 2]], ball.faces[:, [2, 0]]])
-    edges = edges[hidden[edges].all(dim=1)]
-    length = (ball.vertices[edges[:, 0]] - ball.vertices[edges[:, 1]]).norm(dim=1)
-    assert float(((shift[edges[:, 0]] - shift[edges[:, 1]]).abs() / length).max()) < 1.5
-    away = (shift - gain[:, 0]).abs()[hidden]
-    assert float(away.mean()) < 0.05 and float(away.max()) < 0.15
+    first, second = edges[hidden[edges].all(dim=1)].T
+    step = (colored[first] - colored[second]).abs().amax(dim=1)
+    assert float((step - (ball.vertices[first] - ball.vertices[second]).norm(dim=1)).max()) < 0.01
+
+
+def test_generated_color_that_the_photograph_contradicts_is_evened_out():
+    ball = meshed(lambda grid: grid.norm(dim=-1) - 0.4)
+    blotches = 0.5 + 0.2 * torch.sin(25 * ball.vertices)
+    image, mask = photograph(ball, OBLIQUE, lambda p: np.full_like(p, 0.5))
+    colored = color_from_photo(replace(ball, colors=blotches), OBLIQUE, CAMERA, image, mask).colors
+    assert float(colored.std()) < 0.2 * float(blotches.std())
 
 
 def test_colors_that_agree_with_the_photograph_stay():
@@ -225,7 +228,7 @@ def test_a_large_photograph_is_made_smaller():
     colored = color_from_photo(ball, OBLIQUE, CAMERA, image, mask, largest_px=64)
     assert psnr_db(colored, OBLIQUE, CAMERA, image, mask) > 25
     uv = colored.texture.corner_uv
-    assert 0 <= float(uv.min()) and float(uv.max()) <= 1
+    assert float(uv.min()) >= 0 and float(uv.max()) <= 1
 
 
 def test_vertices_and_texture_show_the_same():
@@ -233,5 +236,6 @@ def test_vertices_and_texture_show_the_same():
     image, mask = photograph(ball, OBLIQUE, lambda p: 0.5 + 0.4 * np.sin(6 * p))
     colored = color_from_photo(ball, OBLIQUE, CAMERA, image, mask)
     for S in (OBLIQUE, view_from(-1.2, 1.4, -0.8)):
-        textured, plain = render_mesh(colored, S, CAMERA), MeshCaster(replace(colored, texture=None)).render(S, CAMERA)
+        textured = render_mesh(colored, S, CAMERA)
+        plain = render_mesh(replace(colored, texture=None), S, CAMERA)
         assert np.abs(textured.colors - plain.colors)[plain.mask].mean() < 0.01
