@@ -221,7 +221,7 @@ class Quality:
 
     Attributes:
         silhouette_iou: of the re-rendered mesh with the mask, where nothing else hides the object.
-        color_psnr_db: of the re-rendered colors inside both silhouettes; None without a mesh or colors.
+        color_psnr_db: of the re-rendered generated colors inside both silhouettes; None without a mesh or colors.
         reprojection_rms_px: of the pairs behind the pose, pixels of the whole image.
         inlier_ratio: of these pairs.
         depth_residual_m: median absolute difference of rendered and measured depth; None without depth.
