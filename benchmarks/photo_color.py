@@ -1,6 +1,6 @@
 """What the color of the photograph is worth: re-rendered input views, hidden sides beside the truth, seconds.
 
-    python benchmarks/photo_color.py [--views 20] [--seed 902] [--frame DIR] --out DIR
+    python benchmarks/photo_color.py [--views 20] [--samples 1] [--seed 902] [--frame DIR] --out DIR
 
 Every object is reconstructed once with generated color and then colored from its photograph at its place. Rows:
 
@@ -72,7 +72,7 @@ class Case:
     seed: int = 0
 
 
-def generated_cases(cupid: Cupid, count: int, seed: int) -> Iterator[Case]:
+def generated_cases(cupid: Cupid, count: int, samples: int, seed: int) -> Iterator[Case]:
     """Views of objects that were never trained on, with depth; those without a result are left out."""
     for index in track(range(count), description="reconstruct"):
         (case,) = tabletop_cases([index], TabletopSettings(), seed=seed)
@@ -84,26 +84,28 @@ def generated_cases(cupid: Cupid, count: int, seed: int) -> Iterator[Case]:
                 depth=case.depth,
                 occlusion_masks={1: case.occlusion & ~case.mask},
             )
-            scene = cupid.reconstruct(frame, Request(samples=1, refine=True))
+            scene = cupid.reconstruct(frame, Request(samples=samples, refine=True))
             yield Case(f"{index:02d} {case.family}", scene[0], scene, case, seed)
         except CupidError as error:
             print(f"view {index} ({case.family}): [{error.code}] {error.problem}")
 
 
-def sample_cases(cupid: Cupid) -> list[Case]:
+def sample_cases(cupid: Cupid, samples: int) -> list[Case]:
     """The objects of the frame that ships."""
     files = sample_frame()
-    scene = cupid(files.color, masks=files.labels, camera=files.camera, depth=files.depth, samples=4, refine=True)
+    scene = cupid(
+        files.color, masks=files.labels, camera=files.camera, depth=files.depth, samples=samples, refine=True
+    )
     return [Case(f"sample {item.id}", item, scene) for item in scene]
 
 
-def frame_cases(cupid: Cupid, folder: Path) -> list[Case]:
+def frame_cases(cupid: Cupid, samples: int, folder: Path) -> list[Case]:
     """The objects of a frame on disk."""
     about = json.loads((folder / "frame.json").read_text(encoding="utf-8"))
     camera = Camera(torch.tensor(about["K"], dtype=torch.float64), about["width"], about["height"])
     depth = read_depth(folder / "depth.png", metres_per_count=about["depth_scale"])
     labels = read_labels(folder / "labels.png")
-    scene = cupid(folder / "color.png", masks=labels, camera=camera, depth=depth, samples=4, refine=True)
+    scene = cupid(folder / "color.png", masks=labels, camera=camera, depth=depth, samples=samples, refine=True)
     names = {entry["label"]: entry["name"] for entry in about["objects"]}
     return [Case(f"{folder.name} {names[item.id]}", item, scene) for item in scene]
 
@@ -206,6 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="tabletop")
     parser.add_argument("--views", type=int, default=20)
+    parser.add_argument("--samples", type=int, default=1, help="hypotheses per object")
     parser.add_argument("--seed", type=int, default=902, help="of the views; none that was trained on")
     parser.add_argument("--frame", type=Path, help="folder of a real frame")
     parser.add_argument("--out", type=Path, required=True)
@@ -215,11 +218,11 @@ def main() -> None:
     config = CupidConfig(reconstruct=ReconstructConfig(color="generated"))
     cupid = Cupid.from_pretrained(given.checkpoint, config=config)
     sets = {
-        "sample": sample_cases(cupid),
-        "generated views": list(generated_cases(cupid, given.views, given.seed)),
+        "sample": sample_cases(cupid, given.samples),
+        "generated views": list(generated_cases(cupid, given.views, given.samples, given.seed)),
     }
     if given.frame is not None:
-        sets[given.frame.name] = frame_cases(cupid, given.frame)
+        sets[given.frame.name] = frame_cases(cupid, given.samples, given.frame)
     report: dict[str, dict[str, list[Figures]]] = {}
     for label, cases in sets.items():
         report[label] = {row: [] for row in ROWS}
