@@ -104,7 +104,9 @@ def color_from_photo(
     colors = hidden + weight[:, None] * (photo - hidden)
     front = _front(mesh, hidden, S_camera_object, view)
     faces = caster.faces
-    shown = visible[faces].all(axis=1) & (weight[faces] > 0).any(axis=1)
+    # Of a large triangle the corners may be at a border, and its middle seen well.
+    middle = _sampled(view.weight[..., None], px[faces].mean(axis=1))[:, 0]
+    shown = visible[faces].all(axis=1) & (np.maximum(weight[faces].max(axis=1), middle) > 0)
     texture = photo_texture(front, px[faces], shown, caster.vertices[faces], colors[faces])
     like = mesh.vertices
     return replace(mesh, colors=torch.from_numpy(colors).to(like), texture=texture.to(like.device))

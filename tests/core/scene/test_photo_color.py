@@ -98,6 +98,15 @@ def test_the_texture_is_finer_than_the_vertices():
     assert textured > psnr_db(replace(colored, texture=None), OBLIQUE, CAMERA, image, mask) + 6
 
 
+def test_triangles_of_many_pixels_show_the_photograph_too():
+    ball = meshed(lambda grid: grid.norm(dim=-1) - 0.4, resolution=8)
+    far = view_from(8.0, -9.0, 5.0)  # so far away that perspective inside a triangle does not matter
+    camera = Camera.from_parameters(fx=2900.0, fy=2900.0, cx=159.5, cy=119.5, width=320, height=240)
+    image, mask = photograph(ball, far, lambda p: 0.5 + 0.4 * np.sign(np.sin(25 * p)), camera)
+    colored = color_from_photo(ball, far, camera, image, mask)
+    assert psnr_db(colored, far, camera, image, mask) > 18
+
+
 def test_text_is_readable_from_another_side():
     """A label, photographed obliquely; the frontal view of the mesh is compared with the print itself."""
     page = Image.new("L", (160, 100), 255)
