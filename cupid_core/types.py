@@ -19,20 +19,58 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Texture:
+    """The image that a mesh takes its colors from.
+
+    Attributes:
+        corner_uv: (F, 3, 2) floating in [0, 1], where the three corners of each face lie in the image: u right,
+            v **down** from its top-left corner, as glTF has it.
+        image: (H, W, 3) uint8 sRGB.
+    """
+
+    corner_uv: Tensor
+    image: Tensor
+
+    def __post_init__(self) -> None:
+        """Check shapes and types.
+
+        Raises:
+            InvalidTensorError: a shape or type is not the documented one.
+        """
+        if self.corner_uv.shape[1:] != (3, 2) or not self.corner_uv.is_floating_point():
+            raise InvalidTensorError(
+                f"Texture.corner_uv is {tuple(self.corner_uv.shape)} {self.corner_uv.dtype}.",
+                hint="Expected (F, 3, 2) floating.",
+            )
+        if self.image.dim() != 3 or self.image.shape[2] != 3 or self.image.dtype != torch.uint8:
+            raise InvalidTensorError(
+                f"Texture.image is {tuple(self.image.shape)} {self.image.dtype}.", hint="Expected (H, W, 3) uint8."
+            )
+
+    def to(self, device: torch.device | str) -> Texture:
+        """The same texture on another device."""
+        return Texture(self.corner_uv.to(device), self.image.to(device))
+
+
+@dataclass(frozen=True, eq=False)
 class TriangleMesh:
     """Triangles in the object's canonical frame.
 
     Attributes:
         vertices: (V, 3) floating, object frame: z up, canonical cube [-0.5, 0.5]^3 before metric scaling.
         faces: (F, 3) int64 indices into `vertices`, counter-clockwise seen from outside.
-        colors: (V, 3) floating linear-in-file RGB in [0, 1], or None where the source has no color.
+        colors: (V, 3) floating sRGB in [0, 1], the values of photographs and screens, not linear light; None where
+            the source has no color.
         normals: (V, 3) floating unit outward vertex normals in the object frame, or None where not computed.
+        texture: finer colors than those of the vertices; None where there is none. GLB and OBJ files have it, all
+            other formats and messages have the vertex colors.
     """
 
     vertices: Tensor
     faces: Tensor
     colors: Tensor | None = None
     normals: Tensor | None = None
+    texture: Texture | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and types.
@@ -54,6 +92,11 @@ class TriangleMesh:
                 f"TriangleMesh.faces is {tuple(self.faces.shape)} {self.faces.dtype}, expected (F, 3) int64.",
                 hint="Give three vertex indices per face as int64.",
             )
+        if self.texture is not None and len(self.texture.corner_uv) != len(self.faces):
+            raise InvalidTensorError(
+                f"The texture has coordinates of {len(self.texture.corner_uv)} faces, the mesh {len(self.faces)}.",
+                hint="Give three coordinates per face.",
+            )
 
     def to(self, device: torch.device | str) -> TriangleMesh:
         """The same mesh on another device."""
@@ -63,6 +106,7 @@ class TriangleMesh:
             faces=self.faces.to(device),
             colors=None if self.colors is None else self.colors.to(device),
             normals=None if self.normals is None else self.normals.to(device),
+            texture=None if self.texture is None else self.texture.to(device),
         )
 
     def export(self, path: str | Path) -> Path:
@@ -99,6 +143,7 @@ class TriangleMesh:
     def __repr__(self) -> str:
         """One line."""
         colors = "" if self.colors is None else ", colors"
+        colors += "" if self.texture is None else ", texture"
         return f"TriangleMesh({len(self.vertices)} vertices, {len(self.faces)} triangles{colors})"
 
     def transformed(self, S_a_b: Sim3) -> TriangleMesh:
@@ -176,7 +221,7 @@ class Quality:
 
     Attributes:
         silhouette_iou: of the re-rendered mesh with the mask, where nothing else hides the object.
-        color_psnr_db: of the re-rendered colors inside both silhouettes; None without a mesh or colors.
+        color_psnr_db: of the re-rendered generated colors inside both silhouettes; None without a mesh or colors.
         reprojection_rms_px: of the pairs behind the pose, pixels of the whole image.
         inlier_ratio: of these pairs.
         depth_residual_m: median absolute difference of rendered and measured depth; None without depth.

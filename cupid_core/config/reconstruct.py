@@ -32,6 +32,13 @@ class ReconstructConfig(Settings):
     pose_corrections: int = setting(
         2, "count", "How often the completion of the shape corrects the coarse pose and looks again.", ge=0, le=8
     )
+    color: Literal["auto", "photo", "generated"] = setting(
+        "auto",
+        "choice",
+        "Color of placed objects: from the photograph where it shows them, elsewhere generated and shifted to "
+        "meet it; or all of it generated, without the light of the photograph; auto does what the checkpoint says "
+        "(`color` in its pipeline.json), generated where it says nothing.",
+    )
     border_occludes: bool = setting(
         True, "switch", "Mark the outside of the image as occluded: an object at the border may continue there."
     )

@@ -31,7 +31,7 @@ from cupid_core.mesh.convert import to_trimesh
 from cupid_core.mesh.convex import convex_parts
 from cupid_core.mesh.glb import write_glb
 from cupid_core.mesh.physical import PhysicalProperties, physical_properties
-from cupid_core.mesh.texture import TexturedMesh
+from cupid_core.mesh.texture import cut_at_seams
 from cupid_core.types import TriangleMesh
 
 SPLAT_COLUMNS = (
@@ -42,11 +42,11 @@ _SUFFIXES = (".glb", ".ply", ".obj", ".stl", ".urdf")
 _GRAY = (0.6, 0.6, 0.6)
 
 
-def export_mesh(mesh: TriangleMesh | TexturedMesh, path: Path | str, config: MeshConfig | None = None) -> Path:
+def export_mesh(mesh: TriangleMesh, path: Path | str, config: MeshConfig | None = None) -> Path:
     """Write a mesh in the format that the suffix names.
 
     Args:
-        mesh: object frame, z up. For `.urdf` watertight, untextured and in metres.
+        mesh: object frame, z up. For `.urdf` watertight and in metres.
         path: `.glb`, `.ply`, `.obj`, `.stl` or `.urdf`; its folder is made where it is missing.
         config: of `.urdf`: `density_kg_m3` gives mass and inertia, the settings `convex_*` the collision parts;
             defaults where None.
@@ -63,19 +63,18 @@ def export_mesh(mesh: TriangleMesh | TexturedMesh, path: Path | str, config: Mes
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    plain = mesh.mesh if isinstance(mesh, TexturedMesh) else mesh
     if suffix == ".glb":
         write_glb(path, mesh, path.stem)
     elif suffix == ".ply":
-        write_ply(path, plain)
+        write_ply(path, mesh)
     elif suffix == ".obj":
         write_obj(path, mesh)
     elif suffix == ".stl":
-        write_stl(path, plain)
+        write_stl(path, mesh)
     elif suffix == ".urdf":
         config = config or MeshConfig()
         _check_link_name(path.stem)
-        parts = convex_parts(plain, config)
+        parts = convex_parts(mesh, config)
         write_urdf(path, mesh, density_kg_m3=config.density_kg_m3, parts=parts)
     else:
         raise InputError(f"{path.name} has no format to write.", hint=f"Give one of {', '.join(_SUFFIXES)}.")
@@ -100,26 +99,29 @@ def write_stl(path: Path, mesh: TriangleMesh) -> None:
     write_bytes(path, export_stl(to_trimesh(mesh)))
 
 
-def write_obj(path: Path, mesh: TriangleMesh | TexturedMesh) -> None:
+def write_obj(path: Path, mesh: TriangleMesh) -> None:
     """Write OBJ; of a textured mesh also `.mtl` and `.png` of the same stem, before the `.obj` that names them.
 
-    Vertex colors stand behind the coordinates (sRGB), as most readers take them.
+    Without a texture, vertex colors stand behind the coordinates (sRGB), as most readers take them.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    plain = mesh.mesh if isinstance(mesh, TexturedMesh) else mesh
-    converted = to_trimesh(plain)
-    if isinstance(mesh, TexturedMesh):
-        # OBJ counts v from the bottom of the image.
-        uv = np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], axis=1)
+    if mesh.texture is None:
+        converted = to_trimesh(mesh)
+    else:
+        cut, uv = cut_at_seams(mesh)
+        converted = to_trimesh(cut)
+        picture = Image.fromarray(mesh.texture.image.cpu().numpy())
         material = SimpleMaterial(  # type: ignore[no-untyped-call]
-            image=Image.fromarray(mesh.texture), name=path.stem, diffuse=[255, 255, 255, 255]
+            image=picture, name=path.stem, diffuse=[255, 255, 255, 255]
         )
+        # OBJ counts v from the bottom of the image.
+        uv = np.stack([uv[:, 0], 1 - uv[:, 1]], axis=1)
         converted.visual = TextureVisuals(uv, material)  # type: ignore[no-untyped-call]
     text, beside = export_obj(  # type: ignore[no-untyped-call]
         converted,
-        include_normals=plain.normals is not None,
+        include_normals=mesh.normals is not None,
         return_texture=True,
         write_texture=False,
         mtl_name=f"{path.stem}.mtl",
@@ -132,11 +134,10 @@ def write_obj(path: Path, mesh: TriangleMesh | TexturedMesh) -> None:
 
 def write_urdf(
     path: Path,
-    mesh: TriangleMesh | TexturedMesh,
+    mesh: TriangleMesh,
     *,
     density_kg_m3: float,
     parts: Sequence[TriangleMesh] = (),
-    solid: TriangleMesh | None = None,
     mesh_prefix: str = "",
 ) -> Path:
     """Write a URDF model with one link, and beside it `<stem>_visual.obj` and `<stem>_collision_<i>.stl`.
@@ -144,11 +145,10 @@ def write_urdf(
     Args:
         path: of the `.urdf` file. Its stem names the robot and, with "_link" behind it, the link; letters, digits,
             "_" and "-".
-        mesh: object frame, z up, metres, as finished; with a texture it is closed only before its seams were cut.
+        mesh: object frame, z up, metres, as finished; volume and inertia come from it.
         density_kg_m3: mass is density times volume.
         parts: convex collision meshes (`convex_parts`); none takes the mesh itself, which most engines replace by
             its convex hull.
-        solid: the watertight mesh that volume and inertia come from; needed with a texture.
         mesh_prefix: in front of the file names in the model, e.g. "package://my_objects/meshes/"; none makes them
             relative to the model.
 
@@ -156,7 +156,7 @@ def write_urdf(
         The path.
 
     Raises:
-        InputError: the name does not fit, the density is not positive, or a textured mesh comes without `solid`.
+        InputError: the name does not fit, or the density is not positive.
         OpenMeshError: not watertight, so there is no mass.
         OutputError: a file cannot be written.
     """
@@ -164,22 +164,18 @@ def write_urdf(
     _check_link_name(name)
     if not 0 < density_kg_m3 < float("inf"):
         raise InputError(f"The density is {density_kg_m3} kg/m^3.", hint="Give a positive number.")
-    if solid is None:
-        if isinstance(mesh, TexturedMesh):
-            raise InputError("A textured mesh is cut along its seams.", hint="Pass the finished mesh as `solid`.")
-        solid = mesh
-    properties = physical_properties(solid)
+    properties = physical_properties(mesh)
     visual = f"{name}_visual.obj"
     write_obj(path.with_name(visual), mesh)
     collisions = [f"{name}_collision_{number}.stl" for number in range(max(1, len(parts)))]
-    for file, part in zip(collisions, parts or (solid,), strict=True):
+    for file, part in zip(collisions, parts or (mesh,), strict=True):
         write_stl(path.with_name(file), part)
     robot = ET.Element("robot", name=name)
     link = ET.SubElement(robot, "link", name=f"{name}_link")
     _add_inertial(link, properties, density_kg_m3)
     shape = _add_shape(link, "visual", mesh_prefix + visual)
     material = ET.SubElement(shape, "material", name=f"{name}_color")
-    ET.SubElement(material, "color", rgba=_numbers([*_mean_color(solid), 1.0]))
+    ET.SubElement(material, "color", rgba=_numbers([*_mean_color(mesh), 1.0]))
     for file in collisions:
         _add_shape(link, "collision", mesh_prefix + file)
     ET.indent(robot)

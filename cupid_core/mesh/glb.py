@@ -32,7 +32,7 @@ from cupid_core.errors import InputError
 from cupid_core.files import write_bytes
 from cupid_core.geometry import so3
 from cupid_core.geometry.se3 import SE3
-from cupid_core.mesh.texture import TexturedMesh
+from cupid_core.mesh.texture import cut_at_seams
 from cupid_core.types import TriangleMesh
 
 _ROUGHNESS = 0.9
@@ -51,11 +51,11 @@ class SceneItem:
     """
 
     name: str
-    mesh: TriangleMesh | TexturedMesh
+    mesh: TriangleMesh
     T_camera_object: SE3
 
 
-def write_glb(path: Path, mesh: TriangleMesh | TexturedMesh, name: str = "object") -> None:
+def write_glb(path: Path, mesh: TriangleMesh, name: str = "object") -> None:
     """Write one object; turned from z up to y up inside the file.
 
     Raises:
@@ -175,17 +175,19 @@ class _Document:
     def add_root(self, node: dict[str, Any]) -> None:
         self.content["scenes"][0]["nodes"].append(self.add_node(node))
 
-    def add_mesh(self, item: TriangleMesh | TexturedMesh, name: str) -> int:
+    def add_mesh(self, item: TriangleMesh, name: str) -> int:
         """Add geometry and its material; the number of the mesh."""
-        mesh = mesh_to_y_up(item.mesh if isinstance(item, TexturedMesh) else item)
+        cut, uv = (item, None) if item.texture is None else cut_at_seams(item)
+        mesh = mesh_to_y_up(cut)
         material: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": _ROUGHNESS}
         attributes = {"POSITION": self._accessor(_array(mesh.vertices), "VEC3", bounds=True)}
         if mesh.normals is not None:
             attributes["NORMAL"] = self._accessor(_unit(_array(mesh.normals)), "VEC3")
-        if isinstance(item, TexturedMesh):
-            attributes["TEXCOORD_0"] = self._accessor(np.ascontiguousarray(item.uv, dtype=np.float32), "VEC2")
-            material["baseColorTexture"] = {"index": self._texture(item.texture)}
+        if item.texture is not None and uv is not None:
+            attributes["TEXCOORD_0"] = self._accessor(uv, "VEC2")
+            material["baseColorTexture"] = {"index": self._texture(item.texture.image.cpu().numpy())}
         elif mesh.colors is not None:
+            # Not beside a texture: viewers multiply the two.
             attributes["COLOR_0"] = self._accessor(_linear_colors(mesh.colors), "VEC4", normalized=True)
         indices = self._accessor(mesh.faces.cpu().numpy().astype(np.uint32).reshape(-1), "SCALAR")
         number = self._append("materials", {"name": name, "pbrMetallicRoughness": material, "doubleSided": False})

@@ -1,8 +1,8 @@
-"""Bakes vertex colors into a base-color texture."""
+"""Bakes vertex colors into a base-color texture, and cuts textured meshes along their seams for files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,38 +12,26 @@ from cupid_core.config import MeshConfig
 from cupid_core.errors import EmptyMeshError, InvalidTensorError
 from cupid_core.mesh.edges import Floats, Ints
 from cupid_core.packages import open3d, optional_package
-from cupid_core.types import TriangleMesh
+from cupid_core.types import Texture, TriangleMesh
 
 # Texels around every chart that repeat its border, so that filtering does not reach into nothing.
 _PADDING = 4
 _CHUNK_CANDIDATES = 1 << 22
 
 
-@dataclass(frozen=True, eq=False)
-class TexturedMesh:
-    """A mesh whose colors are in an image.
-
-    Attributes:
-        mesh: its vertices are doubled along the seams of the charts; vertex colors are kept.
-        uv: (V, 2) float32 in [0, 1], u right, v **down** from the top-left corner of the image, as glTF has it.
-        texture: (S, S, 3) uint8 sRGB.
-    """
-
-    mesh: TriangleMesh
-    uv: NDArray[np.float32]
-    texture: NDArray[np.uint8]
-
-
 def bake_texture(
     mesh: TriangleMesh, config: MeshConfig | None = None, *, detailed: TriangleMesh | None = None
-) -> TexturedMesh:
-    """Give a mesh a base-color texture.
+) -> TriangleMesh:
+    """Give a mesh a base-color texture of its vertex colors.
 
     Args:
         mesh: what is unwrapped; a decimated mesh.
         config: `texture_size_px` is used; None takes the defaults.
         detailed: the mesh before decimation, whose colors are finer; each texel takes the color of its nearest
             point. None takes the colors of `mesh`.
+
+    Returns:
+        The mesh with its texture, square.
 
     Raises:
         InvalidTensorError: the mesh that gives the colors has none.
@@ -63,25 +51,46 @@ def bake_texture(
     packing = xatlas.PackOptions()
     packing.resolution, packing.padding, packing.bilinear = size, _PADDING, True
     atlas.generate(pack_options=packing)
-    origin, faces, uv = atlas[0]
-    rows = torch.from_numpy(origin.astype(np.int64)).to(mesh.vertices.device)
-    unwrapped = TriangleMesh(
+    _, faces, uv = atlas[0]  # the faces in the order in which they were given
+    corner_uv = np.clip(np.asarray(uv, dtype=np.float32), 0, 1)[faces.astype(np.int64)]
+    image = torch.from_numpy(_baked(mesh, corner_uv.astype(np.float64), size, detailed))
+    return replace(mesh, texture=Texture(torch.from_numpy(corner_uv), image).to(mesh.vertices.device))
+
+
+def cut_at_seams(mesh: TriangleMesh) -> tuple[TriangleMesh, NDArray[np.float32]]:
+    """A textured mesh as files have it: one texture coordinate per vertex.
+
+    Returns:
+        The mesh, its vertices doubled where faces around them have different coordinates; (V, 2) coordinates.
+
+    Raises:
+        InvalidTensorError: the mesh has no texture.
+    """
+    if mesh.texture is None:
+        raise InvalidTensorError("The mesh has no texture.", hint="Bake one first.")
+    uv = mesh.texture.corner_uv.detach().float().cpu().numpy().reshape(-1, 2)
+    vertex = mesh.faces.cpu().numpy().ravel()
+    order = np.lexsort((uv[:, 1], uv[:, 0], vertex))
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (vertex[order][1:] != vertex[order][:-1]) | (uv[order][1:] != uv[order][:-1]).any(axis=1)
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(fresh) - 1
+    first = order[fresh]
+    rows = torch.from_numpy(vertex[first]).to(mesh.vertices.device)
+    cut = TriangleMesh(
         mesh.vertices[rows],
-        torch.from_numpy(faces.astype(np.int64)).to(rows.device),
+        torch.from_numpy(number.reshape(-1, 3)).to(rows.device),
         None if mesh.colors is None else mesh.colors[rows],
         None if mesh.normals is None else mesh.normals[rows],
     )
-    uv = np.clip(np.asarray(uv, dtype=np.float32), 0, 1)
-    return TexturedMesh(unwrapped, uv, _baked(unwrapped, uv, size, detailed))
+    return cut, uv[first]
 
 
-def _baked(
-    mesh: TriangleMesh, uv: NDArray[np.float32], size: int, detailed: TriangleMesh | None
-) -> NDArray[np.uint8]:
+def _baked(mesh: TriangleMesh, corner_uv: Floats, size: int, detailed: TriangleMesh | None) -> NDArray[np.uint8]:
     faces = mesh.faces.cpu().numpy()
-    texel, face, weights = _covered(uv.astype(np.float64)[faces] * size - 0.5, size)
+    texel, face, weights = _covered(corner_uv * size - 0.5, size)
     # A chart smaller than a texel covers no center of one: its vertices take those they lie in.
-    column, row = (np.minimum(uv[faces.ravel()].astype(np.float64) * size, size - 1).astype(np.int64)).T
+    column, row = np.minimum(corner_uv.reshape(-1, 2) * size, size - 1).astype(np.int64).T
     corner_texel, chosen = np.unique(row * size + column, return_index=True)
     chosen = chosen[~np.isin(corner_texel, texel)]
     texel = np.concatenate([texel, (row * size + column)[chosen]])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # the type only: nothing here unpickles
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import torch
@@ -61,13 +61,14 @@ class Normalization(_Published):
 
 
 class PipelineArguments(_Published):
-    """The entry "args" of pipeline.json."""
+    """The entry "args" of pipeline.json; published checkpoints have no `color`."""
 
     models: dict[str, str]
     sparse_structure_sampler: SamplerEntry
     slat_sampler: SamplerEntry
     slat_normalization: Normalization
     image_cond_model: str = ""
+    color: Literal["photo", "generated"] = "generated"
 
 
 class _PipelineFile(_Published):

@@ -18,6 +18,7 @@ from cupid_core.reconstruct.stages import Structure
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.scene.agreement import Mask
 from cupid_core.scene.observation import Observation
+from cupid_core.scene.photo_color import color_from_photo
 from cupid_core.scene.place import Placement, place_up_to_scale, place_with_depth, place_with_size
 from cupid_core.scene.quality import measure_quality
 from cupid_core.scene.refine import Refinement, refine_placement
@@ -129,9 +130,13 @@ def finish_object(
     if remarks:
         verdict = Verdict.DOUBTFUL if quality.verdict is Verdict.GOOD else quality.verdict
         quality = replace(quality, verdict=verdict, reasons=(*quality.reasons, *remarks))
+    mesh = refined.mesh
+    if _takes_photo_color(hypothesis, config):
+        camera, largest = placement.camera, config.mesh.texture_size_px
+        mesh = color_from_photo(mesh, S_camera_object, camera, frame.image, mask, largest_px=largest)
     model = ObjectModel(
         label=frame.names.get(id_, f"object_{id_}"),
-        mesh=scaled(refined.mesh, scale),
+        mesh=scaled(mesh, scale),
         watertight=hypothesis.watertight,
         scale=scale,
         scale_source=placement.scale_source,
@@ -231,6 +236,14 @@ def early_pose(structure: Structure, frame: Frame, id_: int, config: CupidConfig
         scale_source=placement.scale_source,
         scale_std=placement.scale_std,
     )
+
+
+def _takes_photo_color(hypothesis: Hypothesis, config: CupidConfig) -> bool:
+    """Whether the settings, or the checkpoint in their place, ask for the color of the photograph."""
+    choice, networks = config.reconstruct.color, hypothesis.networks
+    if choice == "auto" and networks is not None:
+        return networks.published.color == "photo"
+    return choice == "photo"
 
 
 def scaled(mesh: TriangleMesh, scale: float) -> TriangleMesh:

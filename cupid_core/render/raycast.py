@@ -20,7 +20,7 @@ from cupid_core.geometry.grid import box_of
 from cupid_core.geometry.se3 import SE3
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.packages import open3d
-from cupid_core.types import TriangleMesh
+from cupid_core.types import Texture, TriangleMesh
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -37,8 +37,8 @@ class Rendering:
     Attributes:
         depth: (H, W) float32 camera z in the unit of the pose's translation, NaN where no mesh is.
         mask: (H, W) bool, the silhouette.
-        colors: (H, W, 3) float32 vertex colors weighted by barycentric coordinates, unlit; NaN where nothing is
-            seen. None for a mesh without colors.
+        colors: (H, W, 3) float32 sRGB, unlit: of the texture, or of the vertices where the mesh has none; NaN
+            where nothing is seen. None for a mesh without colors.
         normals: (H, W, 3) float32 unit normals in the camera frame, of the mesh's vertices where it has normals,
             else of its triangles; they face the camera unless a surface is seen from behind. NaN where nothing is
             seen.
@@ -89,6 +89,7 @@ class MeshCaster:
         self.faces = mesh.faces.detach().cpu().numpy()
         self.colors = None if mesh.colors is None else _array(mesh.colors)
         self.normals = None if mesh.normals is None else _array(mesh.normals)
+        self.texture = mesh.texture
         self._library = open3d()
         self._scene = self._library.t.geometry.RaycastingScene(nthreads=1)
         triangles = self._library.core.Tensor(np.ascontiguousarray(self.faces, dtype=np.uint32))
@@ -113,8 +114,7 @@ class MeshCaster:
         height, width = camera.height, camera.width
         depth = np.full((height, width), np.nan, np.float32)
         normals = np.full((height, width, 3), np.nan, np.float32)
-        colored = self.colors is not None and not geometry_only
-        colors = np.full((height, width, 3), np.nan, np.float32) if colored else None
+        colors = np.full((height, width, 3), np.nan, np.float32) if self._colored(geometry_only) else None
         points = scale * (self.vertices.astype(np.float64) @ rotation.T) + translation
         box, rays = _box_and_rays(points, camera)
         x0, y0, x1, y1 = box
@@ -131,6 +131,42 @@ class MeshCaster:
                 colors[window] = found[2].reshape(*shape, 3)
         return Rendering(depth, np.isfinite(depth), colors, normals, box)
 
+    def sees(self, points: Floats, eye: Floats, tolerance: float) -> Mask:
+        """Which points on or near the surface nothing of the mesh hides.
+
+        Args:
+            points: (N, 3) frame of the mesh.
+            eye: (3,) where they are seen from, same frame.
+            tolerance: how far in front of a point the surface may be, unit of the mesh.
+
+        Returns:
+            (N,) bool.
+        """
+        towards = points - eye
+        rays = np.concatenate([np.broadcast_to(eye, towards.shape), towards], axis=1).astype(np.float32)
+        # Directions are as long as the way, so a point itself is hit at 1.
+        hit = self._scene.cast_rays(self._library.core.Tensor(rays), nthreads=1)["t_hit"].numpy()
+        visible: Mask = (1 - hit) * np.linalg.norm(towards, axis=1) <= tolerance
+        return visible
+
+    def closest(self, points: Floats) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
+        """The nearest places of the surface.
+
+        Args:
+            points: (N, 3) frame of the mesh.
+
+        Returns:
+            Distances (N,), and of the triangle there the vertices (N, 3) and barycentric weights (N, 3).
+        """
+        queries = self._library.core.Tensor(np.ascontiguousarray(points, np.float32))
+        answer = self._scene.compute_closest_points(queries, nthreads=1)
+        weights, faces = _hits(answer, np.arange(len(points)))
+        away = np.linalg.norm(answer["points"].numpy() - points, axis=1)
+        return away.astype(np.float32), self.faces[faces], weights
+
+    def _colored(self, geometry_only: bool) -> bool:
+        return (self.colors is not None or self.texture is not None) and not geometry_only
+
     def _cast(
         self,
         origin: npt.NDArray[np.float64],
@@ -143,8 +179,7 @@ class MeshCaster:
         count = len(directions)
         depth = np.full(count, np.nan, np.float32)
         normals = np.full((count, 3), np.nan, np.float32)
-        colored = self.colors is not None and not geometry_only
-        colors = np.full((count, 3), np.nan, np.float32) if colored else None
+        colors = np.full((count, 3), np.nan, np.float32) if self._colored(geometry_only) else None
         for start in range(0, count, _CHUNK_RAYS):
             part = directions[start : start + _CHUNK_RAYS]
             rays = np.concatenate([np.broadcast_to(origin, part.shape), part], axis=1).astype(np.float32)
@@ -153,23 +188,40 @@ class MeshCaster:
             hit = np.nonzero(np.isfinite(distance))[0]
             rows = start + hit
             depth[rows] = distance[hit]
-            weights, corners = self._corners(answer, hit)
+            weights, faces = _hits(answer, hit)
             if self.normals is None or geometry_only:
                 local = answer["primitive_normals"].numpy()[hit]
             else:
-                local = np.einsum("nk,nkc->nc", weights, self.normals[corners])
+                local = np.einsum("nk,nkc->nc", weights, self.normals[self.faces[faces]])
             turned = local.astype(np.float64) @ rotation.T
             length = np.linalg.norm(turned, axis=1, keepdims=True)
             normals[rows] = turned / np.where(length > 0, length, 1.0)
-            if colors is not None and self.colors is not None:
-                colors[rows] = np.einsum("nk,nkc->nc", weights, self.colors[corners])
+            if colors is not None and self.texture is not None:
+                colors[rows] = _texture_colors(self.texture, weights, faces)
+            elif colors is not None and self.colors is not None:
+                colors[rows] = np.einsum("nk,nkc->nc", weights, self.colors[self.faces[faces]])
         return depth, normals, colors
 
-    def _corners(self, answer: Any, hit: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Barycentric weights (N, 3) and vertex numbers (N, 3) of the places that were hit."""
-        second, third = answer["primitive_uvs"].numpy()[hit].T
-        weights = np.stack([1 - second - third, second, third], axis=1)
-        return weights, self.faces[answer["primitive_ids"].numpy()[hit].astype(np.int64)]
+
+def _hits(answer: Any, chosen: npt.NDArray[np.intp]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Barycentric weights (N, 3) and faces (N,) of the places that were found."""
+    second, third = answer["primitive_uvs"].numpy()[chosen].T
+    weights = np.stack([1 - second - third, second, third], axis=1)
+    return weights, answer["primitive_ids"].numpy()[chosen].astype(np.int64)
+
+
+def _texture_colors(texture: Texture, weights: Floats, faces: npt.NDArray[np.int64]) -> Floats:
+    """(N, 3) of the places with barycentric weights (N, 3) in faces (N,), between texels linearly."""
+    uv = np.einsum("nk,nkc->nc", weights, _array(texture.corner_uv)[faces])
+    image = texture.image.cpu().numpy()
+    height, width = image.shape[:2]
+    place = np.clip(uv * (width, height) - 0.5, 0, (width - 1, height - 1))
+    x, y = np.minimum(place.astype(np.int64), (max(width - 2, 0), max(height - 2, 0))).T
+    right, down = np.minimum(x + 1, width - 1), np.minimum(y + 1, height - 1)
+    across, along = (place[:, :1] - x[:, None]), (place[:, 1:] - y[:, None])
+    upper = image[y, x] * (1 - across) + image[y, right] * across
+    lower = image[down, x] * (1 - across) + image[down, right] * across
+    return np.asarray((upper * (1 - along) + lower * along) / 255, dtype=np.float32)
 
 
 def caster_of(mesh: TriangleMesh | MeshCaster) -> MeshCaster:
@@ -207,15 +259,15 @@ def render_scene(placed: Sequence[tuple[TriangleMesh, Pose]], camera: Camera) ->
     labels = np.zeros((height, width), np.int32)
     depth = np.full((height, width), np.nan, np.float32)
     normals = np.full((height, width, 3), np.nan, np.float32)
-    colors = np.full((height, width, 3), np.nan, np.float32)
+    colors, colored = np.full((height, width, 3), np.nan, np.float32), False
     for number, (mesh, pose) in enumerate(placed, start=1):
         single = render_mesh(mesh, pose, camera)
         # `~(a >= b)` also holds where nothing stood before (NaN).
         front = single.mask & ~(single.depth >= depth)
         labels[front] = number
         depth[front], normals[front] = single.depth[front], single.normals[front]
+        colored |= single.colors is not None
         colors[front] = np.nan if single.colors is None else single.colors[front]
-    colored = any(mesh.colors is not None for mesh, _ in placed)
     return SceneRendering(labels, depth, labels > 0, colors if colored else None, normals)
 
 

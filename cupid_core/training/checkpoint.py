@@ -108,6 +108,7 @@ def write_checkpoint(
         "slat_sampler": _sampler(samplers[1]),
         "slat_normalization": {"mean": [0.0] * channels, "std": [1.0] * channels},
         "image_cond_model": image_encoder,
+        "color": "photo",  # small networks generate blotchy colors
     }
     try:
         (folder / "ckpts").mkdir(parents=True, exist_ok=True)

@@ -102,3 +102,7 @@ def test_every_weight_file_has_the_recorded_hash() -> None:
     assert len(weights) == len((FOLDER / "SHA256SUMS").read_text().splitlines())
     for path in weights:
         assert recorded_sha256(path) == sha256(path), path.name
+
+
+def test_its_objects_take_their_color_from_the_photograph(cupid: Cupid) -> None:
+    assert cupid.networks.published.color == "photo"

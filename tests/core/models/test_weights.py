@@ -266,3 +266,17 @@ def test_a_checkpoint_that_only_names_its_image_encoder(tiny_checkpoint: Path) -
     save_file({"cls_token": torch.zeros(1, 1, 1024)}, tiny_checkpoint / "dinov2_vitl14_reg4_pretrain.safetensors")
     with pytest.raises(CheckpointError, match="missing"):
         NetworkBundle.from_pretrained(tiny_checkpoint)
+
+
+def test_a_checkpoint_says_where_color_comes_from_and_generated_where_it_is_silent(tiny_checkpoint: Path) -> None:
+    path = tiny_checkpoint / "pipeline.json"
+    content = json.loads(path.read_text())
+    assert read_checkpoint(tiny_checkpoint).arguments.color == "generated"
+    for color in ("photo", "generated"):
+        content["args"]["color"] = color
+        path.write_text(json.dumps(content))
+        assert read_checkpoint(tiny_checkpoint).arguments.color == color
+    content["args"]["color"] = "painted"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"args\.color"):
+        read_checkpoint(tiny_checkpoint)

@@ -1,6 +1,7 @@
 """Whole scenes: with networks that know the truth of a generated frame, everything else must find it again."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from test_pipeline import CAMERA, disc, picture, settings
 
-from cupid_core.config import CupidConfig
+from cupid_core.config import CupidConfig, ReconstructConfig
 from cupid_core.data.tabletop.scene import SceneObject, SceneSettings, TabletopScene, draw_scene
 from cupid_core.errors import CupidError, EmptyMaskError, InputError, StructureEmptyError
 from cupid_core.geometry import depth_to_metres
@@ -17,10 +18,11 @@ from cupid_core.geometry.se3 import SE3
 from cupid_core.mesh.voxel_boxes import voxel_boxes
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.reconstruct import inputs, pipeline
-from cupid_core.reconstruct.inputs import ObjectCrop
+from cupid_core.reconstruct.inputs import Frame, ObjectCrop
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.results import Scene
 from cupid_core.reconstruct.stages import Structure, StructureOrError
+from cupid_core.render.raycast import render_mesh
 from cupid_core.types import CameraSource, DepthMap, ScaleSource, TriangleMesh
 
 NOISE_UV = 0.003
@@ -94,7 +96,8 @@ class Oracle:
 
 
 def reconstruct(scene: TabletopScene, **given: object) -> Scene:
-    networks = SimpleNamespace(device="cpu", completion=None)  # the oracle asks no network
+    # The oracle asks no network.
+    networks = SimpleNamespace(device="cpu", completion=None, published=SimpleNamespace(color="generated"))
     cupid = Cupid(networks, CupidConfig())  # type: ignore[arg-type]
     return cupid(scene.color.numpy(), masks=scene.labels.numpy(), **given)  # type: ignore[arg-type]
 
@@ -207,3 +210,48 @@ def test_a_scene_that_cannot_be_used_is_refused() -> None:
     for camera in (CAMERA, None):
         with pytest.raises(CupidError):
             cupid(picture(), masks={1: disc(60, 40, 10)}, camera=camera, depth=other_size)
+
+
+def colored_scene(scene: TabletopScene, color: str, published: str) -> Scene:
+    """The scene with a setting for color and a checkpoint that asks for one."""
+    networks = SimpleNamespace(device="cpu", published=SimpleNamespace(color=published))
+    config = CupidConfig(reconstruct=ReconstructConfig(color=color))  # type: ignore[arg-type]
+    frame = Frame.of(
+        scene.color.numpy(), scene.labels.numpy().astype(np.int32), camera=camera_of(scene), depth=depth_of(scene)
+    )
+    return Cupid(networks, config).reconstruct(frame)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("color", "published", "photographed"),
+    [
+        ("auto", "photo", True),
+        ("auto", "generated", False),
+        ("photo", "generated", True),
+        ("generated", "photo", False),
+    ],
+)
+def test_the_setting_decides_on_color_and_without_one_the_checkpoint(
+    scene: TabletopScene, monkeypatch: pytest.MonkeyPatch, color: str, published: str, photographed: bool
+) -> None:
+    Oracle(scene).install(monkeypatch)
+    for placed in colored_scene(scene, color, published).objects:
+        assert (placed.mesh.texture is not None) == photographed
+        assert placed.best.mesh().texture is None  # a hypothesis keeps what was generated
+
+
+def test_color_from_the_photograph_changes_no_shape_and_no_verdict(
+    scene: TabletopScene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Oracle(scene).install(monkeypatch)
+    generated, photo = (colored_scene(scene, color, "generated") for color in ("generated", "photo"))
+    for one, other in zip(generated.objects, photo.objects, strict=True):
+        assert torch.equal(one.mesh.vertices, other.mesh.vertices)
+        assert torch.equal(one.mesh.faces, other.mesh.faces)
+        assert one.quality == other.quality and one.model.watertight == other.model.watertight
+        seen = render_mesh(other.mesh, other.pose, photo.camera)
+        inside = seen.mask & (photo.labels == other.id)
+        assert seen.colors is not None
+        # Voxel boxes bury part of the pixels in grazing walls.
+        assert np.median(np.abs(seen.colors[inside] - photo.image[inside] / 255)) < 0.03
+        assert b"image/png" in other.mesh.export(tmp_path / "object.glb").read_bytes()

@@ -10,7 +10,7 @@ from cupid_core.errors import EmptyMeshError, InputError, InvalidTensorError
 from cupid_core.geometry import SE3, Camera, Distortion, Sim3
 from cupid_core.mesh.extract import extract_from_sdf
 from cupid_core.render.raycast import MeshCaster, render_mesh, render_scene
-from cupid_core.types import TriangleMesh
+from cupid_core.types import Texture, TriangleMesh
 
 CAMERA = Camera.from_parameters(fx=210.0, fy=190.0, cx=77.3, cy=61.8, width=160, height=120)
 LENS = Distortion("plumb_bob", torch.tensor([-0.25, 0.08, 0.002, -0.001, 0.0], dtype=torch.float64))
@@ -131,3 +131,33 @@ def test_invalid_meshes_and_poses_are_refused():
         render_mesh(replace(one, vertices=one.vertices * torch.nan), SE3.identity(), CAMERA)
     with pytest.raises(InvalidTensorError):
         render_mesh(one, SE3.identity((2,)), CAMERA)
+
+
+def test_colors_come_from_the_texture_where_there_is_one():
+    """A square that fills the view shows its image, top-left corner first; vertex colors do not matter."""
+    corners = [[-1.0, -1.0, 2.0], [1.0, -1.0, 2.0], [-1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]
+    faces = torch.tensor([[0, 1, 2], [3, 2, 1]])
+    uv = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    image = torch.randint(0, 256, (4, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    square = TriangleMesh(torch.tensor(corners), faces, torch.zeros(4, 3), texture=Texture(uv[faces], image))
+    camera = Camera.from_parameters(fx=8.0, fy=8.0, cx=3.5, cy=3.5, width=8, height=8)
+    seen = render_mesh(square, SE3.identity(), camera).colors
+    expected = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None].float() / 255, (8, 8), mode="bilinear")
+    np.testing.assert_allclose(seen, expected[0].permute(1, 2, 0).numpy(), atol=1e-5)
+
+
+def test_a_point_is_seen_unless_the_mesh_is_in_front_of_it():
+    caster = MeshCaster(ball())
+    points = np.array([[0, 0, 0.39], [0, 0, -0.39], [0.35, 0, 0], [0, 0, 0.6]], np.float32)
+    assert caster.sees(points, np.array([0, 0, 2], np.float32), 0.02).tolist() == [True, False, False, True]
+    assert caster.sees(points, np.array([2, 0, 0], np.float32), 0.02).tolist() == [False, False, False, True]
+
+
+def test_the_closest_place_of_a_ball_is_towards_the_point():
+    caster = MeshCaster(ball())
+    points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    away, corners, weights = caster.closest(points)
+    length = np.linalg.norm(points, axis=1)
+    np.testing.assert_allclose(away, np.abs(length - RADIUS), atol=2e-3)
+    found = (caster.vertices[corners] * weights[..., None]).sum(axis=1)
+    np.testing.assert_allclose(found, points / length[:, None] * RADIUS, atol=0.02)
