@@ -84,7 +84,7 @@ def generated_cases(cupid: Cupid, count: int, samples: int, seed: int) -> Iterat
                 depth=case.depth,
                 occlusion_masks={1: case.occlusion & ~case.mask},
             )
-            scene = cupid.reconstruct(frame, Request(samples=samples, refine=True))
+            scene = cupid.reconstruct(frame, Request(samples=samples, refine="shape"))
             yield Case(f"{index:02d} {case.family}", scene[0], scene, case, seed)
         except CupidError as error:
             print(f"view {index} ({case.family}): [{error.code}] {error.problem}")
@@ -94,7 +94,7 @@ def sample_cases(cupid: Cupid, samples: int) -> list[Case]:
     """The objects of the frame that ships."""
     files = sample_frame()
     scene = cupid(
-        files.color, masks=files.labels, camera=files.camera, depth=files.depth, samples=samples, refine=True
+        files.color, masks=files.labels, camera=files.camera, depth=files.depth, samples=samples, refine="shape"
     )
     return [Case(f"sample {item.id}", item, scene) for item in scene]
 
@@ -105,7 +105,7 @@ def frame_cases(cupid: Cupid, samples: int, folder: Path) -> list[Case]:
     camera = Camera(torch.tensor(about["K"], dtype=torch.float64), about["width"], about["height"])
     depth = read_depth(folder / "depth.png", metres_per_count=about["depth_scale"])
     labels = read_labels(folder / "labels.png")
-    scene = cupid(folder / "color.png", masks=labels, camera=camera, depth=depth, samples=samples, refine=True)
+    scene = cupid(folder / "color.png", masks=labels, camera=camera, depth=depth, samples=samples, refine="shape")
     names = {entry["label"]: entry["name"] for entry in about["objects"]}
     return [Case(f"{folder.name} {names[item.id]}", item, scene) for item in scene]
 
