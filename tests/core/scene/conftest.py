@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from true_surfaces import surface_of
 
 from cupid_core.data.tabletop.scene import SceneObject, SceneSettings, TabletopScene, draw_scene
 from cupid_core.geometry import SE3, Camera, Sim3
-from cupid_core.mesh.extract import extract_from_sdf
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.types import DepthMap, ScaleSource, TriangleMesh
-
-RESOLUTION = 48
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,6 @@ class Frame:
     depth: DepthMap
     labels: np.ndarray
     objects: tuple[Truth, ...]
-
-
-def surface_of(item: SceneObject) -> TriangleMesh:
-    axis = torch.arange(RESOLUTION + 1) / RESOLUTION - 0.5
-    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-    distance = item.program.distance(grid.reshape(-1, 3).T[:, None].contiguous())[0]
-    return extract_from_sdf(distance.reshape(grid.shape[:3]), colors=grid + 0.5)
 
 
 def pose_of(rigid: SE3, camera: Camera, std: float = 1e-3) -> PoseEstimate:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from conftest import surface_of
 from PIL import Image, ImageDraw
+from true_surfaces import surface_of
 
 from cupid_core.data.tabletop.scene import SceneSettings, draw_scene
 from cupid_core.geometry import SE3, Camera, Sim3
