@@ -125,18 +125,31 @@ class Rates:
         return {name: max(0, count - before.get(name, 0)) / seconds for name, count in counts.items()}
 
 
-def inputs_status(rates_hz: Mapping[str, float], missing: Mapping[str, str]) -> Status:
+def inputs_status(
+    rates_hz: Mapping[str, float], missing: Mapping[str, str], lossy: Mapping[str, str] | None = None
+) -> Status:
     """Status of the inputs.
 
     Args:
         rates_hz: messages per second of each input, and of whole frames.
         missing: inputs that are waited for, with their topics.
+        lossy: images of which fewer arrive than of the CameraInfo, with how many; None where that is not known.
     """
-    waiting = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
+    sentences = []
+    if missing:
+        waiting = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
+        sentences.append(f"waiting for {waiting}")
+    if lossy:
+        counts = ", ".join(f"{role} {count}" for role, count in lossy.items())
+        sentences.append(
+            f"images are lost on the way (against camera_info: {counts}): give camera and node more buffer, "
+            "FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds.xml for Fast DDS, CYCLONEDDS_URI for Cyclone "
+            "(docs/ros.md, 'Images do not arrive')"
+        )
     return Status(
         name="inputs",
-        level=WARN if missing else OK,
-        message=f"waiting for {waiting}" if missing else "receiving",
+        level=WARN if sentences else OK,
+        message="; ".join(sentences) or "receiving",
         values={f"{name} [Hz]": f"{rate:.1f}" for name, rate in rates_hz.items()},
     )
 

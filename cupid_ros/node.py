@@ -14,12 +14,10 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-import tf2_ros
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -38,8 +36,9 @@ from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.inputs import Inputs, wanted_topics
 from cupid_ros.node_parameters import NodeParameters
 from cupid_ros.node_services import ObjectServices, ReconstructAction
-from cupid_ros.outputs import Outputs, look_up_camera
+from cupid_ros.outputs import Outputs, publishing_types
 from cupid_ros.rclpy_messages import RclpyMessageTypes
+from cupid_ros.tf_listener import TransformListener, listen
 
 NAME = "recon_node"
 _DIAGNOSTICS_S = 1.0
@@ -58,7 +57,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         Node.__init__(self, NAME, **node_options)
         # Reentrant, so that get_state is answered while the networks are loaded.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
-        self.types = RclpyMessageTypes()
+        self.types, self._published_types = RclpyMessageTypes(), publishing_types()
         self.stats = ServerStats()
         self._make_job = make_job
         self._settings = NodeParameters(self)
@@ -66,7 +65,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         self._server: Server | None = None
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
-        self._tf: tuple[tf2_ros.Buffer, tf2_ros.TransformListener] | None = None
+        self._tf: TransformListener | None = None
         self._gpu_memory_mb: float | None = None
         self._closing = threading.Event()
         self._publishing, self._changing = threading.Lock(), threading.Lock()
@@ -132,9 +131,14 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             time.sleep(0.01)
 
     def destroy_node(self) -> None:
-        """End the action server too."""
+        """End the action server and the lifecycle services too.
+
+        rclpy leaves the latter to the garbage collector; until then they are found, and never answer.
+        """
         self._action.destroy()
         super().destroy_node()
+        if hasattr(self._state_machine, "destroy_when_not_in_use"):
+            self._state_machine.destroy_when_not_in_use()
 
     def note_problem(self, error: CupidError) -> None:
         """Count an error for the diagnostics, and log it."""
@@ -192,7 +196,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         server = self._configured_server()
         self._outputs = Outputs(
             self,
-            self.types,
+            self._published_types,
             server.config.output,
             look_up_camera=self._look_up_camera,
             on_problem=self.note_problem,
@@ -220,7 +224,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             outputs.close()
         tf, self._tf = self._tf, None
         if tf is not None:
-            tf[1].unregister()
+            tf.close()
 
     def _release(self) -> None:
         self._stop_io()
@@ -268,16 +272,14 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             self._server.config = config.ros
         return SetParametersResult(successful=True)
 
-    def _listen_to_tf(self) -> tf2_ros.Buffer:
+    def _listen_to_tf(self) -> TransformListener:
         if self._tf is None:
             # The camera is looked up when a request is done, at the stamp of its image.
-            memory_s = self._configured_server().config.worker.deadline_s + _TF_MEMORY_S
-            buffer = tf2_ros.Buffer(cache_time=Duration(seconds=memory_s))
-            self._tf = buffer, tf2_ros.TransformListener(buffer, self)
-        return self._tf[0]
+            self._tf = listen(self, self._configured_server().config.worker.deadline_s + _TF_MEMORY_S)
+        return self._tf
 
     def _look_up_camera(self, fixed_frame: str, stamped: Stamped) -> SE3:
-        return look_up_camera(self._listen_to_tf(), fixed_frame, stamped)
+        return self._listen_to_tf().look_up(fixed_frame, stamped.frame_id, stamped.stamp_ns)
 
     def _publish_diagnostics(self) -> None:
         statuses = [self._watch.status(str(self._state_machine.current_state[1]))]
@@ -286,7 +288,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             statuses.append(worker_status(worker.stats(), self._gpu_memory_mb))
         if inputs is not None:
             inputs.check()
-            statuses.append(inputs_status(self._rates.of(inputs.counts()), inputs.silent()))
+            statuses.append(inputs_status(self._rates.of(inputs.counts()), inputs.silent(), inputs.lossy()))
         now_ns = self.get_clock().now().nanoseconds
         name = self.get_fully_qualified_name().lstrip("/")
         self._diagnostics.publish(make_diagnostics(self.types, statuses, now_ns, node=name))

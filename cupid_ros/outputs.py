@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.time import Time
-from tf2_ros import TransformException
 
 from cupid_core.config.ros import RosOutputConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.frames import Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
+from cupid_ros.cdr import CdrMessageTypes
 from cupid_ros.convert.cloud import make_point_cloud
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.planning import make_collision_object
-from cupid_ros.convert.transforms import make_transforms, object_frame, read_transform
-from cupid_ros.errors import MissingTransformError, UnknownMessageError
-from cupid_ros.messages import MessageTypes
-from cupid_ros.rclpy_messages import message_class
+from cupid_ros.convert.transforms import make_transforms, object_frame
+from cupid_ros.errors import UnknownMessageError
+from cupid_ros.messages import BagMessageTypes, Distribution, MessageTypes
+from cupid_ros.rclpy_messages import RclpyMessageTypes, has_wire_format, message_class
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -55,7 +55,7 @@ class Outputs:
 
     Args:
         node: an rclpy node.
-        types: makes messages.
+        types: makes messages; those of `CdrMessageTypes` are published as the bytes that they are written to.
         config: what will be published.
         look_up_camera: asks TF, for objects in a fixed frame.
         on_problem: called with what could not be published.
@@ -187,13 +187,27 @@ class Outputs:
         self._send("collision_object", message)
 
     def _send(self, topic: str, message: Any) -> None:
-        self._publisher(topic).publish(message)
+        publisher = self._publisher(topic)
+        publisher.publish(self._types.encode(message) if isinstance(self._types, CdrMessageTypes) else message)
 
     def _publisher(self, topic: str) -> Any:
         if topic not in self._publishers:
             name, qos = _TOPICS[topic]
             self._publishers[topic] = self._node.create_publisher(message_class(name), topic, qos)
         return self._publishers[topic]
+
+
+def publishing_types() -> MessageTypes:
+    """What messages to publish: bytes, unless the installed packages define one of them differently than we do."""
+    distribution: Distribution = "humble" if os.environ.get("ROS_DISTRO") == "humble" else "jazzy"
+    types = CdrMessageTypes(BagMessageTypes.of(distribution).store)
+    for name in {name for name, _ in _TOPICS.values()}:
+        try:
+            if not has_wire_format(name, types):
+                return RclpyMessageTypes()
+        except UnknownMessageError:  # moveit_msgs, perhaps; reported when it is wanted
+            continue
+    return types
 
 
 def _wanted(config: RosOutputConfig) -> list[str]:
@@ -209,24 +223,3 @@ def _wanted(config: RosOutputConfig) -> list[str]:
         "collision_object": config.collision_objects,
     }
     return [topic for topic, is_wanted in wanted.items() if is_wanted]
-
-
-def look_up_camera(buffer: Any, fixed_frame: str, stamped: Stamped) -> SE3:
-    """T_fixed_camera at the stamp of an image; does not wait, and never answers with an identity.
-
-    Args:
-        buffer: tf2_ros.Buffer, or anything else with its `lookup_transform`.
-        fixed_frame: name of the parent.
-        stamped: of the image.
-
-    Raises:
-        MissingTransformError: TF does not connect the frames, or not at that time, or the rotation is invalid.
-    """
-    try:
-        message = buffer.lookup_transform(fixed_frame, stamped.frame_id, Time(nanoseconds=stamped.stamp_ns))
-        return read_transform(message)
-    except (TransformException, CupidError) as error:
-        raise MissingTransformError(
-            f"No transform from '{stamped.frame_id}' to '{fixed_frame}' at {stamped.stamp_ns} ns: {error}",
-            hint="Publish the camera on TF at the stamps of its images; the objects are on /cupid/objects.",
-        ) from error

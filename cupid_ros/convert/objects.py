@@ -142,23 +142,21 @@ def make_quaternion(types: MessageTypes, quat_xyzw: Iterable[Any]) -> Any:
 
 def make_mesh(types: MessageTypes, item: ObjectRecord) -> Any:
     """shape_msgs/Mesh in the object frame."""
-    faces = np.ascontiguousarray(item.faces, dtype=np.uint32)
-    triangles = types.make_rows("shape_msgs/msg/MeshTriangle", vertex_indices=list(faces))
+    triangles = types.make_rows("shape_msgs/msg/MeshTriangle", np.asarray(item.faces, dtype=np.uint32))
     return types.make("shape_msgs/msg/Mesh", triangles=triangles, vertices=make_points(types, item.vertices))
 
 
-def make_points(types: MessageTypes, points: NDArray[Any]) -> list[Any]:
+def make_points(types: MessageTypes, points: NDArray[Any]) -> Any:
     """geometry_msgs/Point of each row of (N, 3)."""
-    x, y, z = np.asarray(points, dtype=np.float64).T.tolist() if len(points) else ([], [], [])
-    return types.make_rows("geometry_msgs/msg/Point", x=x, y=y, z=z)
+    return types.make_rows("geometry_msgs/msg/Point", np.asarray(points, dtype=np.float64).reshape(-1, 3))
 
 
-def make_colors(types: MessageTypes, colors: NDArray[Any] | None) -> list[Any]:
+def make_colors(types: MessageTypes, colors: NDArray[Any] | None) -> Any:
     """std_msgs/ColorRGBA, opaque, of each row of (N, 3); empty where there are none."""
-    if colors is None or not len(colors):
-        return []
-    r, g, b = np.asarray(colors, dtype=np.float64).T.tolist()
-    return types.make_rows("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=[1.0] * len(r))
+    rgba = np.ones((0 if colors is None else len(colors), 4), dtype=np.float32)
+    if colors is not None:
+        rgba[:, :3] = colors
+    return types.make_rows("std_msgs/msg/ColorRGBA", rgba)
 
 
 def make_quality(types: MessageTypes, quality: Quality) -> Any:

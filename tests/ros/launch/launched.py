@@ -28,6 +28,7 @@ from cupid_ros.convert.header import read_header
 from cupid_ros.convert.image import make_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from patience import patient
 from robot import FRAME, TOPICS, Robot, found, wait_for
 
 
@@ -44,7 +45,7 @@ def generate_test_description() -> LaunchDescription:
 
 def ros2(*words: str, seconds: float = 60.0) -> str:
     """What a command of ROS 2 prints, within that time."""
-    done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=seconds, check=False)
+    done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=patient(seconds), check=False)
     return done.stdout + done.stderr
 
 
@@ -72,7 +73,7 @@ class Listening:
     def stop(self) -> str:
         """End it; everything that it has printed."""
         os.killpg(self._process.pid, signal.SIGTERM)  # `ros2 run` does not pass it on
-        self._process.wait(20)
+        self._process.wait(patient(20.0))
         self._thread.join()
         return "".join(self.lines)
 
