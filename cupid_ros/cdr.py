@@ -1,8 +1,8 @@
 """Messages as plain records, and their CDR bytes written and read by numpy.
 
 A mesh is thousands of points. As message objects they cost a second, and DDS wants bytes in the end: here a
-sequence of messages that are nothing but numbers of one type (points, colors, triangles) is one (N, k) array and one
-copy. `Publisher.publish` of rclpy takes such bytes, and bags store them.
+sequence of messages that are nothing but numbers of one type (points, colors, triangles) is one (N, k) array and
+one copy. `Publisher.publish` of rclpy takes such bytes, and bags store them.
 
 Source: OMG, Common Data Representation (XCDR version 1, little endian), as DDS-XTypes 7.4 describes it.
 """

@@ -14,14 +14,13 @@ from rclpy.qos_overriding_options import QoSOverridingOptions, QoSPolicyKind
 
 from cupid_core.config.ros import RosConfig, RosTopicsConfig
 from cupid_core.errors import ConfigError, CupidError
+from cupid_ros.bag_topics import NO_TOPIC
 from cupid_ros.convert.header import read_header
 from cupid_ros.errors import InvalidMessageError, StampMismatchError
 from cupid_ros.frame_messages import FrameMessages
 from cupid_ros.rclpy_messages import message_class
 from cupid_ros.synchronizer import Synchronizer
 
-# "none" too, because a bare - on the command line is a YAML list.
-NO_TOPIC = ("", "-", "none")
 _JUMP_NS = 1_000_000_000
 _SILENT_S = 5.0
 _DEPTH = 5
@@ -48,7 +47,7 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
     Raises:
         ConfigError: no image topic, or neither detections nor labels.
     """
-    wanted = {role: name for role, name in topics.model_dump().items() if name not in NO_TOPIC}
+    wanted = {role: name for role, name in topics.model_dump().items() if name not in ("", *NO_TOPIC)}
     if "image" not in wanted:
         raise ConfigError("ros.topics.image is empty.", hint="Name the topic of the color image.")
     if "detections" not in wanted and "labels" not in wanted:

@@ -76,10 +76,20 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             partial(self._guarded, self.publish_results), MutuallyExclusiveCallbackGroup()
         )
         self._action = ReconstructAction(
-            self, self.types, server=self._active_server, publish=self.publish_results, group=answers
+            self,
+            self.types,
+            server=self._active_server,
+            publish=self.publish_results,
+            mesh_uri=self._mesh_uri,
+            group=answers,
         )
         ObjectServices(
-            self, self.types, server=self._active_server, remove_objects=self._remove_objects, group=answers
+            self,
+            self.types,
+            server=self._active_server,
+            remove_objects=self._remove_objects,
+            mesh_uri=self._mesh_uri,
+            group=answers,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock, so that diagnostics come while simulated time stands still.
@@ -116,6 +126,11 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def on_error(self, state: Any) -> Any:
         """After a defect of ours: everything is released, and the node can be configured again."""
         return self._transition("recover", self._release, undo=lambda: None)
+
+    @property
+    def is_active(self) -> bool:
+        """Images are taken in."""
+        return self._inputs is not None
 
     def close(self, seconds: float = 2.0) -> None:
         """Release everything; goals are answered first, as long as the executor spins.
@@ -200,6 +215,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             server.config.output,
             look_up_camera=self._look_up_camera,
             on_problem=self.note_problem,
+            most_files=server.config.tracking.remember,
         )
         if server.config.output.fixed_frame:
             self._listen_to_tf()
@@ -235,7 +251,12 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def _take_frame(self, messages: FrameMessages) -> None:
         server = self._active_server()
-        pending = server.offer(read_frame(messages, server.config.input))
+        frame = read_frame(messages, server.config.input)
+        if server.config.output.empty and frame.labels is None and not frame.detections:
+            with self._publishing:
+                if self._outputs is not None:
+                    self._outputs.publish_nothing(frame.stamped)
+        pending = server.offer(frame)
         if pending is not None:
             pending.ticket.future.add_done_callback(lambda _: self._done.trigger())
 
@@ -255,6 +276,10 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
                 now = Stamped(self.get_clock().now().nanoseconds, "")
                 self._outputs.remove_objects(numbers, now, self._server.config.output)
 
+    def _mesh_uri(self, id_: str) -> str:
+        with self._publishing:
+            return "" if self._outputs is None else self._outputs.mesh_uri(id_)
+
     def _note_refused_changes(self, changes: list[Any]) -> list[Any]:
         try:
             self._settings.changed(changes)
@@ -263,14 +288,21 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         return changes
 
     def _change(self, changes: list[Any]) -> Any:
-        """What the server reads from its settings takes effect at once, the rest at the next configure."""
+        """What the server reads from its settings takes effect at once, the rest at the next configure.
+
+        The answer says for each change which of both it is, as does the log.
+        """
         try:
             config = self._settings.accept(changes)
         except CupidError as error:
             return SetParametersResult(successful=False, reason=f"[{error.code}] {error}")
+        reason = ""
         if self._server is not None:
             self._server.config = config.ros
-        return SetParametersResult(successful=True)
+            if later := self._settings.at_next_configure(changes):
+                reason = f"{', '.join(later)}: takes effect when the node is configured and activated again."
+                self.get_logger().info(reason)
+        return SetParametersResult(successful=True, reason=reason)
 
     def _listen_to_tf(self) -> TransformListener:
         if self._tf is None:

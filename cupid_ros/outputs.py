@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Literal
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -21,6 +22,7 @@ from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.planning import make_collision_object
 from cupid_ros.convert.transforms import make_transforms, object_frame
 from cupid_ros.errors import UnknownMessageError
+from cupid_ros.mesh_files import MeshFiles
 from cupid_ros.messages import BagMessageTypes, Distribution, MessageTypes
 from cupid_ros.rclpy_messages import RclpyMessageTypes, has_wire_format, message_class
 
@@ -59,6 +61,7 @@ class Outputs:
         config: what will be published.
         look_up_camera: asks TF, for objects in a fixed frame.
         on_problem: called with what could not be published.
+        most_files: meshes that are kept as files.
     """
 
     def __init__(
@@ -69,12 +72,15 @@ class Outputs:
         *,
         look_up_camera: LookUpCamera,
         on_problem: Callable[[CupidError], None],
+        most_files: int = 128,
     ) -> None:
         self._node, self._types = node, types
         self._look_up_camera, self._on_problem = look_up_camera, on_problem
         self._publishers: dict[str, Any] = {}
         self._static: dict[str, Any] = {}
         self._in_scene: dict[str, ObjectRecord] = {}
+        self._files: MeshFiles | None = None
+        self._files_of, self._most_files = ("", ""), most_files
         for topic in _wanted(config):
             try:
                 self._publisher(topic)
@@ -83,6 +89,7 @@ class Outputs:
 
     def publish(self, observation: Observation, config: RosOutputConfig) -> None:
         """Publish everything about an image; what cannot be made is reported, the rest is published."""
+        self._write_meshes(observation, config)
         steps: list[tuple[bool, Callable[[Observation, RosOutputConfig], None]]] = [
             (config.tf, self._publish_transforms),
             (True, self._publish_objects),
@@ -110,6 +117,8 @@ class Outputs:
         """
         nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
         self._send("cupid/objects", make_object_array(self._types, nothing))
+        if self._files is not None:
+            self._files.clear()
         if config.markers:
             self._send("cupid/markers", make_markers(self._types, nothing, removed=numbers))
         if self._static:
@@ -126,9 +135,36 @@ class Outputs:
         self._publishers.clear()
         self._static.clear()
         self._in_scene.clear()
+        if self._files is not None:
+            self._files.clear()
+
+    def publish_nothing(self, stamped: Stamped) -> None:
+        """An empty ObjectArray: nothing was detected in an image."""
+        nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
+        self._send("cupid/objects", make_object_array(self._types, nothing))
+
+    def mesh_uri(self, id_: str) -> str:
+        """URI of the file with the newest mesh of an object; empty where there is none."""
+        return "" if self._files is None else self._files.uri(id_)
+
+    def _write_meshes(self, observation: Observation, config: RosOutputConfig) -> None:
+        """Before anything that names them is published."""
+        if not config.mesh_folder:
+            return
+        wanted = (config.mesh_folder, config.mesh_format)
+        if self._files is None or self._files_of != wanted:
+            if self._files is not None:
+                self._files.clear()
+            self._files, self._files_of = MeshFiles(Path(wanted[0]), wanted[1], self._most_files), wanted
+        for item in observation.objects:
+            try:
+                self._files.write(item)
+            except CupidError as error:
+                self._on_problem(error)
 
     def _publish_objects(self, observation: Observation, config: RosOutputConfig) -> None:
-        self._send("cupid/objects", make_object_array(self._types, observation))
+        message = make_object_array(self._types, observation, meshes=config.meshes, mesh_uri=self.mesh_uri)
+        self._send("cupid/objects", message)
 
     def _publish_transforms(self, observation: Observation, config: RosOutputConfig) -> None:
         T_fixed_camera = None

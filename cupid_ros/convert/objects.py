@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,27 +24,48 @@ SCALE_SOURCES = {
 VERDICTS = {Verdict.GOOD: 0, Verdict.DOUBTFUL: 1, Verdict.FAILED: 2}
 
 
-def make_object_array(types: MessageTypes, observation: Observation) -> Any:
-    """cupid_ros/ObjectArray of everything that was reconstructed from an image, and what was not."""
+def make_object_array(
+    types: MessageTypes,
+    observation: Observation,
+    *,
+    meshes: bool = True,
+    mesh_uri: Callable[[str], str] = lambda id_: "",
+) -> Any:
+    """cupid_ros/ObjectArray of everything that was reconstructed from an image, and what was not.
+
+    Args:
+        types: makes messages.
+        observation: what was reconstructed.
+        meshes: with their meshes and colors.
+        mesh_uri: of the file with the mesh of an object, by its id.
+    """
     header = make_header(types, Stamped(observation.stamp_ns, observation.frame_id))
     return types.make(
         "cupid_ros/msg/ObjectArray",
         header=header,
-        objects=[make_object(types, item, header) for item in observation.objects],
+        objects=[
+            make_object(types, item, header, mesh=meshes, mesh_uri=mesh_uri(item.id))
+            for item in observation.objects
+        ],
         failed_ids=list(observation.failures),
         failed_codes=[error.code for error in observation.failures.values()],
         failed_texts=[str(error) for error in observation.failures.values()],
     )
 
 
-def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
+def make_object(
+    types: MessageTypes, item: ObjectRecord, header: Any, *, mesh: bool = True, mesh_uri: str = ""
+) -> Any:
     """cupid_ros/Object.
 
     Args:
         types: makes messages.
         item: what was reconstructed.
         header: std_msgs/Header with the stamp of the image and the camera's optical frame.
+        mesh: with mesh and colors.
+        mesh_uri: of a file with the same mesh.
     """
+    shape = {"mesh": make_mesh(types, item), "vertex_colors": make_colors(types, item.colors)} if mesh else {}
     return types.make(
         "cupid_ros/msg/Object",
         header=header,
@@ -57,8 +78,8 @@ def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
         scale_source=SCALE_SOURCES[item.scale_source],
         dimensions=make_vector(types, item.dimensions, "Vector3"),
         center=make_vector(types, item.center, "Point"),
-        mesh=make_mesh(types, item),
-        vertex_colors=make_colors(types, item.colors),
+        mesh_uri=mesh_uri,
+        **shape,
         watertight=item.watertight,
         quality=make_quality(types, item.quality),
     )
