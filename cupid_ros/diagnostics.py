@@ -79,11 +79,12 @@ class ProblemWatch:
         self._counts: Counter[str] = Counter()
         self._last_time: dict[str, float] = {}
 
-    def status(self, state: str) -> Status:
+    def status(self, state: str, not_in_use: Sequence[str] = ()) -> Status:
         """What went wrong in the last ten seconds, and how often everything did since the start.
 
         Args:
             state: of the node's life.
+            not_in_use: changed parameters that wait until the node is configured again.
         """
         now, counts = self._clock(), Counter(self._stats.codes)
         for code in counts - self._counts:
@@ -100,6 +101,7 @@ class ProblemWatch:
                 "frames": str(self._stats.frames),
                 "camera changes": str(self._stats.camera_changes),
                 "last error": self._stats.last_error,
+                "in use when configured again": ", ".join(not_in_use),
                 **{f"count of {code}": str(count) for code, count in sorted(counts.items())},
             },
         )

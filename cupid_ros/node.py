@@ -67,6 +67,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         self._outputs: Outputs | None = None
         self._tf: TransformListener | None = None
         self._gpu_memory_mb: float | None = None
+        self._not_in_use: set[str] = set()
         self._closing = threading.Event()
         self._publishing, self._changing = threading.Lock(), threading.Lock()
         self._watch, self._rates = ProblemWatch(self.stats), Rates()
@@ -193,6 +194,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _configure(self) -> None:
         closed = WorkerClosedError("The node is being shut down.", hint="Start it again.")
         config = self._settings.config()
+        self._not_in_use.clear()
         wanted_topics(config.ros.topics)
         if self._closing.is_set():
             raise closed
@@ -290,19 +292,19 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _change(self, changes: list[Any]) -> Any:
         """What the server reads from its settings takes effect at once, the rest at the next configure.
 
-        The answer says for each change which of both it is, as does the log.
+        The log and the diagnostics name the latter; rclpy drops what the answer of a successful change says.
         """
         try:
             config = self._settings.accept(changes)
         except CupidError as error:
             return SetParametersResult(successful=False, reason=f"[{error.code}] {error}")
-        reason = ""
         if self._server is not None:
             self._server.config = config.ros
             if later := self._settings.at_next_configure(changes):
-                reason = f"{', '.join(later)}: takes effect when the node is configured and activated again."
-                self.get_logger().info(reason)
-        return SetParametersResult(successful=True, reason=reason)
+                self._not_in_use.update(later)
+                names = ", ".join(later)
+                self.get_logger().warning(f"{names}: in use when the node is configured and activated again")
+        return SetParametersResult(successful=True)
 
     def _listen_to_tf(self) -> TransformListener:
         if self._tf is None:
@@ -314,7 +316,8 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         return self._listen_to_tf().look_up(fixed_frame, stamped.frame_id, stamped.stamp_ns)
 
     def _publish_diagnostics(self) -> None:
-        statuses = [self._watch.status(str(self._state_machine.current_state[1]))]
+        state = str(self._state_machine.current_state[1])
+        statuses = [self._watch.status(state, sorted(self._not_in_use))]
         worker, inputs = self._worker, self._inputs
         if worker is not None:
             statuses.append(worker_status(worker.stats(), self._gpu_memory_mb))

@@ -88,7 +88,8 @@ def test_the_node_becomes_active_and_ends_in_order(robot: Robot, sparse_checkpoi
     node = subprocess.Popen(command("run", *words), env=environment())
     try:
         wait_for(lambda: robot.node.count_publishers("/cupid/objects") or node.poll() is not None, 120.0)
-        assert node.poll() is None and robot.state() == "active"
+        wait_for(lambda: node.poll() is not None or robot.state() == "active")
+        assert node.poll() is None
         node.send_signal(signal.SIGINT)
         assert node.wait(patient(20.0)) == 0
     finally:
