@@ -3,14 +3,14 @@
     python benchmarks/ros_overhead.py [--quick] [--moments N] [--json FILE] [--mode messages|plain|ros|all]
 
 *messages* compares ways to write and read messages with meshes. For the others raw RGB8, 16UC1 depth, mono8 labels
-and detections come in, at 640x480 and 1280x720, with 1 and 5 objects of 5,120 triangles; everything that is published
-by default goes out. *plain* needs no ROS: messages come and go as CDR bytes, as in `cupid bag`, through the
-conversions, the server and the worker process. *ros* runs the real node in a process of its own and measures from the
-first `publish` to the arrival of the answer through DDS on loopback; it needs a ROS 2 with this package.
+and detections come in, at 640x480 and 1280x720, with 1 and 5 objects of 5,120 triangles; everything that is
+published by default goes out. *plain* needs no ROS: messages come and go as CDR bytes, as in `cupid bag`, through
+the conversions, the server and the worker process. *ros* runs the real node in a process of its own and measures
+from the first `publish` to the arrival of the answer through DDS on loopback; it needs a ROS 2 with this package.
 
-Times of *plain* and *ros* are wall-clock times, because another process takes part; "processor" is what this process
-computes for a moment, which other work on the machine disturbs least. The cells alternate, so that other load affects
-all of them.
+Times of *plain* and *ros* are wall-clock times, because another process takes part; "processor" is what this
+process computes for a moment, which other work on the machine disturbs least. The cells alternate, so that other
+load affects all of them.
 """
 
 from __future__ import annotations
