@@ -29,7 +29,6 @@ _FIXED_TYPES = {
     "detections": "vision_msgs/msg/Detection2DArray",
 }
 _COMPRESSED = ("/compressed", "/compressedDepth")
-_IMAGES = ("image", "depth", "labels")
 # Arrivals are compared over this many calls of `check`, once there is something to compare.
 _COMPARED_CALLS = 5
 _COMPARED_INFOS = 10
@@ -177,8 +176,12 @@ class Inputs:
         return {
             role: input_.topic
             for role, input_ in self.inputs.items()
-            if input_.received is None or input_.received < late
+            if (input_.received is None or input_.received < late) and not self._is_latched(role)
         }
+
+    def _is_latched(self, role: str) -> bool:
+        """A CameraInfo that came once and serves every image."""
+        return role == "camera_info" and self.inputs[role].count == 1 and self.frames > 0
 
     def check(self) -> None:
         """Report when all inputs come but their stamps never match; to be called once a second."""
@@ -196,10 +199,10 @@ class Inputs:
         )
 
     def lossy(self) -> dict[str, str]:
-        """Images of which clearly fewer come than of the CameraInfo, with "3 of 20" for each.
+        """The image, if clearly fewer come than of its CameraInfo, with "3 of 20".
 
-        Raw images are large, and the middleware loses them first; see "Images do not arrive" in docs/ros.md. To be
-        called once a second.
+        Raw images are large, and the middleware loses them first; see "Images do not arrive" in docs/ros.md. Depth
+        and labels may well come less often. To be called once a second.
         """
         counts = self.counts()
         self._history.append(counts)
@@ -207,8 +210,7 @@ class Inputs:
         infos = came.get("camera_info", 0)
         if infos < _COMPARED_INFOS:
             return {}
-        images = [role for role in _IMAGES if role in came]
-        return {role: f"{came[role]} of {infos}" for role in images if came[role] < _ARRIVING * infos}
+        return {"image": f"{came['image']} of {infos}"} if came["image"] < _ARRIVING * infos else {}
 
     def _on_message(self, role: str, stamp_ns: int, message: Any) -> None:
         with self._working:

@@ -134,6 +134,18 @@ def test_a_camera_info_that_came_once_is_enough(robot: Robot, node: Any) -> None
         assert [item.id for item in objects.objects] == [str(number)]
 
 
+def test_images_that_are_lost_are_noticed(robot: Robot) -> None:
+    from robot import wait_for
+
+    def lost() -> bool:
+        robot.senders["camera_info"].publish(robot.messages()["camera_info"])
+        status = robot.status("inputs")
+        return status is not None and "images are lost" in status.message
+
+    wait_for(lost)
+    assert "fastdds.xml" in robot.status("inputs").message and robot.status("inputs").level == b"\x01"
+
+
 def test_python_listeners_get_arrays(robot: Robot) -> None:
     from robot import found, wait_for
 
