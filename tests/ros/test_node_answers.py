@@ -152,11 +152,10 @@ def test_python_listeners_get_arrays(robot: Robot) -> None:
     from cupid_ros.listen import subscribe_objects
 
     heard: list[Any] = []
-    subscription = subscribe_objects(robot.node, heard.append)
+    subscribe_objects(robot.node, heard.append)
     stamp_ns = robot.see(found("1"))
     wait_for(lambda: any(message.objects for message in heard))
     (item,) = heard[-1].objects
     (expected,) = robot.wait("/cupid/objects")[-1].objects
     assert read_header(heard[-1]).stamp_ns == stamp_ns and item.mesh.vertices.shape == (8, 3)
     np.testing.assert_array_equal(item.mesh.vertices, [[p.x, p.y, p.z] for p in expected.mesh.vertices])
-    robot.node.destroy_subscription(subscription)

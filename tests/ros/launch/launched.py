@@ -96,15 +96,18 @@ class TestRunning(unittest.TestCase):
         self.assertRegex(output, r"key: latency p50 \[s\]")
 
     def test_5_twice_through_all_states(self) -> None:
-        node = "/recon_node"
+        # Time to discover the node, without which the command says that there is none.
+        found = ("/recon_node", "--no-daemon", "--spin-time", str(patient(3.0)))
         for word in ("deactivate", "cleanup", "configure", "activate") * 2:
-            self.assertIn("Transitioning successful", ros2("lifecycle", "set", node, word, seconds=120.0))
-        self.assertIn("active", ros2("lifecycle", "get", node))
+            said = ros2("lifecycle", "set", *found, word, seconds=120.0)
+            self.assertIn("Transitioning successful", said)
+        self.assertIn("active", ros2("lifecycle", "get", *found))
 
     def test_6_parameters_have_ranges(self) -> None:
-        output = ros2("param", "describe", "/recon_node", "ros.input.max_objects")
+        found = ("--no-daemon", "--spin-time", str(patient(3.0)))
+        output = ros2("param", "describe", *found, "/recon_node", "ros.input.max_objects")
         self.assertRegex(output, r"Min value: 1\s+Max value: 1000")
-        self.assertIn("failed", ros2("param", "set", "/recon_node", "ros.input.max_objects", "0"))
+        self.assertIn("failed", ros2("param", "set", *found, "/recon_node", "ros.input.max_objects", "0"))
 
 
 @launch_testing.post_shutdown_test()
