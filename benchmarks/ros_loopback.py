@@ -24,7 +24,7 @@ TOPICS = {
     "labels": "labels",
     "detections": "detections",
 }
-ANSWERS = {"to /cupid/objects": "cupid/objects", "to the last output": "cupid/overlay"}
+ANSWERS = {"to /tf": "/tf", "to /cupid/objects": "cupid/objects", "to the last output": "cupid/overlay"}
 NAMESPACE = "overhead"
 PATIENCE_S = 60.0
 # After this time an answer counts as missing.
@@ -81,9 +81,13 @@ class Client:
             for role, topic in TOPICS.items()
         }
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        answers = {"cupid/objects": "cupid_ros/msg/ObjectArray", "cupid/overlay": "sensor_msgs/msg/Image"}
-        for topic, kind in answers.items():
-            node.create_subscription(message_class(kind), topic, self._arrival(topic), latched, raw=True)
+        answers = {
+            "/tf": ("tf2_msgs/msg/TFMessage", QoSProfile(depth=100)),
+            "cupid/objects": ("cupid_ros/msg/ObjectArray", latched),
+            "cupid/overlay": ("sensor_msgs/msg/Image", latched),
+        }
+        for topic, (kind, qos) in answers.items():
+            node.create_subscription(message_class(kind), topic, self._arrival(topic), qos, raw=True)
 
     def moment(self, messages: dict[str, Any]) -> dict[str, float] | None:
         """Publish one moment and wait for its answers; seconds to each, None where they are missing."""
@@ -140,6 +144,8 @@ def _client() -> Iterator[Client]:
     import rclpy
 
     os.environ.update(ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST", ROS_DOMAIN_ID=str(1 + os.getpid() % 100))
+    profile = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
     given = {f"ros.topics.{role}": topic for role, topic in TOPICS.items()} | {"ros.update_poses": "true"}
     words = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
     command = [sys.executable, str(Path(__file__)), "--ros-args", "-r", f"__ns:=/{NAMESPACE}", *words]

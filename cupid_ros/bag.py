@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
@@ -24,6 +24,7 @@ from cupid_core.serving.requests import FailedRequest
 from cupid_core.serving.server import Server
 from cupid_ros.bag_reader import BagReader, RawMessage
 from cupid_ros.bag_topics import BagTopics, detect_topics
+from cupid_ros.cdr import CdrMessageTypes, Record
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
@@ -191,7 +192,7 @@ class Output:
     """
 
     def __init__(self, writer: Writer, types: BagMessageTypes) -> None:
-        self._writer, self._types = writer, types
+        self._writer, self._types = writer, CdrMessageTypes(types.store)
         self._connections: dict[str, Connection] = {}
 
     def publish(self, observation: Observation, time_ns: int, config: RosConfig) -> None:
@@ -216,7 +217,7 @@ class Output:
         connection = self._connection(raw.topic.name, raw.topic.type, latched=False)
         self._writer.write(connection, raw.time_ns, raw.data)
 
-    def _write(self, topic: str, message: Any, time_ns: int, *, latched: bool = False) -> None:
+    def _write(self, topic: str, message: Record, time_ns: int, *, latched: bool = False) -> None:
         connection = self._connection(topic, message.__msgtype__, latched=latched)
         self._writer.write(connection, time_ns, self._types.encode(message))
 

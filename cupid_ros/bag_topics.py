@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 from cupid_ros.bag_reader import Topic
 from cupid_ros.errors import MissingTopicError
 
+# Names that say that there is no such topic; "none" too, because a bare - on a command line of ROS is a YAML list.
+NO_TOPIC = ("-", "none")
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 _TYPES = {
     "image": _IMAGES,
@@ -52,7 +54,7 @@ def detect_topics(topics: Sequence[Topic], given: BagTopics | None = None) -> Ba
 
     Args:
         topics: of the bag.
-        given: names that are not to be guessed; "-" says that there is none.
+        given: names that are not to be guessed; "-" or "none" says that there is none.
 
     Raises:
         MissingTopicError: a given topic is not there or of another type; no or several topics could be the image.
@@ -77,11 +79,11 @@ def detect_topics(topics: Sequence[Topic], given: BagTopics | None = None) -> Ba
     )
     chosen = {item.name: getattr(given, item.name) for item in fields(given) if getattr(given, item.name)}
     found = replace(guess, **chosen)
-    return replace(found, **{item.name: "" for item in fields(found) if getattr(found, item.name) == "-"})
+    return replace(found, **{item.name: "" for item in fields(found) if getattr(found, item.name) in NO_TOPIC})
 
 
 def _check(role: str, name: str, types: tuple[str, ...], topics: Sequence[Topic]) -> None:
-    if name in ("", "-"):
+    if name in ("", *NO_TOPIC):
         return
     kinds = {topic.name: topic.type for topic in topics}
     if kinds.get(name) not in types:

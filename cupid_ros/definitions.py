@@ -77,3 +77,10 @@ FOREIGN_DEFINITIONS: dict[str, str] = {
         byte operation
     """,
 }
+
+# Of packages that every ROS installation has, and the wheels of PyPI have not; rosbags knows them.
+BASE_DEFINITIONS: dict[str, str] = {
+    "tf2_msgs/msg/TFMessage": """
+        geometry_msgs/TransformStamped[] transforms
+    """,
+}

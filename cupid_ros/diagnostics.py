@@ -79,11 +79,12 @@ class ProblemWatch:
         self._counts: Counter[str] = Counter()
         self._last_time: dict[str, float] = {}
 
-    def status(self, state: str) -> Status:
+    def status(self, state: str, not_in_use: Sequence[str] = ()) -> Status:
         """What went wrong in the last ten seconds, and how often everything did since the start.
 
         Args:
             state: of the node's life.
+            not_in_use: changed parameters that wait until the node is configured again.
         """
         now, counts = self._clock(), Counter(self._stats.codes)
         for code in counts - self._counts:
@@ -100,6 +101,7 @@ class ProblemWatch:
                 "frames": str(self._stats.frames),
                 "camera changes": str(self._stats.camera_changes),
                 "last error": self._stats.last_error,
+                "in use when configured again": ", ".join(not_in_use),
                 **{f"count of {code}": str(count) for code, count in sorted(counts.items())},
             },
         )
@@ -125,18 +127,31 @@ class Rates:
         return {name: max(0, count - before.get(name, 0)) / seconds for name, count in counts.items()}
 
 
-def inputs_status(rates_hz: Mapping[str, float], missing: Mapping[str, str]) -> Status:
+def inputs_status(
+    rates_hz: Mapping[str, float], missing: Mapping[str, str], lossy: Mapping[str, str] | None = None
+) -> Status:
     """Status of the inputs.
 
     Args:
         rates_hz: messages per second of each input, and of whole frames.
         missing: inputs that are waited for, with their topics.
+        lossy: images of which fewer arrive than of the CameraInfo, with how many; None where that is not known.
     """
-    waiting = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
+    sentences = []
+    if missing:
+        waiting = ", ".join(f"{role} on {topic}" for role, topic in missing.items())
+        sentences.append(f"waiting for {waiting}")
+    if lossy:
+        counts = ", ".join(f"{role} {count}" for role, count in lossy.items())
+        sentences.append(
+            f"images are lost on the way (against camera_info: {counts}): give camera and node more buffer, "
+            "FASTRTPS_DEFAULT_PROFILES_FILE=config/fastdds.xml for Fast DDS, CYCLONEDDS_URI for Cyclone "
+            "(docs/ros.md, 'Images do not arrive')"
+        )
     return Status(
         name="inputs",
-        level=WARN if missing else OK,
-        message=f"waiting for {waiting}" if missing else "receiving",
+        level=WARN if sentences else OK,
+        message="; ".join(sentences) or "receiving",
         values={f"{name} [Hz]": f"{rate:.1f}" for name, rate in rates_hz.items()},
     )
 

@@ -57,3 +57,15 @@ class MissingTopicError(BagError):
     """A bag has no topic of the needed kind, or several."""
 
     code = "missing_topic"
+
+
+class RosBuildError(CupidError):
+    """The interfaces cannot be built beside the ROS wheels."""
+
+    code = "ros_build"
+
+
+class RosSetupError(CupidError):
+    """There is no ROS that `cupid ros run` can use, or another one is in its way."""
+
+    code = "ros_setup"

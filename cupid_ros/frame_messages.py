@@ -25,7 +25,7 @@ from cupid_ros.convert.camera import read_camera
 from cupid_ros.convert.detections import read_detections
 from cupid_ros.convert.header import read_header
 from cupid_ros.convert.image import is_known_encoding, read_depth, read_label_values, read_pixels
-from cupid_ros.errors import StampMismatchError
+from cupid_ros.errors import InvalidMessageError, StampMismatchError
 
 _SECOND_NS = 1_000_000_000
 _MAX_WAITING = 64
@@ -134,11 +134,17 @@ def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) ->
 
     Raises:
         InputError: the image or its camera cannot be used; the subclass says why.
+        InvalidMessageError: the image names no frame, or the detections another one.
         StampMismatchError: the detections or labels belong to another image.
-        NoObjectsError: nothing says where an object is, or nothing of it can be used.
+        NoObjectsError: neither detections nor labels came, or none of them can be used. Detections that are an
+            empty list, or labels without a value, are none: the frame is empty.
     """
     config = config or RosInputConfig()
     stamped = read_header(messages.image)
+    if not stamped.frame_id:
+        raise InvalidMessageError(
+            "The image has an empty frame_id.", hint="Set header.frame_id to the camera's optical frame."
+        )
     image = _rgb(messages.image)
     height, width = image.shape[:2]
     camera = None
@@ -148,8 +154,10 @@ def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) ->
     problems: list[CupidError] = []
     depth = _depth(messages.depth, stamped, (height, width), config, problems)
     labels = _labels(messages.labels, stamped, (height, width), config)
+    others = len(problems)
     detections = _detections(messages.detections, stamped, config, problems)
-    if labels is None and not detections:
+    came = messages.labels is not None or messages.detections is not None
+    if labels is None and not detections and (len(problems) > others or not came):
         why = "; ".join(str(problem) for problem in problems) or "neither detections nor labels came"
         raise NoObjectsError(f"Nothing says where an object is: {why}.", hint="Run a detector.")
     return CameraFrame(stamped, image, camera, depth, labels, detections, tuple(problems))
@@ -198,6 +206,12 @@ def _detections(
     if message is None:
         return ()
     _check_stamp("detections", message, stamped, config)
+    frame_id = read_header(message).frame_id
+    if frame_id not in ("", stamped.frame_id):
+        raise InvalidMessageError(
+            f"The detections are in the frame '{frame_id[:40]}', the image in '{stamped.frame_id[:40]}'.",
+            hint="Copy the header of the image into the detections.",
+        )
     detections = read_detections(message)
     problems.extend(detections.refused.values())
     good = [item for item in detections.good if item.score is None or item.score >= config.min_score]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import message_filters
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos_overriding_options import QoSOverridingOptions, QoSPolicyKind
 
 from cupid_core.config.ros import RosConfig, RosTopicsConfig
 from cupid_core.errors import ConfigError, CupidError
+from cupid_ros.bag_topics import NO_TOPIC
 from cupid_ros.convert.header import read_header
 from cupid_ros.errors import InvalidMessageError, StampMismatchError
 from cupid_ros.frame_messages import FrameMessages
 from cupid_ros.rclpy_messages import message_class
+from cupid_ros.synchronizer import Synchronizer
 
-NONE = "-"
 _JUMP_NS = 1_000_000_000
 _SILENT_S = 5.0
 _DEPTH = 5
@@ -26,9 +29,15 @@ _FIXED_TYPES = {
     "detections": "vision_msgs/msg/Detection2DArray",
 }
 _COMPRESSED = ("/compressed", "/compressedDepth")
+# Arrivals are compared over this many calls of `check`, once there is something to compare.
+_COMPARED_CALLS = 5
+_COMPARED_INFOS = 10
+_ARRIVING = 0.8
 
 OnFrame = Callable[[FrameMessages], None]
 OnProblem = Callable[[CupidError], None]
+OnMessage = Callable[[int, Any], None]
+"""(stamp in nanoseconds, message)."""
 
 
 def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
@@ -37,7 +46,7 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
     Raises:
         ConfigError: no image topic, or neither detections nor labels.
     """
-    wanted = {role: name for role, name in topics.model_dump().items() if name not in ("", NONE)}
+    wanted = {role: name for role, name in topics.model_dump().items() if name not in ("", *NO_TOPIC)}
     if "image" not in wanted:
         raise ConfigError("ros.topics.image is empty.", hint="Name the topic of the color image.")
     if "detections" not in wanted and "labels" not in wanted:
@@ -48,15 +57,14 @@ def wanted_topics(topics: RosTopicsConfig) -> dict[str, str]:
     return wanted
 
 
-class Input(message_filters.SimpleFilter):  # type: ignore[misc]
-    """A subscription as a filter that lets only messages with a usable stamp through.
-
-    A message with a broken stamp would raise inside the synchronizer.
+class Input:
+    """A subscription that lets only messages with a usable stamp through.
 
     Args:
         node: an rclpy node.
         topic: name, perhaps relative; one that ends in /compressed carries CompressedImage.
         role: image, camera_info, depth, labels or detections.
+        on_message: gets each message.
         on_problem: called with a message whose stamp cannot be used.
         group: callback group.
 
@@ -68,27 +76,31 @@ class Input(message_filters.SimpleFilter):  # type: ignore[misc]
         on_jump_back: called before a message whose stamp is older than that of the one before it.
     """
 
-    def __init__(self, node: Any, topic: str, role: str, on_problem: OnProblem, group: Any) -> None:
-        super().__init__()
+    def __init__(
+        self, node: Any, topic: str, role: str, *, on_message: OnMessage, on_problem: OnProblem, group: Any
+    ) -> None:
         self.topic = str(node.resolve_topic_name(topic))
         self.count = 0
         self.newest_ns: int | None = None
         self.received: float | None = None
         self.on_jump_back: Callable[[], None] = lambda: None
-        self._on_problem = on_problem
+        self._on_message, self._on_problem = on_message, on_problem
         image = "CompressedImage" if self.topic.endswith(_COMPRESSED) else "Image"
         kind = message_class(_FIXED_TYPES.get(role, f"sensor_msgs/msg/{image}"))
+        policies = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY]
+        if role == "camera_info":  # of a camera that publishes it once, before this node starts
+            policies.append(QoSPolicyKind.DURABILITY)
         self.subscription = node.create_subscription(
             kind,
             topic,
-            self._on_message,
+            self._take,
             # As qos_profile_sensor_data, but an object of our own: rclpy writes overrides into it.
             QoSProfile(depth=_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT),
             callback_group=group,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=QoSOverridingOptions(policies),
         )
 
-    def _on_message(self, message: Any) -> None:
+    def _take(self, message: Any) -> None:
         self.count += 1
         self.received = time.monotonic()
         try:
@@ -101,7 +113,7 @@ class Input(message_filters.SimpleFilter):  # type: ignore[misc]
         if self.newest_ns is not None and stamp_ns < self.newest_ns - _JUMP_NS:
             self.on_jump_back()
         self.newest_ns = stamp_ns
-        self.signalMessage(message)
+        self._on_message(stamp_ns, message)
 
 
 class Inputs:
@@ -131,17 +143,26 @@ class Inputs:
         self.frames = 0
         self._frames_before = 0
         self._counts_at_frame: dict[str, int] = {}
-        self.inputs = {
-            role: Input(node, name, role, on_problem, group) for role, name in wanted_topics(config.topics).items()
-        }
-        self._synchronize()
-        for input_ in self.inputs.values():
-            input_.on_jump_back = self._restart
+        self._history: deque[dict[str, int]] = deque(maxlen=_COMPARED_CALLS + 1)
+        # Held while a message is worked on, so that none is when `close` returns.
+        self._working = threading.Lock()
+        self._closed = False
+        topics = wanted_topics(config.topics)
+        self._synchronizer = Synchronizer(topics, queue=config.input.sync_queue, slop_s=config.input.sync_slop_s)
+        self.inputs: dict[str, Input] = {}
+        with self._working:
+            for role, name in topics.items():
+                on_message = partial(self._on_message, role)
+                self.inputs[role] = Input(
+                    node, name, role, on_message=on_message, on_problem=on_problem, group=group
+                )
+                self.inputs[role].on_jump_back = self._restart
 
     def close(self) -> None:
-        """End the subscriptions, and drop the messages that wait."""
+        """End the subscriptions, and drop the messages that wait; afterwards `on_frame` is not called any more."""
+        with self._working:
+            self._closed = True
         for input_ in self.inputs.values():
-            input_.callbacks.clear()
             self._node.destroy_subscription(input_.subscription)
         self.inputs = {}
 
@@ -155,8 +176,12 @@ class Inputs:
         return {
             role: input_.topic
             for role, input_ in self.inputs.items()
-            if input_.received is None or input_.received < late
+            if (input_.received is None or input_.received < late) and not self._is_latched(role)
         }
+
+    def _is_latched(self, role: str) -> bool:
+        """A CameraInfo that came once and serves every image."""
+        return role == "camera_info" and self.inputs[role].count == 1 and self.frames > 0
 
     def check(self) -> None:
         """Report when all inputs come but their stamps never match; to be called once a second."""
@@ -173,23 +198,35 @@ class Inputs:
             )
         )
 
-    def _synchronize(self) -> None:
-        """Start a new, empty synchronizer."""
-        for input_ in self.inputs.values():
-            input_.callbacks.clear()
-            input_.newest_ns = None
-        # It wants differences below its slop, so that a slop of 0 would refuse equal stamps.
-        synchronizer = message_filters.ApproximateTimeSynchronizer(
-            list(self.inputs.values()), self._config.input.sync_queue, self._config.input.sync_slop_s + 1e-6
-        )
-        synchronizer.registerCallback(self._on_synchronized)
+    def lossy(self) -> dict[str, str]:
+        """The image, if clearly fewer come than of its CameraInfo, with "3 of 20".
+
+        Raw images are large, and the middleware loses them first; see "Images do not arrive" in docs/ros.md. Depth
+        and labels may well come less often. To be called once a second.
+        """
+        counts = self.counts()
+        self._history.append(counts)
+        came = {role: counts[role] - self._history[0].get(role, 0) for role in self.inputs}
+        infos = came.get("camera_info", 0)
+        if infos < _COMPARED_INFOS:
+            return {}
+        return {"image": f"{came['image']} of {infos}"} if came["image"] < _ARRIVING * infos else {}
+
+    def _on_message(self, role: str, stamp_ns: int, message: Any) -> None:
+        with self._working:
+            if self._closed:  # it was on its way when the node was deactivated
+                return
+            messages = self._synchronizer.add(role, stamp_ns, message)
+            if messages is None:
+                return
+            self.frames += 1
+            self._counts_at_frame = self.counts()
+            self._on_frame(FrameMessages(**messages))
 
     def _restart(self) -> None:
         """A bag started again, or a clock was set: messages that wait would block everything newer."""
         self._node.get_logger().info("stamps jumped back: waiting messages are dropped")
-        self._synchronize()
-
-    def _on_synchronized(self, *messages: Any) -> None:
-        self.frames += 1
-        self._counts_at_frame = self.counts()
-        self._on_frame(FrameMessages(**dict(zip(self.inputs, messages, strict=True))))
+        with self._working:
+            self._synchronizer.clear()
+        for input_ in self.inputs.values():
+            input_.newest_ns = None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
@@ -61,11 +62,16 @@ class MessageTypes(Protocol):
         """
         ...
 
-    def make_rows(self, name: str, /, **columns: Sequence[Any]) -> list[Any]:
-        """Many messages of plain fields, every field given as one column of values.
+    def make_rows(self, name: str, rows: NDArray[Any], /) -> Any:
+        """What a field takes that is a sequence of messages with nothing but numbers of one type.
+
+        Args:
+            name: full name, "geometry_msgs/msg/Point".
+            rows: (N, k), one message each; the numbers in the order of the fields.
 
         Raises:
-            UnknownMessageError: no such type, or not exactly its fields.
+            UnknownMessageError: no such type.
+            InvalidMessageError: another number of columns than the type has numbers.
         """
         ...
 
@@ -112,22 +118,22 @@ class BagMessageTypes:
                 f"{name} has no field {sorted(unknown)}; it has {sorted(described)}.",
                 hint="Use message packages of the same version on both sides.",
             )
-        fields = {**_DEFAULTS.get(name, {}), **fields}
+        fields = {**DEFAULTS.get(name, {}), **fields}
         values = {
             key: _as_declared(fields[key], kind) if key in fields else self._zero(kind)
             for key, kind in described.items()
         }
         return self.store.types[name](**values)
 
-    def make_rows(self, name: str, /, **columns: Sequence[Any]) -> list[Any]:
+    def make_rows(self, name: str, rows: NDArray[Any], /) -> list[Any]:
         """See `MessageTypes.make_rows`."""
-        described = list(self._described(name))
-        if set(described) != columns.keys():
-            raise UnknownMessageError(
-                f"{name} has the fields {described}, not {sorted(columns)}.", hint="Give all of them."
-            )
-        kind = self.store.types[name]
-        return [kind(*row) for row in zip(*(columns[key] for key in described), strict=True)]
+        described, kind = self._described(name), self.store.types[name]
+        if len(described) == 1:  # one array of fixed size
+            ((form, detail),) = described.values()
+            check_columns(name, rows, detail[1] if form == Nodetype.ARRAY else 1)
+            return [kind(_as_declared(row, (form, detail))) for row in rows]
+        check_columns(name, rows, len(described))
+        return [kind(*row) for row in rows.tolist()]
 
     def encode(self, message: Any) -> bytes:
         """CDR, little endian.
@@ -184,7 +190,7 @@ class BagMessageTypes:
 
 
 # Defaults that the definitions have and rosbags does not know.
-_DEFAULTS: dict[str, dict[str, Any]] = {"geometry_msgs/msg/Quaternion": {"w": 1.0}}
+DEFAULTS: dict[str, dict[str, Any]] = {"geometry_msgs/msg/Quaternion": {"w": 1.0}}
 _NUMBERS: dict[str, Any] = {
     "bool": np.bool_, "byte": np.uint8, "char": np.uint8, "octet": np.uint8,
     **{f"{sign}int{bits}": np.dtype(f"{sign}int{bits}").type for sign in ("", "u") for bits in (8, 16, 32, 64)},
@@ -200,6 +206,16 @@ def _as_declared(value: Any, kind: Any) -> Any:
         if inner_form == Nodetype.BASE and inner[0] != "string":
             return np.ascontiguousarray(value, dtype=_NUMBERS[inner[0]]).reshape(-1)
     return value
+
+
+def check_columns(name: str, rows: NDArray[Any], width: int) -> None:
+    """Refuse rows (N, k) that are not as wide as a message.
+
+    Raises:
+        InvalidMessageError: they are not.
+    """
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise InvalidMessageError(f"{name} has {width} numbers; got rows {rows.shape}.", hint="Give (N, k).")
 
 
 def _fresh_store(distribution: Distribution) -> Typestore:

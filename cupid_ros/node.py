@@ -14,12 +14,10 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-import tf2_ros
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -38,8 +36,9 @@ from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.inputs import Inputs, wanted_topics
 from cupid_ros.node_parameters import NodeParameters
 from cupid_ros.node_services import ObjectServices, ReconstructAction
-from cupid_ros.outputs import Outputs, look_up_camera
+from cupid_ros.outputs import Outputs, publishing_types
 from cupid_ros.rclpy_messages import RclpyMessageTypes
+from cupid_ros.tf_listener import TransformListener, listen
 
 NAME = "recon_node"
 _DIAGNOSTICS_S = 1.0
@@ -58,7 +57,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         Node.__init__(self, NAME, **node_options)
         # Reentrant, so that get_state is answered while the networks are loaded.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
-        self.types = RclpyMessageTypes()
+        self.types, self._published_types = RclpyMessageTypes(), publishing_types()
         self.stats = ServerStats()
         self._make_job = make_job
         self._settings = NodeParameters(self)
@@ -66,8 +65,9 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         self._server: Server | None = None
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
-        self._tf: tuple[tf2_ros.Buffer, tf2_ros.TransformListener] | None = None
+        self._tf: TransformListener | None = None
         self._gpu_memory_mb: float | None = None
+        self._not_in_use: set[str] = set()
         self._closing = threading.Event()
         self._publishing, self._changing = threading.Lock(), threading.Lock()
         self._watch, self._rates = ProblemWatch(self.stats), Rates()
@@ -77,10 +77,20 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             partial(self._guarded, self.publish_results), MutuallyExclusiveCallbackGroup()
         )
         self._action = ReconstructAction(
-            self, self.types, server=self._active_server, publish=self.publish_results, group=answers
+            self,
+            self.types,
+            server=self._active_server,
+            publish=self.publish_results,
+            mesh_uri=self._mesh_uri,
+            group=answers,
         )
         ObjectServices(
-            self, self.types, server=self._active_server, remove_objects=self._remove_objects, group=answers
+            self,
+            self.types,
+            server=self._active_server,
+            remove_objects=self._remove_objects,
+            mesh_uri=self._mesh_uri,
+            group=answers,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock, so that diagnostics come while simulated time stands still.
@@ -118,6 +128,11 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         """After a defect of ours: everything is released, and the node can be configured again."""
         return self._transition("recover", self._release, undo=lambda: None)
 
+    @property
+    def is_active(self) -> bool:
+        """Images are taken in."""
+        return self._inputs is not None
+
     def close(self, seconds: float = 2.0) -> None:
         """Release everything; goals are answered first, as long as the executor spins.
 
@@ -132,9 +147,14 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             time.sleep(0.01)
 
     def destroy_node(self) -> None:
-        """End the action server too."""
+        """End the action server and the lifecycle services too.
+
+        rclpy leaves the latter to the garbage collector; until then they are found, and never answer.
+        """
         self._action.destroy()
         super().destroy_node()
+        if hasattr(self._state_machine, "destroy_when_not_in_use"):
+            self._state_machine.destroy_when_not_in_use()
 
     def note_problem(self, error: CupidError) -> None:
         """Count an error for the diagnostics, and log it."""
@@ -174,6 +194,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _configure(self) -> None:
         closed = WorkerClosedError("The node is being shut down.", hint="Start it again.")
         config = self._settings.config()
+        self._not_in_use.clear()
         wanted_topics(config.ros.topics)
         if self._closing.is_set():
             raise closed
@@ -192,10 +213,11 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         server = self._configured_server()
         self._outputs = Outputs(
             self,
-            self.types,
+            self._published_types,
             server.config.output,
             look_up_camera=self._look_up_camera,
             on_problem=self.note_problem,
+            most_files=server.config.tracking.remember,
         )
         if server.config.output.fixed_frame:
             self._listen_to_tf()
@@ -220,7 +242,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             outputs.close()
         tf, self._tf = self._tf, None
         if tf is not None:
-            tf[1].unregister()
+            tf.close()
 
     def _release(self) -> None:
         self._stop_io()
@@ -231,7 +253,12 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def _take_frame(self, messages: FrameMessages) -> None:
         server = self._active_server()
-        pending = server.offer(read_frame(messages, server.config.input))
+        frame = read_frame(messages, server.config.input)
+        if server.config.output.empty and frame.labels is None and not frame.detections:
+            with self._publishing:
+                if self._outputs is not None:
+                    self._outputs.publish_nothing(frame.stamped)
+        pending = server.offer(frame)
         if pending is not None:
             pending.ticket.future.add_done_callback(lambda _: self._done.trigger())
 
@@ -251,6 +278,10 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
                 now = Stamped(self.get_clock().now().nanoseconds, "")
                 self._outputs.remove_objects(numbers, now, self._server.config.output)
 
+    def _mesh_uri(self, id_: str) -> str:
+        with self._publishing:
+            return "" if self._outputs is None else self._outputs.mesh_uri(id_)
+
     def _note_refused_changes(self, changes: list[Any]) -> list[Any]:
         try:
             self._settings.changed(changes)
@@ -259,34 +290,40 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         return changes
 
     def _change(self, changes: list[Any]) -> Any:
-        """What the server reads from its settings takes effect at once, the rest at the next configure."""
+        """What the server reads from its settings takes effect at once, the rest at the next configure.
+
+        The log and the diagnostics name the latter; rclpy drops what the answer of a successful change says.
+        """
         try:
             config = self._settings.accept(changes)
         except CupidError as error:
             return SetParametersResult(successful=False, reason=f"[{error.code}] {error}")
         if self._server is not None:
             self._server.config = config.ros
+            if later := self._settings.at_next_configure(changes):
+                self._not_in_use.update(later)
+                names = ", ".join(later)
+                self.get_logger().warning(f"{names}: in use when the node is configured and activated again")
         return SetParametersResult(successful=True)
 
-    def _listen_to_tf(self) -> tf2_ros.Buffer:
+    def _listen_to_tf(self) -> TransformListener:
         if self._tf is None:
             # The camera is looked up when a request is done, at the stamp of its image.
-            memory_s = self._configured_server().config.worker.deadline_s + _TF_MEMORY_S
-            buffer = tf2_ros.Buffer(cache_time=Duration(seconds=memory_s))
-            self._tf = buffer, tf2_ros.TransformListener(buffer, self)
-        return self._tf[0]
+            self._tf = listen(self, self._configured_server().config.worker.deadline_s + _TF_MEMORY_S)
+        return self._tf
 
     def _look_up_camera(self, fixed_frame: str, stamped: Stamped) -> SE3:
-        return look_up_camera(self._listen_to_tf(), fixed_frame, stamped)
+        return self._listen_to_tf().look_up(fixed_frame, stamped.frame_id, stamped.stamp_ns)
 
     def _publish_diagnostics(self) -> None:
-        statuses = [self._watch.status(str(self._state_machine.current_state[1]))]
+        state = str(self._state_machine.current_state[1])
+        statuses = [self._watch.status(state, sorted(self._not_in_use))]
         worker, inputs = self._worker, self._inputs
         if worker is not None:
             statuses.append(worker_status(worker.stats(), self._gpu_memory_mb))
         if inputs is not None:
             inputs.check()
-            statuses.append(inputs_status(self._rates.of(inputs.counts()), inputs.silent()))
+            statuses.append(inputs_status(self._rates.of(inputs.counts()), inputs.silent(), inputs.lossy()))
         now_ns = self.get_clock().now().nanoseconds
         name = self.get_fully_qualified_name().lstrip("/")
         self._diagnostics.publish(make_diagnostics(self.types, statuses, now_ns, node=name))

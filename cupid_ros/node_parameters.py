@@ -14,6 +14,11 @@ from cupid_core.config.ros_parameters import Parameter, from_parameters, paramet
 from cupid_core.errors import ConfigError
 
 _LARGEST_INTEGER = 2**63 - 1
+# What the running node reads from its settings for every image.
+_AT_ONCE = ("ros.mode", "ros.preset", "ros.seed", "ros.update_poses")
+_AT_ONCE_SECTIONS = ("ros.input.", "ros.output.")
+# These are read for every image too, but messages are brought together by what was set at activate.
+_SYNCHRONIZER = ("ros.input.sync_queue", "ros.input.sync_slop_s")
 
 
 class NodeParameters:
@@ -74,6 +79,17 @@ class NodeParameters:
         for item in changes:
             self._refused.pop(item.name, None)
         return config
+
+    def at_next_configure(self, changes: Iterable[Any]) -> list[str]:
+        """Names of changed settings that the running node does not read again."""
+        return [
+            item.name
+            for item in changes
+            if (
+                item.name in self._names and not (item.name in _AT_ONCE or item.name.startswith(_AT_ONCE_SECTIONS))
+            )
+            or item.name in _SYNCHRONIZER
+        ]
 
     def _declare(self, item: Parameter, value: Any) -> None:
         self._node.declare_parameter(item.name, item.value, _descriptor(item), ignore_override=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import rclpy
 import torch
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from cupid_core.serving.engine import MakeJob
@@ -20,7 +21,9 @@ _THREADS = 4
 _CHECK_S = 0.2
 
 
-def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = None, activate: bool = False
+) -> int:
     """Run the node until SIGINT or SIGTERM.
 
     Signals are handled here and not by rclpy, whose handlers end the context at once: an open goal would get no
@@ -29,27 +32,48 @@ def main(arguments: Sequence[str] | None = None, *, make_job: MakeJob | None = N
     Args:
         arguments: of the command line; those of the process where None.
         make_job: see `ReconNode`.
+        activate: configure and activate the node at once, as the launch file does.
 
     Returns:
-        0.
+        0; 1 where it could not be configured and activated.
     """
     # Here torch only converts, which more threads would slow down. The worker process has its own setting.
     torch.set_num_threads(1)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ended = threading.Event()
+    ended, signaled = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        signaled.set()
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     node = ReconNode(make_job=make_job)
+    failed = False
     with spinning(node, ended.set):
+        if activate:
+            # In a thread: a signal ends it while the networks load.
+            starter = threading.Thread(target=_activate, args=(node, ended), name="cupid-activate")
+            starter.start()
         ended.wait()
+        failed = activate and not node.is_active and not signaled.is_set()
         node.close()
+        if activate:
+            starter.join()
     node.destroy_node()
     rclpy.try_shutdown()
     # Python removes its handlers before it exits. A terminal and `ros2 launch` both send the signal, and the
     # second one would kill the process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    return 0
+    return int(failed)
+
+
+def _activate(node: ReconNode, ended: threading.Event) -> None:
+    """Configure and activate; where that fails, which the node has logged, the process ends."""
+    success = TransitionCallbackReturn.SUCCESS
+    if node.trigger_configure() != success or node.trigger_activate() != success:
+        ended.set()
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
@@ -38,6 +40,7 @@ class ReconstructAction:
         types: makes messages.
         server: the server to ask; raises a NotActiveError where there is none.
         publish: called when a request is done, before its goal is answered.
+        mesh_uri: of the file with the mesh of an object, by its id.
         group: callback group.
     """
 
@@ -48,10 +51,11 @@ class ReconstructAction:
         *,
         server: Callable[[], Server],
         publish: Callable[[], None],
+        mesh_uri: Callable[[str], str],
         group: Any,
     ) -> None:
         self._node, self._types = node, types
-        self._server, self._publish = server, publish
+        self._server, self._publish, self._mesh_uri = server, publish, mesh_uri
         self._pending: dict[bytes, tuple[Server, PendingRequest]] = {}
         self._cancelling: set[bytes] = set()
         self._lock = threading.Lock()
@@ -142,7 +146,11 @@ class ReconstructAction:
         if isinstance(outcome, CupidError):
             result = Reconstruct.Result(code=outcome.code, text=str(outcome))
         else:
-            result = Reconstruct.Result(objects=make_object_array(self._types, outcome))
+            with _no_garbage_collection():
+                objects = make_object_array(
+                    self._types, outcome, meshes=goal.request.meshes, mesh_uri=self._mesh_uri
+                )
+                result = Reconstruct.Result(objects=objects)
             if not outcome.objects and outcome.failures:
                 error = next(iter(outcome.failures.values()))
                 result.code, result.text = error.code, str(error)
@@ -169,6 +177,18 @@ class ReconstructAction:
         return CancelResponse.ACCEPT
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Of a message per vertex: the collector would walk over all of them again and again, and find nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _Once:
     """Awaiting it gives the executor one round."""
 
@@ -184,6 +204,7 @@ class ObjectServices:
         types: makes messages.
         server: the server to ask; raises a NotActiveError where there is none.
         remove_objects: removes what was published about objects, by their numbers.
+        mesh_uri: of the file with the mesh of an object, by its id.
         group: callback group.
     """
 
@@ -194,16 +215,20 @@ class ObjectServices:
         *,
         server: Callable[[], Server],
         remove_objects: Callable[[Collection[int]], None],
+        mesh_uri: Callable[[str], str],
         group: Any,
     ) -> None:
         self._types, self._server, self._remove_objects = types, server, remove_objects
+        self._mesh_uri = mesh_uri
         node.create_service(GetMesh, "cupid/get_mesh", self._get_mesh, callback_group=group)
         node.create_service(Trigger, "cupid/clear", self._clear, callback_group=group)
 
     def _get_mesh(self, request: Any, response: Any) -> Any:
         try:
             stamped, item = self._server().latest(request.id)
-            response.object = make_object(self._types, item, make_header(self._types, stamped))
+            with _no_garbage_collection():
+                header = make_header(self._types, stamped)
+                response.object = make_object(self._types, item, header, mesh_uri=self._mesh_uri(item.id))
             response.success = True
         except CupidError as error:
             response.success, response.code, response.text = False, error.code, str(error)

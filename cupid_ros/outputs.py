@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Literal
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.time import Time
-from tf2_ros import TransformException
 
 from cupid_core.config.ros import RosOutputConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.frames import Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
+from cupid_ros.cdr import CdrMessageTypes
 from cupid_ros.convert.cloud import make_point_cloud
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.planning import make_collision_object
-from cupid_ros.convert.transforms import make_transforms, object_frame, read_transform
-from cupid_ros.errors import MissingTransformError, UnknownMessageError
-from cupid_ros.messages import MessageTypes
-from cupid_ros.rclpy_messages import message_class
+from cupid_ros.convert.transforms import make_transforms, object_frame
+from cupid_ros.errors import UnknownMessageError
+from cupid_ros.mesh_files import MeshFiles
+from cupid_ros.messages import BagMessageTypes, Distribution, MessageTypes
+from cupid_ros.rclpy_messages import RclpyMessageTypes, has_wire_format, message_class
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -55,10 +57,11 @@ class Outputs:
 
     Args:
         node: an rclpy node.
-        types: makes messages.
+        types: makes messages; those of `CdrMessageTypes` are published as the bytes that they are written to.
         config: what will be published.
         look_up_camera: asks TF, for objects in a fixed frame.
         on_problem: called with what could not be published.
+        most_files: meshes that are kept as files.
     """
 
     def __init__(
@@ -69,12 +72,15 @@ class Outputs:
         *,
         look_up_camera: LookUpCamera,
         on_problem: Callable[[CupidError], None],
+        most_files: int = 128,
     ) -> None:
         self._node, self._types = node, types
         self._look_up_camera, self._on_problem = look_up_camera, on_problem
         self._publishers: dict[str, Any] = {}
         self._static: dict[str, Any] = {}
         self._in_scene: dict[str, ObjectRecord] = {}
+        self._files: MeshFiles | None = None
+        self._files_of, self._most_files = ("", ""), most_files
         for topic in _wanted(config):
             try:
                 self._publisher(topic)
@@ -83,6 +89,7 @@ class Outputs:
 
     def publish(self, observation: Observation, config: RosOutputConfig) -> None:
         """Publish everything about an image; what cannot be made is reported, the rest is published."""
+        self._write_meshes(observation, config)
         steps: list[tuple[bool, Callable[[Observation, RosOutputConfig], None]]] = [
             (config.tf, self._publish_transforms),
             (True, self._publish_objects),
@@ -110,6 +117,8 @@ class Outputs:
         """
         nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
         self._send("cupid/objects", make_object_array(self._types, nothing))
+        if self._files is not None:
+            self._files.clear()
         if config.markers:
             self._send("cupid/markers", make_markers(self._types, nothing, removed=numbers))
         if self._static:
@@ -126,9 +135,36 @@ class Outputs:
         self._publishers.clear()
         self._static.clear()
         self._in_scene.clear()
+        if self._files is not None:
+            self._files.clear()
+
+    def publish_nothing(self, stamped: Stamped) -> None:
+        """An empty ObjectArray: nothing was detected in an image."""
+        nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
+        self._send("cupid/objects", make_object_array(self._types, nothing))
+
+    def mesh_uri(self, id_: str) -> str:
+        """URI of the file with the newest mesh of an object; empty where there is none."""
+        return "" if self._files is None else self._files.uri(id_)
+
+    def _write_meshes(self, observation: Observation, config: RosOutputConfig) -> None:
+        """Before anything that names them is published."""
+        if not config.mesh_folder:
+            return
+        wanted = (config.mesh_folder, config.mesh_format)
+        if self._files is None or self._files_of != wanted:
+            if self._files is not None:
+                self._files.clear()
+            self._files, self._files_of = MeshFiles(Path(wanted[0]), wanted[1], self._most_files), wanted
+        for item in observation.objects:
+            try:
+                self._files.write(item)
+            except CupidError as error:
+                self._on_problem(error)
 
     def _publish_objects(self, observation: Observation, config: RosOutputConfig) -> None:
-        self._send("cupid/objects", make_object_array(self._types, observation))
+        message = make_object_array(self._types, observation, meshes=config.meshes, mesh_uri=self.mesh_uri)
+        self._send("cupid/objects", message)
 
     def _publish_transforms(self, observation: Observation, config: RosOutputConfig) -> None:
         T_fixed_camera = None
@@ -187,13 +223,27 @@ class Outputs:
         self._send("collision_object", message)
 
     def _send(self, topic: str, message: Any) -> None:
-        self._publisher(topic).publish(message)
+        publisher = self._publisher(topic)
+        publisher.publish(self._types.encode(message) if isinstance(self._types, CdrMessageTypes) else message)
 
     def _publisher(self, topic: str) -> Any:
         if topic not in self._publishers:
             name, qos = _TOPICS[topic]
             self._publishers[topic] = self._node.create_publisher(message_class(name), topic, qos)
         return self._publishers[topic]
+
+
+def publishing_types() -> MessageTypes:
+    """What messages to publish: bytes, unless the installed packages define one of them differently than we do."""
+    distribution: Distribution = "humble" if os.environ.get("ROS_DISTRO") == "humble" else "jazzy"
+    types = CdrMessageTypes(BagMessageTypes.of(distribution).store)
+    for name in {name for name, _ in _TOPICS.values()}:
+        try:
+            if not has_wire_format(name, types):
+                return RclpyMessageTypes()
+        except UnknownMessageError:  # moveit_msgs, perhaps; reported when it is wanted
+            continue
+    return types
 
 
 def _wanted(config: RosOutputConfig) -> list[str]:
@@ -209,24 +259,3 @@ def _wanted(config: RosOutputConfig) -> list[str]:
         "collision_object": config.collision_objects,
     }
     return [topic for topic, is_wanted in wanted.items() if is_wanted]
-
-
-def look_up_camera(buffer: Any, fixed_frame: str, stamped: Stamped) -> SE3:
-    """T_fixed_camera at the stamp of an image; does not wait, and never answers with an identity.
-
-    Args:
-        buffer: tf2_ros.Buffer, or anything else with its `lookup_transform`.
-        fixed_frame: name of the parent.
-        stamped: of the image.
-
-    Raises:
-        MissingTransformError: TF does not connect the frames, or not at that time, or the rotation is invalid.
-    """
-    try:
-        message = buffer.lookup_transform(fixed_frame, stamped.frame_id, Time(nanoseconds=stamped.stamp_ns))
-        return read_transform(message)
-    except (TransformException, CupidError) as error:
-        raise MissingTransformError(
-            f"No transform from '{stamped.frame_id}' to '{fixed_frame}' at {stamped.stamp_ns} ns: {error}",
-            hint="Publish the camera on TF at the stamps of its images; the objects are on /cupid/objects.",
-        ) from error

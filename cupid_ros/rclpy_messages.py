@@ -9,13 +9,16 @@ from __future__ import annotations
 import array
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cupid_ros.cdr import CdrMessageTypes
 from cupid_ros.errors import UnknownMessageError
+from cupid_ros.messages import check_columns
 
 # Element type of an array, as rosidl writes it -> type code of `array.array` and type of numpy.
 _NUMBERS = {
@@ -52,15 +55,15 @@ class RclpyMessageTypes:
             )
         return kind(**{key: described[key](value) for key, value in fields.items()})
 
-    def make_rows(self, name: str, /, **columns: Sequence[Any]) -> list[Any]:
+    def make_rows(self, name: str, rows: NDArray[Any], /) -> list[Any]:
         """See `MessageTypes.make_rows`."""
         kind, described = _described(name)
-        if described.keys() != columns.keys():
-            raise UnknownMessageError(
-                f"{name} has the fields {list(described)}, not {sorted(columns)}.", hint="Give all of them."
-            )
-        keys = list(columns)
-        return [kind(**dict(zip(keys, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        if len(described) == 1:  # one array of fixed size
+            ((key, convert),) = described.items()
+            check_columns(name, rows, np.size(getattr(kind(), key)))
+            return [kind(**{key: convert(row)}) for row in rows]
+        check_columns(name, rows, len(described))
+        return [kind(**dict(zip(described, row, strict=True))) for row in rows.tolist()]
 
 
 def message_class(name: str) -> Any:
@@ -77,6 +80,30 @@ def message_class(name: str) -> Any:
             f"Message type {name} is unknown: {error}.",
             hint=f"Install the ROS package {package}, and source its workspace.",
         ) from error
+
+
+def has_wire_format(name: str, types: CdrMessageTypes) -> bool:
+    """Whether the generated class of a message has the fields that `types` writes, those of its parts included.
+
+    Raises:
+        UnknownMessageError: its package is not installed.
+    """
+    return _layout(name) == types.layout(name)
+
+
+def _layout(name: str) -> tuple[tuple[str, Any], ...]:
+    found = []
+    for key, text in message_class(name).get_fields_and_field_types().items():
+        # A bound, as in "sequence<double, 3>", does not change the bytes.
+        kind, _, rest = text.removeprefix("sequence<").split(",")[0].rstrip(">").partition("[")
+        shape = "sequence" if text.startswith("sequence<") else f"[{rest.rstrip(']')}]" if rest else ""
+        part = _layout(kind.replace("/", "/msg/")) if "/" in kind else _BASE_NAMES.get(kind, kind)
+        found.append((key, (shape, part)))
+    return tuple(found)
+
+
+# As rosidl names numbers -> as .msg files do.
+_BASE_NAMES = {"boolean": "bool", "octet": "byte", "float": "float32", "double": "float64"}
 
 
 @cache

@@ -3,11 +3,18 @@
 ros2 launch cupid_ros recon.launch.py image:=/camera/color/image_raw camera_info:=/camera/color/camera_info
 """
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
@@ -26,13 +33,15 @@ PARAMETERS = {
     "detections": "ros.topics.detections",
     "mode": "ros.mode",
 }
+# Room for raw images in the default middleware; the camera needs it too. A profile of the user is left alone.
+DDS_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 ARGUMENTS = {
     "config": (str(CONFIG / "recon.yaml"), "Parameter file."),
     "namespace": ("", "Namespace of the node and of its relative topics."),
     "image": ("", "Topic of the color image; empty takes the file's, as below."),
-    "camera_info": ("", "Topic of its CameraInfo; - for none."),
-    "depth": ("", "Topic of the aligned depth image; - for none."),
-    "detections": ("", "Topic of the detections; - for none."),
+    "camera_info": ("", "Topic of its CameraInfo; none for none."),
+    "depth": ("", "Topic of the aligned depth image; none for none."),
+    "detections": ("", "Topic of the detections; none for none."),
     "mode": ("", "continuous or on_request."),
     "rviz": ("false", "Start RViz too."),
 }
@@ -50,7 +59,9 @@ def generate_launch_description() -> LaunchDescription:
         arguments=["-d", str(CONFIG / "recon.rviz")],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription([*declared, OpaqueFunction(function=recon_node), rviz])
+    profiles = os.environ.get(DDS_PROFILES, str(CONFIG / "fastdds.xml"))
+    environment = SetEnvironmentVariable(DDS_PROFILES, profiles)
+    return LaunchDescription([*declared, environment, OpaqueFunction(function=recon_node), rviz])
 
 
 def recon_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:

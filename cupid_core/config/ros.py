@@ -43,10 +43,12 @@ class RosTopicsConfig(Settings):
     """
 
     image: str = setting("image", "name", "Color image; names that end in /compressed carry CompressedImage.")
-    camera_info: str = setting("camera_info", "name", "CameraInfo of the image; - for none.")
-    depth: str = setting("-", "name", "Depth aligned to the image, raw or /compressedDepth; - for none.")
-    labels: str = setting("-", "name", "Label image; - for none.")
-    detections: str = setting("detections", "name", "Detection2DArray; - for none, then labels must be there.")
+    camera_info: str = setting("camera_info", "name", "CameraInfo of the image; - or none for none.")
+    depth: str = setting("-", "name", "Depth aligned to the image, raw or /compressedDepth; - or none for none.")
+    labels: str = setting("-", "name", "Label image; - or none for none.")
+    detections: str = setting(
+        "detections", "name", "Detection2DArray; - or none for none, then labels must be there."
+    )
 
 
 class RosInputConfig(Settings):
@@ -102,6 +104,16 @@ class RosOutputConfig(Settings):
     tf_static: bool = setting(False, "switch", "Send it on /tf_static instead.")
     tf_prefix: str = setting("cupid/", "name", "Prefix of the id in the name of the frame of an object.")
     fixed_frame: str = setting("", "name", "Parent frame of the objects; empty takes the camera's.")
+    empty: bool = setting(
+        False, "switch", "Publish an empty ObjectArray for an image in which nothing was detected; else nothing."
+    )
+    meshes: bool = setting(True, "switch", "Put meshes and colors into /cupid/objects.")
+    mesh_folder: str = setting(
+        "", "name", "Folder for the newest mesh of each object as a file, named by mesh_uri; empty writes none."
+    )
+    mesh_format: Literal["obj", "ply", "stl", "glb"] = setting(
+        "obj", "choice", "Format of these files; all but glb keep z up."
+    )
     markers: bool = setting(True, "switch", "Publish triangle lists for RViz.")
     marker_lifetime_s: float = setting(
         0.0, "s", "How long RViz shows a marker; 0 keeps it until the next.", ge=0.0, le=86_400.0

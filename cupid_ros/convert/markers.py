@@ -40,9 +40,7 @@ def make_markers(
 
 
 def _marker(types: MessageTypes, item: ObjectRecord, header: Any, lifetime: Any) -> Any:
-    corners = item.faces.reshape(-1).tolist()
-    points = make_points(types, item.vertices)
-    colors = make_colors(types, item.colors)
+    corners = item.faces.reshape(-1)
     r, g, b = _NEUTRAL
     return types.make(
         "visualization_msgs/msg/Marker",
@@ -55,7 +53,6 @@ def _marker(types: MessageTypes, item: ObjectRecord, header: Any, lifetime: Any)
         scale=make_vector(types, (1.0, 1.0, 1.0), "Vector3"),
         color=types.make("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=1.0),
         lifetime=lifetime,
-        # Vertices are shared between triangles, and so are their messages.
-        points=[points[index] for index in corners],
-        colors=[colors[index] for index in corners] if colors else [],
+        points=make_points(types, item.vertices[corners]),
+        colors=make_colors(types, None if item.colors is None else item.colors[corners]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,27 +24,48 @@ SCALE_SOURCES = {
 VERDICTS = {Verdict.GOOD: 0, Verdict.DOUBTFUL: 1, Verdict.FAILED: 2}
 
 
-def make_object_array(types: MessageTypes, observation: Observation) -> Any:
-    """cupid_ros/ObjectArray of everything that was reconstructed from an image, and what was not."""
+def make_object_array(
+    types: MessageTypes,
+    observation: Observation,
+    *,
+    meshes: bool = True,
+    mesh_uri: Callable[[str], str] = lambda id_: "",
+) -> Any:
+    """cupid_ros/ObjectArray of everything that was reconstructed from an image, and what was not.
+
+    Args:
+        types: makes messages.
+        observation: what was reconstructed.
+        meshes: with their meshes and colors.
+        mesh_uri: of the file with the mesh of an object, by its id.
+    """
     header = make_header(types, Stamped(observation.stamp_ns, observation.frame_id))
     return types.make(
         "cupid_ros/msg/ObjectArray",
         header=header,
-        objects=[make_object(types, item, header) for item in observation.objects],
+        objects=[
+            make_object(types, item, header, mesh=meshes, mesh_uri=mesh_uri(item.id))
+            for item in observation.objects
+        ],
         failed_ids=list(observation.failures),
         failed_codes=[error.code for error in observation.failures.values()],
         failed_texts=[str(error) for error in observation.failures.values()],
     )
 
 
-def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
+def make_object(
+    types: MessageTypes, item: ObjectRecord, header: Any, *, mesh: bool = True, mesh_uri: str = ""
+) -> Any:
     """cupid_ros/Object.
 
     Args:
         types: makes messages.
         item: what was reconstructed.
         header: std_msgs/Header with the stamp of the image and the camera's optical frame.
+        mesh: with mesh and colors.
+        mesh_uri: of a file with the same mesh.
     """
+    shape = {"mesh": make_mesh(types, item), "vertex_colors": make_colors(types, item.colors)} if mesh else {}
     return types.make(
         "cupid_ros/msg/Object",
         header=header,
@@ -57,8 +78,8 @@ def make_object(types: MessageTypes, item: ObjectRecord, header: Any) -> Any:
         scale_source=SCALE_SOURCES[item.scale_source],
         dimensions=make_vector(types, item.dimensions, "Vector3"),
         center=make_vector(types, item.center, "Point"),
-        mesh=make_mesh(types, item),
-        vertex_colors=make_colors(types, item.colors),
+        mesh_uri=mesh_uri,
+        **shape,
         watertight=item.watertight,
         quality=make_quality(types, item.quality),
     )
@@ -142,23 +163,21 @@ def make_quaternion(types: MessageTypes, quat_xyzw: Iterable[Any]) -> Any:
 
 def make_mesh(types: MessageTypes, item: ObjectRecord) -> Any:
     """shape_msgs/Mesh in the object frame."""
-    faces = np.ascontiguousarray(item.faces, dtype=np.uint32)
-    triangles = types.make_rows("shape_msgs/msg/MeshTriangle", vertex_indices=list(faces))
+    triangles = types.make_rows("shape_msgs/msg/MeshTriangle", np.asarray(item.faces, dtype=np.uint32))
     return types.make("shape_msgs/msg/Mesh", triangles=triangles, vertices=make_points(types, item.vertices))
 
 
-def make_points(types: MessageTypes, points: NDArray[Any]) -> list[Any]:
+def make_points(types: MessageTypes, points: NDArray[Any]) -> Any:
     """geometry_msgs/Point of each row of (N, 3)."""
-    x, y, z = np.asarray(points, dtype=np.float64).T.tolist() if len(points) else ([], [], [])
-    return types.make_rows("geometry_msgs/msg/Point", x=x, y=y, z=z)
+    return types.make_rows("geometry_msgs/msg/Point", np.asarray(points, dtype=np.float64).reshape(-1, 3))
 
 
-def make_colors(types: MessageTypes, colors: NDArray[Any] | None) -> list[Any]:
+def make_colors(types: MessageTypes, colors: NDArray[Any] | None) -> Any:
     """std_msgs/ColorRGBA, opaque, of each row of (N, 3); empty where there are none."""
-    if colors is None or not len(colors):
-        return []
-    r, g, b = np.asarray(colors, dtype=np.float64).T.tolist()
-    return types.make_rows("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=[1.0] * len(r))
+    rgba = np.ones((0 if colors is None else len(colors), 4), dtype=np.float32)
+    if colors is not None:
+        rgba[:, :3] = colors
+    return types.make_rows("std_msgs/msg/ColorRGBA", rgba)
 
 
 def make_quality(types: MessageTypes, quality: Quality) -> Any:

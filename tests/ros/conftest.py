@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -59,10 +60,16 @@ def observation() -> Observation:
 
 @pytest.fixture(scope="session")
 def ros() -> Iterator[None]:
-    """ROS 2 with DDS on loopback only and a domain of its own; skips where it is not there."""
-    why = "there is no ROS 2 here with this package built: source its workspace (docs/ros.md, 'Build')"
-    for package in ("rclpy", "cupid_ros.msg", "message_filters", "tf2_ros", "vision_msgs"):
-        pytest.importorskip(package, reason=why)
+    """ROS 2 with DDS on loopback only and a domain of its own; skips where it is not there.
+
+    With CUPID_REQUIRE_ROS=1, as `make ros-test` sets it, a missing ROS fails instead.
+    """
+    for package in ("rclpy", "cupid_ros.msg", "vision_msgs.msg", "tf2_msgs.msg"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            why = f"there is no ROS 2 here with this package built: `make ros`, or docs/ros.md, 'Build': {error}"
+            (pytest.fail if os.environ.get("CUPID_REQUIRE_ROS") == "1" else pytest.skip)(why)
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 

@@ -15,6 +15,7 @@ from action_msgs.msg import GoalStatus
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from patience import patient
 from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
@@ -72,7 +73,7 @@ def found(id_: str, x: float = 5.0, word: str = "mug") -> Detection:
 
 def wait_for(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     """The first answer that counts as true."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while not (answer := what()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
@@ -182,7 +183,7 @@ class Robot:
     def call(self, kind: Any, name: str, request: Any, seconds: float = 60.0) -> Any:
         client = self.node.create_client(kind, name)
         try:
-            assert client.wait_for_service(timeout_sec=20.0), f"{name} is not there"
+            assert client.wait_for_service(timeout_sec=patient(20.0)), f"{name} is not there"
             future = client.call_async(request)
             wait_for(future.done, seconds)
             return future.result()
@@ -212,7 +213,7 @@ class Robot:
 
     def ask(self, **goal: Any) -> Any:
         """Send a goal; returns its handle when it was accepted."""
-        assert self.action.wait_for_server(timeout_sec=20.0)
+        assert self.action.wait_for_server(timeout_sec=patient(20.0))
         future = self.action.send_goal_async(
             Reconstruct.Goal(**goal), feedback_callback=lambda message: self.feedback.append(message.feedback)
         )

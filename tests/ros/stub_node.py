@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from serving_stubs import MakeActorLate
+# The checkout before what is installed of it.
+sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (1, 2)]
+from serving_stubs import MakeActorLate  # noqa: E402 - found on the path above
 
 if __name__ == "__main__":  # the worker process imports this file again
     from cupid_ros.node_process import main

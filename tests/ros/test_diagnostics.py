@@ -75,6 +75,14 @@ def test_the_status_of_the_worker() -> None:
     assert worker_status(WorkerStats()).values["latency p50 [s]"] == "nan"
 
 
+def test_images_that_are_lost_on_the_way_are_said_with_what_to_do() -> None:
+    assert inputs_status({}, {}, {}).message == "receiving"
+    lost = inputs_status({}, {}, {"image": "3 of 20"})
+    assert lost.level == WARN and "image 3 of 20" in lost.message and "fastdds.xml" in lost.message
+    both = inputs_status({}, {"image": "/camera/image"}, {"image": "0 of 20"})
+    assert both.message.startswith("waiting for image on /camera/image; images are lost")
+
+
 def test_diagnostics_round_trip(types: BagMessageTypes) -> None:
     statuses = [worker_status(WorkerStats()), inputs_status({"image": 29.97}, {"depth": "/depth"})]
     message = make_diagnostics(types, statuses, 1_500_000_000, node="robot/recon_node")

@@ -21,6 +21,7 @@ from cupid_ros.convert.camera import make_camera_info
 from cupid_ros.convert.detections import make_detections
 from cupid_ros.convert.image import make_image
 from cupid_ros.diagnostics import WARN, ProblemWatch
+from cupid_ros.errors import InvalidMessageError
 from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
 
@@ -85,6 +86,44 @@ def test_invalid_boxes_are_reported_and_without_labels_an_error(types: BagMessag
     ]
     with pytest.raises(NoObjectsError, match="nan"):
         read_frame(messages(types, detections=bad, labels=None))
+
+
+def test_an_empty_list_of_detections_is_an_empty_frame_and_no_problem(types: BagMessageTypes) -> None:
+    nothing = make_detections(types, [], NOW)
+    unlabeled = make_image(types, np.zeros((48, 64), np.uint8), "mono8", NOW)
+    for given in (
+        messages(types, detections=nothing, labels=None),
+        messages(types, detections=nothing, labels=unlabeled),
+        messages(types, detections=None, labels=unlabeled),
+    ):
+        read = read_frame(given)
+        assert read.labels is None and read.detections == () and not read.problems
+        server = Server(InProcessEngine(make_boxes))
+        assert server.offer(read) is None and server.stats.problems == 0
+    with pytest.raises(NoObjectsError, match="neither"):
+        read_frame(messages(types, detections=None, labels=None))
+
+
+def test_detections_below_the_score_are_not_there(types: BagMessageTypes) -> None:
+    weak = make_detections(types, [detection("1", 5, 0.2)], NOW)
+    given = messages(types, detections=weak, labels=None, depth=None)
+    assert read_frame(given, RosInputConfig(min_score=0.5)).detections == ()
+
+
+def test_an_image_without_a_frame_is_refused(types: BagMessageTypes) -> None:
+    given = messages(types)
+    given.image.header.frame_id = ""
+    with pytest.raises(InvalidMessageError, match="empty frame_id") as caught:
+        read_frame(given)
+    assert caught.value.code == "invalid_message" and "optical" in str(caught.value.hint)
+
+
+def test_detections_in_another_frame_are_refused(types: BagMessageTypes) -> None:
+    elsewhere = make_detections(types, [detection("1", 5)], Stamped(NOW.stamp_ns, "map"))
+    with pytest.raises(InvalidMessageError, match="'map'"):
+        read_frame(messages(types, detections=elsewhere))
+    unnamed = make_detections(types, [detection("1", 5)], Stamped(NOW.stamp_ns, ""))
+    assert len(read_frame(messages(types, detections=unnamed)).detections) == 1
 
 
 def assert_diagnosed(server: Server, code: str) -> None:

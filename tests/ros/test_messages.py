@@ -52,8 +52,8 @@ def test_unknown_names_are_refused(types: BagMessageTypes) -> None:
         types.make("nobody_msgs/msg/Nothing")
     with pytest.raises(UnknownMessageError, match="color"):
         types.make("std_msgs/msg/ColorRGBA", color=1.0)
-    with pytest.raises(UnknownMessageError):
-        types.make_rows("geometry_msgs/msg/Point", x=[1.0])
+    with pytest.raises(InvalidMessageError, match="3 numbers"):
+        types.make_rows("geometry_msgs/msg/Point", np.ones((4, 2)))
     with pytest.raises(InvalidMessageError):
         types.encode(types.make("std_msgs/msg/Header", frame_id=3))
     with pytest.raises(InvalidMessageError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from loopback_dds import loopback
+from patience import patient
 
 from cupid_core import config as settings_of
 from cupid_core.config import CupidConfig
@@ -37,6 +38,8 @@ def test_the_launch_file_with_networks_from_the_command_line(
     ros: None, sparse_checkpoint: Path, tmp_path: Path
 ) -> None:
     index = pytest.importorskip("ament_index_python.packages", reason="there is no ROS 2 here")
+    for package in ("launch_testing", "launch_ros", "ros2cli"):
+        pytest.importorskip(package, reason=f"{package} comes with a ROS installation, and not as a wheel")
     try:
         index.get_package_share_directory("cupid_ros")
     except index.PackageNotFoundError:
@@ -48,7 +51,12 @@ def test_the_launch_file_with_networks_from_the_command_line(
     command = [sys.executable, "-m", "launch_testing.launch_test", str(HERE / "launch" / "launched.py")]
     environment = {**os.environ, **loopback(os.getpid() + 1)}
     done = subprocess.run(
-        [*command, f"config:={file}"], env=environment, capture_output=True, text=True, timeout=900, check=False
+        [*command, f"config:={file}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=patient(900.0),
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -84,7 +92,7 @@ def test_a_signal_answers_an_open_goal(robot: Robot, number: signal.Signals) -> 
         how, result = robot.answer(handle, seconds=5.0)
         assert (how, result.code) == ("aborted", "cancelled")
         # A terminal and `ros2 launch` both send it, so that the second comes at any moment of the end.
-        while node.poll() is None and time.monotonic() - begun < 10.0:
+        while node.poll() is None and time.monotonic() - begun < patient(10.0):
             node.send_signal(number)
             time.sleep(0.02)
         assert node.returncode == 0
@@ -107,9 +115,9 @@ def test_a_signal_while_the_networks_load(robot: Robot, monkeypatch: pytest.Monk
     monkeypatch.setenv("LOADING_S", "60")
     with process() as node:
         client = robot.node.create_client(ChangeState, "/recon_node/change_state")
-        assert client.wait_for_service(timeout_sec=60.0)
+        assert client.wait_for_service(timeout_sec=patient(60.0))
         client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
         wait_for(lambda: robot.state() == "configuring")
         node.send_signal(signal.SIGINT)
-        assert node.wait(10.0) == 0
+        assert node.wait(patient(10.0)) == 0
         robot.node.destroy_client(client)

@@ -15,6 +15,7 @@ from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.frames import Detection, Stamped
 from cupid_core.serving.records import CameraValues, Observation
+from cupid_ros.cdr import CdrMessageTypes
 from cupid_ros.convert.camera import make_camera_info, read_camera
 from cupid_ros.convert.cloud import make_point_cloud
 from cupid_ros.convert.detections import make_detections, read_detections
@@ -24,9 +25,9 @@ from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.planning import make_collision_object
 from cupid_ros.convert.transforms import make_transforms
 from cupid_ros.diagnostics import ERROR, Status, make_diagnostics
-from cupid_ros.errors import UnknownMessageError
+from cupid_ros.errors import InvalidMessageError, UnknownMessageError
 from cupid_ros.messages import BagMessageTypes, MessageTypes
-from cupid_ros.rclpy_messages import RclpyMessageTypes, message_class
+from cupid_ros.rclpy_messages import RclpyMessageTypes, has_wire_format, message_class
 
 NOW = Stamped(1_700_000_000_123_456_789, "camera_color_optical_frame")
 BOX = Detection("1", "mug", 0.5, (1.0, 2.0, 3.0, 4.0))
@@ -115,5 +116,20 @@ def test_unknown_types_and_fields_are_refused(generated: RclpyMessageTypes) -> N
         generated.make("std_msgs/msg/Nothing")
     with pytest.raises(UnknownMessageError, match="color"):
         generated.make("std_msgs/msg/ColorRGBA", color=1.0)
-    with pytest.raises(UnknownMessageError):
-        generated.make_rows("geometry_msgs/msg/Point", x=[1.0])
+    for name in ("geometry_msgs/msg/Point", "shape_msgs/msg/MeshTriangle"):
+        with pytest.raises(InvalidMessageError, match="3 numbers"):
+            generated.make_rows(name, np.ones((4, 2)))
+
+
+def test_the_node_publishes_bytes_of_the_installed_messages(ros: None) -> None:
+    from cupid_ros.outputs import publishing_types
+
+    types = publishing_types()
+    assert isinstance(types, CdrMessageTypes)
+    for name in ("cupid_ros/msg/ObjectArray", "visualization_msgs/msg/MarkerArray", "sensor_msgs/msg/PointCloud2"):
+        assert has_wire_format(name, types)
+    for name in ("geometry_msgs/msg/Point", "geometry_msgs/msg/Quaternion"):
+        wrong = CdrMessageTypes(BagMessageTypes.of("jazzy").store)
+        constants, fields = wrong.store.fielddefs[name]
+        wrong.store.fielddefs[name] = constants, fields[::-1]
+        assert not has_wire_format("cupid_ros/msg/ObjectArray", wrong)

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
 import unittest
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from cupid_ros.convert.header import read_header
 from cupid_ros.convert.image import make_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from patience import patient
 from robot import FRAME, TOPICS, Robot, found, wait_for
 
 
@@ -44,37 +42,8 @@ def generate_test_description() -> LaunchDescription:
 
 def ros2(*words: str, seconds: float = 60.0) -> str:
     """What a command of ROS 2 prints, within that time."""
-    done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=seconds, check=False)
+    done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=patient(seconds), check=False)
     return done.stdout + done.stderr
-
-
-class Listening:
-    """A command of ROS 2 that runs until it is stopped.
-
-    Args:
-        words: of the command.
-    """
-
-    def __init__(self, *words: str) -> None:
-        self._process = subprocess.Popen(
-            ["ros2", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
-        )  # fmt: skip
-        self.lines: list[str] = []
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line)
-
-    def stop(self) -> str:
-        """End it; everything that it has printed."""
-        os.killpg(self._process.pid, signal.SIGTERM)  # `ros2 run` does not pass it on
-        self._process.wait(20)
-        self._thread.join()
-        return "".join(self.lines)
 
 
 class TestRunning(unittest.TestCase):
@@ -96,8 +65,6 @@ class TestRunning(unittest.TestCase):
         wait_for(lambda: self.robot.state() == "active", 120.0)
 
     def test_2_objects_are_published(self) -> None:
-        tf = Listening("run", "tf2_ros", "tf2_echo", FRAME, "cupid/1")
-        wait_for(lambda: self.robot.node.count_subscribers("/tf") >= 2, 60.0)
         messages = self.robot.messages(found("1"))
         labels = np.zeros((48, 64), np.uint8)
         labels[8:32, 20:44] = 1
@@ -110,10 +77,10 @@ class TestRunning(unittest.TestCase):
         (objects,) = self.robot.heard["/cupid/objects"]
         self.assertEqual([item.id for item in objects.objects] + list(objects.failed_ids), ["1"])
         if objects.objects and objects.objects[0].scale_source:
-            wait_for(lambda: any("Translation" in line for line in tf.lines))
+            (transforms,) = self.robot.wait("/tf")
+            self.assertEqual([item.child_frame_id for item in transforms.transforms], ["cupid/1"])
         else:  # random networks make what they like; without a scale there is no transform
-            self.assertNotIn("Translation", "".join(tf.lines))
-        tf.stop()
+            self.assertFalse(self.robot.heard["/tf"])
 
     def test_3_the_action_answers_with_feedback(self) -> None:
         said = ros2("action", "send_goal", "--feedback", "/cupid/reconstruct", "cupid_ros/action/Reconstruct",
@@ -129,15 +96,18 @@ class TestRunning(unittest.TestCase):
         self.assertRegex(output, r"key: latency p50 \[s\]")
 
     def test_5_twice_through_all_states(self) -> None:
-        node = "/recon_node"
+        # Time to discover the node, without which the command says that there is none.
+        found = ("/recon_node", "--no-daemon", "--spin-time", str(patient(3.0)))
         for word in ("deactivate", "cleanup", "configure", "activate") * 2:
-            self.assertIn("Transitioning successful", ros2("lifecycle", "set", node, word, seconds=120.0))
-        self.assertIn("active", ros2("lifecycle", "get", node))
+            said = ros2("lifecycle", "set", *found, word, seconds=120.0)
+            self.assertIn("Transitioning successful", said)
+        self.assertIn("active", ros2("lifecycle", "get", *found))
 
     def test_6_parameters_have_ranges(self) -> None:
-        output = ros2("param", "describe", "/recon_node", "ros.input.max_objects")
+        found = ("--no-daemon", "--spin-time", str(patient(3.0)))
+        output = ros2("param", "describe", *found, "/recon_node", "ros.input.max_objects")
         self.assertRegex(output, r"Min value: 1\s+Max value: 1000")
-        self.assertIn("failed", ros2("param", "set", "/recon_node", "ros.input.max_objects", "0"))
+        self.assertIn("failed", ros2("param", "set", *found, "/recon_node", "ros.input.max_objects", "0"))
 
 
 @launch_testing.post_shutdown_test()
