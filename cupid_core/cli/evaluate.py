@@ -86,13 +86,12 @@ def evaluate(
         device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
         threads: of the CPU; 0 takes all cores.
         true_structure: also run stage 2 on the true structure and pose.
-        rank_by_voxels: rank hypotheses by their voxels and give only the best a mesh; several times faster, and
-            not quite what the pipeline does.
+        rank_by_voxels: rank hypotheses by their voxels and mesh only the best; faster, and not quite the same.
         refine: none, pose or shape: what of the placed objects is fitted to depth and mask.
         color_only: give single objects no depth.
-        json: write all figures, also those of every object, to this file. Until then finished objects are kept
-            beside it (.jsonl), and the same command continues a run that was stopped.
-        sheet: write pictures of the first objects to this PNG.
+        json: all figures, also of every object. Finished objects are kept beside it (.jsonl): the same command
+            continues a run that was stopped.
+        sheet: pictures of the first objects, a PNG.
         sheet_rows: objects of each split in it.
         families: show the table of families.
     """
@@ -125,7 +124,7 @@ def evaluate(
     for table in tables(records, families=families):
         console.print(table)
     facts: dict[str, Any] = {"benchmark": what, "checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
-    facts["options"] = asdict(options) | {"scenes": scenes, "refine": refine}
+    facts["options"] = asdict(options) | {"scenes": scenes}
     _write(console, records, facts | _machine(place), json, sheet)
     if journal is not None:
         journal.remove()

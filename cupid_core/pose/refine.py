@@ -5,6 +5,7 @@ Batched over objects and starting guesses.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,7 @@ def newton_step(
     # The tiny part keeps views that diverged invertible; they are not selected later.
     information[:, diagonal, diagonal] *= 1.0 + np.reshape(damping, (-1, 1))
     information[:, diagonal, diagonal] += _TINY
-    covariance = np.linalg.inv(information)
+    covariance = _inverses(information)
     full = (covariance @ force[:, :, None])[:, :, 0] @ prior.free.T
     deviation = np.sqrt(((prior.free @ covariance) * prior.free).sum(axis=2))
     # Lengths relative to the distance, image coordinates relative to the focal length: angles, like the rotation.
@@ -95,6 +96,18 @@ def newton_step(
     remainder = ((full * unit) ** 2 / allowed).max(axis=1)
     size = (np.abs(full) / np.maximum(deviation, _TINY)).max(axis=1)
     return Step(full, np.asarray(covariance, dtype=np.float64), size, remainder)
+
+
+def _inverses(matrices: Array) -> Array:
+    """Inverses (B, k, k); NaN for a singular one, which no comparison selects later."""
+    try:
+        return np.asarray(np.linalg.inv(matrices), dtype=np.float64)
+    except np.linalg.LinAlgError:  # one view that diverged must not end the others
+        found = np.full_like(matrices, np.nan)
+        for inverse, matrix in zip(found, matrices, strict=True):
+            with contextlib.suppress(np.linalg.LinAlgError):
+                inverse[:] = np.linalg.inv(matrix)
+        return found
 
 
 def refine(

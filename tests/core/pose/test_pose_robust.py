@@ -16,6 +16,7 @@ from cupid_core.errors import (
     TooFewCorrespondencesError,
 )
 from cupid_core.pose import solve_pose
+from cupid_core.pose.refine import _inverses
 
 KNOWN = pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 
@@ -169,3 +170,12 @@ def test_negative_weights_and_misfitting_shapes_are_refused(problem) -> None:
     ):
         with pytest.raises(InvalidTensorError):
             solve_pose(points, uv, weights=weights, camera=case.camera)
+
+
+def test_one_start_that_diverges_does_not_end_the_others() -> None:
+    """The inverse of a singular information matrix is NaN, those beside it are what they were."""
+    matrices = np.stack([np.eye(3) * 2.0, np.zeros((3, 3)), np.diag([1.0, 4.0, 8.0])])
+    inverses = _inverses(matrices)
+    assert np.isnan(inverses[1]).all()
+    np.testing.assert_allclose(inverses[0], np.eye(3) / 2)
+    np.testing.assert_allclose(inverses[2], np.diag([1.0, 0.25, 0.125]))

@@ -214,7 +214,7 @@ def test_a_scene_that_cannot_be_used_is_refused() -> None:
 
 def colored_scene(scene: TabletopScene, color: str, published: str) -> Scene:
     """The scene with a setting for color and a checkpoint that asks for one."""
-    networks = SimpleNamespace(device="cpu", published=SimpleNamespace(color=published))
+    networks = SimpleNamespace(device="cpu", completion=None, published=SimpleNamespace(color=published))
     config = CupidConfig(reconstruct=ReconstructConfig(color=color))  # type: ignore[arg-type]
     frame = Frame.of(
         scene.color.numpy(), scene.labels.numpy().astype(np.int32), camera=camera_of(scene), depth=depth_of(scene)
