@@ -99,8 +99,7 @@ def evaluate(
     _check_writable(json, sheet)
     if threads:
         torch.set_num_threads(threads)
-    place = choose_device(device)
-    settings = settings_of.load(CupidConfig, config, assignments)
+    place, settings = choose_device(device), settings_of.load(CupidConfig, config, assignments)
     cupid = _with_steps(_load(checkpoint, place, settings), steps, appearance_steps)
     other = _load(without_checkpoint, place, cupid.config) if without_checkpoint else None
     options = BenchmarkOptions(
@@ -123,9 +122,9 @@ def evaluate(
         records += run_scenes(cupid, scenes, options, refine=refine, on_record=bar.show, journal=journal)
     for table in tables(records, families=families):
         console.print(table)
-    facts: dict[str, Any] = {"benchmark": what, "checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
-    facts["options"] = asdict(options) | {"scenes": scenes}
-    _write(console, records, facts | _machine(place), json, sheet)
+    checkpoints = {"checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
+    facts = {"benchmark": what, **checkpoints, "options": asdict(options) | {"scenes": scenes}, **_machine(place)}
+    _write(console, records, facts, json, sheet)
     if journal is not None:
         journal.remove()
     return 0 if any(not record.failure for record in records) else NOTHING_FOUND
