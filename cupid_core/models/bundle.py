@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,6 +58,7 @@ class NetworkBundle:
         latent_mean: (C,) of the stage-2 latent.
         latent_std: (C,) of the stage-2 latent.
         published: samplers as published; settings of the caller take precedence.
+        runtimes: what runs each stage that torch does not run, for the record.
     """
 
     image_encoder: ImageEncoder
@@ -70,6 +72,7 @@ class NetworkBundle:
     latent_mean: Tensor
     latent_std: Tensor
     published: PipelineArguments
+    runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
