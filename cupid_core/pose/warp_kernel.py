@@ -8,9 +8,11 @@ Annotations here are Warp's types: this module is compiled by Warp, not run by P
 
 import warp as wp
 
-from cupid_core.pose.warp_newton import VARIANCE_FLOOR, moved, newton_step, sample_step
+from cupid_core.pose.warp_newton import VARIANCE_FLOOR, Newton, moved, newton_step, sample_step
 from cupid_core.pose.warp_passes import (
+    Pairs,
     State,
+    Sums,
     gradient_together,
     moments_pass,
     moments_together,
@@ -33,8 +35,32 @@ def handed_out(state: State):
     return wp.tile_extract(wp.tile_from_thread(shape=1, value=state, thread_idx=0), 0)
 
 
+@wp.func
+def start(moments: Sums, mean: wp.vec4d, size: int):
+    """The state of the DLT, with the known camera or square pixels."""
+    rows = projection_from_moments(moments)
+    state = view_with_square_pixels(rows)
+    if size == 6:
+        state = view_with_camera(rows, mean)
+    state[16] = wp.float64(1.0)
+    return state
+
+
+@wp.func
+def store(results: wp.array2d(dtype=wp.float64), b: int, newton: Newton, pull: Sums):
+    """Covariance and outcome into a row of the results."""
+    for k in range(45):
+        results[b, 18 + k] = newton.covariance[k]
+    results[b, 63] = pull.stats[0]
+    results[b, 64] = pull.stats[5]
+    # Roots of outliers are zero, so this is the sum over the inliers.
+    results[b, 65] = pull.stats[1]
+    results[b, 66] = newton.remainder
+    results[b, 67] = -pull.stats[7]
+
+
 @wp.kernel(enable_backward=False)
-def solve_kernel(  # noqa: PLR0915 - one block runs from start to end
+def solve_kernel(
     points: wp.array2d(dtype=wp.float32),
     image: wp.array2d(dtype=wp.float32),
     weights: wp.array(dtype=wp.float32),
@@ -53,56 +79,43 @@ def solve_kernel(  # noqa: PLR0915 - one block runs from start to end
     b, lane = wp.tid()
     mean = wp.vec4d(prior[b, 0], prior[b, 1], prior[b, 2], prior[b, 3])
     precision = wp.vec3d(prior[b, 4], prior[b, 5], prior[b, 6])
-    lanes = wp.block_dim()
-    first = offsets[b]
-    count = offsets[b + 1] - first
+    count = offsets[b + 1] - offsets[b]
+    pairs = Pairs()
+    pairs.points = points
+    pairs.image = image
+    pairs.weights = weights
+    pairs.first = offsets[b]
+    pairs.count = count
+    pairs.lane = lane
+    pairs.lanes = wp.block_dim()
     stride = wp.max(count / sample, 1)
-    moments = moments_together(moments_pass(points, image, weights, first, count, stride, lane, lanes))
+    moments = moments_together(moments_pass(pairs, stride))
     state = State()
     if lane == 0:
-        rows = projection_from_moments(moments)
-        state = view_with_square_pixels(rows)
-        if size == 6:
-            state = view_with_camera(rows, mean)
-        state[16] = wp.float64(1.0)
+        state = start(moments, mean, size)
         for k in range(10):
             results[b, 68 + k] = moments.one[k]
     state = handed_out(state)
-    rough = robust_pass(points, image, weights, first, count, stride, lane, lanes, state, cutoff, 0)
-    rough = gradient_together(rough)
+    rough = gradient_together(robust_pass(pairs, stride, state, cutoff, 0))
     state[16] = wp.float64(0.5) * rough.stats[8] / rough.stats[0] + VARIANCE_FLOOR
     for _step in range(SAMPLE_STEPS):
         if state[17] == wp.float64(0.0):
-            sums = robust_pass(points, image, weights, first, count, stride, lane, lanes, state, cutoff, 1)
-            sums = moments_together(gradient_together(sums))
+            sums = moments_together(gradient_together(robust_pass(pairs, stride, state, cutoff, 1)))
             if lane == 0:
                 state = sample_step(state, sums, cutoff, mean, precision, size)
             state = handed_out(state)
     state[17] = wp.float64(0.0)
     for _step in range(FULL_STEPS):
         if state[17] == wp.float64(0.0):
-            curve = robust_pass(points, image, weights, first, count, stride, lane, lanes, state, cutoff, 1)
-            curve = moments_together(gradient_together(curve))
+            curve = moments_together(gradient_together(robust_pass(pairs, stride, state, cutoff, 1)))
             pull = curve
             if stride > 1:
-                pull = gradient_together(
-                    robust_pass(points, image, weights, first, count, 1, lane, lanes, state, cutoff, 0)
-                )
+                pull = gradient_together(robust_pass(pairs, 1, state, cutoff, 0))
             if lane == 0:
                 newton = newton_step(state, curve, pull, cutoff, mean, precision, size)
-                settled = newton.remainder <= TOLERANCE
-                if stride == 1 and newton.length > wp.float64(0.5):
-                    settled = False
-                for k in range(45):
-                    results[b, 18 + k] = newton.covariance[k]
-                results[b, 63] = pull.stats[0]
-                results[b, 64] = pull.stats[5]
-                # Roots of outliers are zero, so this is the sum over the inliers.
-                results[b, 65] = pull.stats[1]
-                results[b, 66] = newton.remainder
-                results[b, 67] = -pull.stats[7]
+                store(results, b, newton, pull)
                 state = moved(state, newton.step)
-                if settled:
+                if newton.remainder <= TOLERANCE and (stride > 1 or newton.length <= wp.float64(0.5)):
                     state[17] = wp.float64(1.0)
             state = handed_out(state)
     if lane == 0:

@@ -64,24 +64,46 @@ def sampled_row(number: int, stride: int):
     return number * stride + int((mixed >> wp.uint32(8)) % wp.uint32(stride))
 
 
+@wp.struct
+class Pairs:
+    """The pairs of one object, and which of them a lane adds up.
+
+    Points as three rows, image as two; `first` and `count` of the object; `lane` of `lanes`.
+    """
+
+    points: wp.array2d(dtype=wp.float32)
+    image: wp.array2d(dtype=wp.float32)
+    weights: wp.array(dtype=wp.float32)
+    first: int
+    count: int
+    lane: int
+    lanes: int
+
+
+@wp.struct
+class Run:
+    """`Sums` of a few hundred pairs in float32."""
+
+    one: vec10f
+    u: vec10f
+    v: vec10f
+    squares: vec10f
+    pull_u: wp.vec4f
+    pull_v: wp.vec4f
+    pull_depth: wp.vec4f
+    stats: vec9f
+
+
 @wp.func
-def moments_pass(
-    points: wp.array2d(dtype=wp.float32),
-    image: wp.array2d(dtype=wp.float32),
-    weights: wp.array(dtype=wp.float32),
-    first: int,
-    count: int,
-    stride: int,
-    lane: int,
-    lanes: int,
-):
-    """Moments of the measured pairs of a sample."""
+def moments_pass(pairs: Pairs, stride: int):
+    """Moments of the measured pairs, one of every `stride`."""
     sums = Sums()
-    for number in range(lane, count / stride, lanes):
-        row = first + sampled_row(number, stride)
-        u = image[0, row]
-        v = image[1, row]
-        product = outer_product(points[0, row], points[1, row], points[2, row]) * weights[row]
+    for number in range(pairs.lane, pairs.count / stride, pairs.lanes):
+        row = pairs.first + sampled_row(number, stride)
+        u = pairs.image[0, row]
+        v = pairs.image[1, row]
+        product = outer_product(pairs.points[0, row], pairs.points[1, row], pairs.points[2, row])
+        product = product * pairs.weights[row]
         sums.one += vec10(product)
         sums.u += vec10(product * u)
         sums.v += vec10(product * v)
@@ -90,88 +112,73 @@ def moments_pass(
 
 
 @wp.func
-def robust_pass(  # noqa: PLR0915 - one loop over pairs, every sum in it
-    points: wp.array2d(dtype=wp.float32),
-    image: wp.array2d(dtype=wp.float32),
-    weights: wp.array(dtype=wp.float32),
-    first: int,
-    count: int,
-    stride: int,
-    lane: int,
-    lanes: int,
-    state: State,
-    cutoff: wp.float64,
-    curved: int,
-):
-    """Gradient of Tukey's loss and its statistics; with `curved` also the curvature."""
+def robust_pass(pairs: Pairs, stride: int, state: State, cutoff: wp.float64, curved: int):
+    """Gradient of Tukey's loss and its statistics over one pair of every `stride`; `curved` adds the curvature."""
     sums = Sums()
     sums.stats[7] = wp.float64(-1.0e30)
-    matrix = projection_rows(state)
+    m = vec12f(projection_rows(state))
     scale = wp.float32(-1.0 / float(cutoff * cutoff * state[16]))
     wide = wp.float32(-1.0 / float(M_SCALE_CUTOFF * M_SCALE_CUTOFF * state[16]))
-    m = vec12f(matrix)
-    total = count / stride
-    start = lane
+    total = pairs.count / stride
+    start = pairs.lane
     while start < total:
-        stop = wp.min(start + RUN * lanes, total)
-        one = vec10f()
-        by_u = vec10f()
-        by_v = vec10f()
-        squares = vec10f()
-        pull_u = wp.vec4f()
-        pull_v = wp.vec4f()
-        pull_depth = wp.vec4f()
-        stats = vec9f()
-        stats[7] = wp.float32(-1.0e30)
-        for number in range(start, stop, lanes):
-            row = first + sampled_row(number, stride)
-            w = weights[row]
+        stop = wp.min(start + RUN * pairs.lanes, total)
+        run = Run()
+        run.stats[7] = wp.float32(-1.0e30)
+        for number in range(start, stop, pairs.lanes):
+            row = pairs.first + sampled_row(number, stride)
+            w = pairs.weights[row]
             if w > wp.float32(0.0):
-                x = points[0, row]
-                y = points[1, row]
-                z = points[2, row]
+                x = pairs.points[0, row]
+                y = pairs.points[1, row]
+                z = pairs.points[2, row]
                 depth = m[8] * x + m[9] * y + m[10] * z + m[11]
                 inverse = wp.float32(1.0) / depth
                 u = (m[0] * x + m[1] * y + m[2] * z + m[3]) * inverse
                 v = (m[4] * x + m[5] * y + m[6] * z + m[7]) * inverse
-                du = image[0, row] - u
-                dv = image[1, row] - v
+                du = pairs.image[0, row] - u
+                dv = pairs.image[1, row] - v
                 squared = w * (du * du + dv * dv)
                 root = wp.max(wp.float32(1.0) + squared * scale, wp.float32(0.0))
                 rest = wp.max(wp.float32(1.0) + squared * wide, wp.float32(0.0))
                 second = root * root
                 factor = w * second * inverse
                 position = wp.vec4f(x, y, z, wp.float32(1.0))
-                pull_u += position * (factor * du)
-                pull_v += position * (factor * dv)
-                pull_depth += position * (factor * (du * u + dv * v))
-                stats[0] += wp.float32(1.0)
-                stats[1] += root
-                stats[2] += second
-                stats[5] += wp.where(root > wp.float32(0.0), wp.float32(1.0), wp.float32(0.0))
-                stats[6] += wp.float32(1.0) - rest * rest * rest
-                stats[7] = wp.max(stats[7], -depth)
-                stats[8] += squared
+                run.pull_u += position * (factor * du)
+                run.pull_v += position * (factor * dv)
+                run.pull_depth += position * (factor * (du * u + dv * v))
+                inside = wp.where(root > wp.float32(0.0), wp.float32(1.0), wp.float32(0.0))
+                lost = wp.float32(1.0) - rest * rest * rest
+                nearest = wp.max(run.stats[7], -depth)
+                fourth = second * second
+                run.stats += vec9f(
+                    wp.float32(1.0), root, second, fourth, fourth * root, inside, lost, wp.float32(0.0), squared
+                )
+                run.stats[7] = nearest
                 if curved == 1:
-                    stats[3] += second * second
-                    stats[4] += second * second * root
                     product = outer_product(x, y, z) * (factor * inverse)
-                    one += product
-                    by_u += product * u
-                    by_v += product * v
-                    squares += product * (u * u + v * v)
-        sums.pull_u += wp.vec4d(pull_u)
-        sums.pull_v += wp.vec4d(pull_v)
-        sums.pull_depth += wp.vec4d(pull_depth)
-        nearest = wp.max(sums.stats[7], wp.float64(stats[7]))
-        sums.stats += Stats(stats)
-        sums.stats[7] = nearest
-        if curved == 1:
-            sums.one += vec10(one)
-            sums.u += vec10(by_u)
-            sums.v += vec10(by_v)
-            sums.squares += vec10(squares)
-        start += RUN * lanes
+                    run.one += product
+                    run.u += product * u
+                    run.v += product * v
+                    run.squares += product * (u * u + v * v)
+        sums = with_run(sums, run)
+        start += RUN * pairs.lanes
+    return sums
+
+
+@wp.func
+def with_run(sums: Sums, run: Run):
+    """The sums with those of a run added."""
+    sums.pull_u += wp.vec4d(run.pull_u)
+    sums.pull_v += wp.vec4d(run.pull_v)
+    sums.pull_depth += wp.vec4d(run.pull_depth)
+    nearest = wp.max(sums.stats[7], wp.float64(run.stats[7]))
+    sums.stats += Stats(run.stats)
+    sums.stats[7] = nearest
+    sums.one += vec10(run.one)
+    sums.u += vec10(run.u)
+    sums.v += vec10(run.v)
+    sums.squares += vec10(run.squares)
     return sums
 
 
