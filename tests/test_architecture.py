@@ -82,7 +82,7 @@ THIRD_PARTY = {
     "geometry": {"torch", "numpy", "cv2"},
     "sampling": {"torch"},
     "models": {"torch", "safetensors", "pydantic"},
-    "pose": {"torch", "numpy", "cv2"},
+    "pose": {"torch", "numpy", "cv2", "warp"},
     "mesh": {"torch", "numpy", "trimesh", "open3d", "fast_simplification", "xatlas", "coacd", "PIL"},
     "render": {"torch", "numpy", "cv2"},
     "scene": {"torch", "numpy"},

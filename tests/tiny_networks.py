@@ -96,8 +96,13 @@ SAMPLER = {
 
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path) -> Path:
+    """A folder in the published layout."""
+    return write_tiny_checkpoint(tmp_path)
+
+
+def write_tiny_checkpoint(parent: Path) -> Path:
     """A folder in the published layout; random weights of a size that keeps every output of order one."""
-    folder = tmp_path / "tiny"
+    folder = parent / "tiny"
     (folder / "ckpts").mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     for key, (name, arguments) in NETWORK_JSONS.items():

@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "checkpoint verify": ("cupid_core.cli.checkpoint:verify", "check a checkpoint file by file"),
     "checkpoint export": ("cupid_core.cli.checkpoint_training:export", "make a checkpoint of a training"),
     "checkpoint unpack": ("cupid_core.cli.checkpoint_training:unpack", "start a training from a checkpoint"),
+    "export": ("cupid_core.cli.compile:export", "networks as ONNX files, faster on a CPU"),
+    "build": ("cupid_core.cli.compile:build", "networks as TensorRT engines"),
     "data prepare": ("cupid_core.cli.data:prepare", "make a data set from meshes"),
     "train": ("cupid_core.cli.train:train_command", "train one stage of the networks"),
     "evaluate": ("cupid_core.cli.evaluate:evaluate", "measure a checkpoint on generated objects"),

@@ -16,14 +16,14 @@ from cupid_core import config as settings_of
 from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_with
 from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs, sample_inputs
 from cupid_core.cli.progress import StageBars
-from cupid_core.config import CupidConfig, PresetName, Refine
-from cupid_core.models.locate import locate
+from cupid_core.config import CupidConfig, PresetName, Refine, RuntimeName
+from cupid_core.models.locate import checkpoint_hash, locate
 from cupid_core.reconstruct.inputs import Frame
 from cupid_core.reconstruct.pipeline import Cupid, Request
 from cupid_core.reconstruct.progress import Progress, Run
 from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.objects_json import RunRecord
-from cupid_core.report.save import checkpoint_hash, has_urdf, save_results
+from cupid_core.report.save import has_urdf, save_results
 from cupid_core.report.write import check_output
 from cupid_core.runtime.device import choose_device, inference_dtype
 from cupid_core.types import CameraSource, ScaleSource
@@ -44,6 +44,7 @@ class ReconstructOptions:
         device: where the networks run; "auto" takes cuda where there is a GPU.
         urdf: also write models for simulators.
         gaussians: also write Gaussian splats.
+        runtime: what runs the networks; None takes that of the settings.
     """
 
     checkpoint: str = "tabletop"
@@ -53,6 +54,7 @@ class ReconstructOptions:
     device: str = "auto"
     urdf: bool = False
     gaussians: bool = False
+    runtime: RuntimeName | None = None
 
 
 def reconstruct(
@@ -76,6 +78,7 @@ def reconstruct(
     gaussians: Switch = False,
     seed: int = 0,
     device: str = "auto",
+    runtime: RuntimeName | None = None,
     config: OptionalFile = None,
     assignments: Assignments = (),
 ) -> int:
@@ -104,6 +107,8 @@ def reconstruct(
         gaussians: also write Gaussian splats, where the checkpoint has their decoder.
         seed: the same seed gives the same result.
         device: auto, cpu, cuda or cuda:1; auto takes cuda where there is a GPU.
+        runtime: what runs the networks: auto, torch, onnx or tensorrt; `cupid export` and `cupid build` prepare
+            the last two, and auto takes what is prepared and faster. Not given, the setting reconstruct.runtime.
         config: settings file; `cupid config write FILE` makes one with all defaults.
         assignments: change a setting, e.g. refine.iterations=5; `cupid config describe` lists them all.
 
@@ -115,7 +120,7 @@ def reconstruct(
         inputs = sample_inputs()
     settings = settings_of.load(CupidConfig, config, assignments)
     effort = preset_with(preset, samples=samples, refine=refine)
-    options = ReconstructOptions(checkpoint, effort.samples, effort.refine, seed, device, urdf, gaussians)
+    options = ReconstructOptions(checkpoint, effort.samples, effort.refine, seed, device, urdf, gaussians, runtime)
     scene = run_reconstruction(inputs, options, settings, out, Console(stderr=True))
     show_summary(scene, out, Console(), urdf=urdf)
     return 0 if scene.objects else NOTHING_RECONSTRUCTED
@@ -142,7 +147,9 @@ def run_reconstruction(
     inputs = read_inputs(args, settings, device=str(device))
     folder = locate(options.checkpoint)
     with StageBars(console) as bars:
-        cupid = Cupid.from_pretrained(folder, device=device, dtype=inference_dtype(device), config=settings)
+        cupid = Cupid.from_pretrained(
+            folder, device=device, dtype=inference_dtype(device), config=settings, runtime=options.runtime
+        )
         frame = Frame.of(
             inputs.image,
             inputs.masks,

@@ -29,7 +29,7 @@ from cupid_core.config.method import (
 )
 from cupid_core.config.perception import DepthConfig, PerceptionConfig, SegmenterConfig
 from cupid_core.config.presets import PRESETS, Preset, PresetName, Refine
-from cupid_core.config.reconstruct import ReconstructConfig
+from cupid_core.config.reconstruct import ReconstructConfig, RuntimeName
 from cupid_core.config.report import ReportConfig
 from cupid_core.config.ros import RosConfig
 from cupid_core.config.scene import PlacementConfig, QualityConfig, RefineConfig, ShapeFitConfig
@@ -82,6 +82,7 @@ __all__ = [
     "RefineConfig",
     "ReportConfig",
     "RosConfig",
+    "RuntimeName",
     "SamplerConfig",
     "SegmenterConfig",
     "Settings",

@@ -6,6 +6,8 @@ from typing import Literal
 
 from cupid_core.config.base import Settings, setting
 
+RuntimeName = Literal["auto", "torch", "onnx", "tensorrt"]
+
 
 class ReconstructConfig(Settings):
     """How the steps of the method are put together (`reconstruct`)."""
@@ -14,6 +16,15 @@ class ReconstructConfig(Settings):
         "checkpoint",
         "choice",
         "Take steps, solver and guidance of the samplers from the checkpoint, or from these settings.",
+    )
+    runtime: RuntimeName = setting(
+        "auto",
+        "choice",
+        "What runs the networks: torch; onnx or tensorrt as `cupid export` and `cupid build` prepared them; auto "
+        "takes what is prepared and measured faster than torch.",
+    )
+    stages_folder: str = setting(
+        "", "name", "Folder of exported networks; empty looks in the checkpoint's folder and in the user's cache."
     )
     batch: int = setting(
         8, "count", "Hypotheses, of all objects together, that go through the networks at once.", ge=1, le=256

@@ -186,7 +186,11 @@ def _finished(
 def _weights_hash(cupid: Cupid) -> str:
     """Hash of all weights that affect the result."""
     digest = hashlib.sha256()
-    for name, value in vars(cupid.networks).items():
+    completion = {} if cupid.networks.completion is None else vars(cupid.networks.completion)
+    for name, value in {
+        **vars(cupid.networks),
+        **{f"completion.{key}": net for key, net in completion.items()},
+    }.items():
         tensors = value.state_dict() if isinstance(value, nn.Module) else {}
         for key, tensor in {**tensors, **({"": value} if isinstance(value, Tensor) else {})}.items():
             digest.update(f"{name}.{key} {tensor.dtype}".encode())

@@ -154,7 +154,7 @@ class SLatFlowModel(nn.Module):
         Raises:
             InputError: an input does not fit the network.
         """
-        bias = self._context_bias(cond_weights)
+        bias = self.context_bias(cond_weights)
         memories = context_memories(self.blocks, cond)
         return self.denoise(x, self.modulations(t), memories, topology, pose=pose, context_bias=bias)
 
@@ -199,7 +199,7 @@ class SLatFlowModel(nn.Module):
             topology=topology,
             context=Conditioning(
                 memories=context_memories(self.blocks, cond),
-                context_bias=self._context_bias(cond_weights),
+                context_bias=self.context_bias(cond_weights),
                 times=tuple(times),
                 modulations=inner,
             ),
@@ -339,7 +339,12 @@ class SLatFlowModel(nn.Module):
             )
         return x if pose is None else torch.cat([x, pose], dim=1)
 
-    def _context_bias(self, weights: Tensor | None) -> Tensor | None:
+    def context_bias(self, weights: Tensor | None) -> Tensor | None:
+        """Attention bias (Bc, 1, 1, Lk) of visible fractions (Bc, Lk); None where there are none.
+
+        Raises:
+            InputError: the network is not occlusion aware.
+        """
         if weights is None:
             return None
         if not self.occlusion_aware:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,6 +80,7 @@ class NetworkBundle:
         published: samplers as published; settings of the caller take precedence.
         completion: the networks of the first hypothesis of each object; None where the checkpoint has none: all
             hypotheses are samples of stage 1 then.
+        runtimes: what runs each stage that torch does not run, for the record.
     """
 
     image_encoder: ImageEncoder
@@ -93,6 +95,7 @@ class NetworkBundle:
     latent_std: Tensor
     published: PipelineArguments
     completion: CompletionNetworks | None = None
+    runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

@@ -124,6 +124,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def checkpoint_hash(source: str | Path) -> str:
+    """One content hash for all json and safetensors files of a checkpoint, by their names in it.
+
+    Raises:
+        CheckpointError: it is not on this machine.
+    """
+    folder, digest = locate(source, download=False), hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            digest.update(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
 def recorded_sha256(path: Path) -> str | None:
     """The content hash that was recorded for a file, if any.
 

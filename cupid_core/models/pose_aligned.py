@@ -124,9 +124,11 @@ def visual_features(
     Returns:
         (N, sum of the convolutions' channels).
     """
-    level = F.interpolate(
-        image.float(), size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True
-    )
+    level = image.float()
+    if tuple(level.shape[-2:]) != (resolution, resolution):  # an exported graph cannot hold an antialiased resize
+        level = F.interpolate(
+            level, size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True
+        )
     sampled = []
     for convolution in convolutions:
         level = convolution(level)

@@ -130,7 +130,7 @@ class SparseStructureFlowModel(nn.Module):
         Raises:
             InputError: weights for a network that is not occlusion aware.
         """
-        bias = self._context_bias(cond_weights)
+        bias = self.context_bias(cond_weights)
         memories = context_memories(self.blocks, cond)
         return self.denoise(x, self.modulations(t), memories, context_bias=bias)
 
@@ -154,7 +154,7 @@ class SparseStructureFlowModel(nn.Module):
         """
         return Conditioning(
             memories=context_memories(self.blocks, cond),
-            context_bias=self._context_bias(cond_weights),
+            context_bias=self.context_bias(cond_weights),
             times=tuple(times),
             modulations=self.modulations(model_times(times, cond.device)),
         )
@@ -215,7 +215,12 @@ class SparseStructureFlowModel(nn.Module):
         ).to(x.dtype)
         return self._unpatchify(self.out_layer(F.layer_norm(tokens, tokens.shape[-1:])))
 
-    def _context_bias(self, weights: Tensor | None) -> Tensor | None:
+    def context_bias(self, weights: Tensor | None) -> Tensor | None:
+        """Attention bias (Bc, 1, 1, Lk) of visible fractions (Bc, Lk); None where there are none.
+
+        Raises:
+            InputError: the network is not occlusion aware.
+        """
         if weights is None:
             return None
         if not self.occlusion_aware:

@@ -143,7 +143,11 @@ class VoxelTopology:
 
     def tensors(self) -> list[Tensor]:
         """All index tensors in a fixed order, for tracing and for moving between devices."""
-        return list(_tensors(self))
+        return list(self.named_tensors().values())
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """The same under the path of each, such as "windows.0.index" or "down.topology.coords"."""
+        return dict(_tensors(self, ""))
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> VoxelTopology:
         """The same kind of topology around other tensors, in the order of `tensors()`.
@@ -272,15 +276,15 @@ def _repeat_rows(table: Tensor, absent: int, copies: int) -> Tensor:
     return _by_column(repeated)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
-        yield value
+        yield path, value
     elif isinstance(value, tuple):
-        for part in value:
-            yield from _tensors(part)
+        for index, part in enumerate(value):
+            yield from _tensors(part, f"{path}.{index}")
     elif isinstance(value, VoxelTopology | Coarsening | PaddedGroups):
         for field in fields(value):
-            yield from _tensors(getattr(value, field.name))
+            yield from _tensors(getattr(value, field.name), f"{path}.{field.name}".removeprefix("."))
 
 
 def _with_tensors(value: Any, remaining: Iterator[Tensor]) -> Any:

@@ -37,9 +37,9 @@ from cupid_core.pose.search import CLEAN_INLIERS, search
 
 DEFAULT = PoseConfig()
 # Ratio of thickness to length from which the DLT is accurate enough for one Newton step.
-_THICK_RATIO = 0.1
+THICK_RATIO = 0.1
 # Focal lengths in image sides that a DLT start may have: 200 to 0.6 degrees of view.
-_PLAUSIBLE_FOCAL = (0.09, 100.0)
+PLAUSIBLE_FOCAL = (0.09, 100.0)
 # Standard deviation of image points, in image sides, below which they are one point.
 _IMAGE_POINT = 1e-6
 # Iterations in which the pose decides which pairs were clamped at the image border, and the margin for noise.
@@ -186,12 +186,12 @@ def _solve_group(
 def _direct_starts(group: _Group) -> dict[int, Pinhole]:
     """DLT views of the objects that are thick enough, by number; with the given camera, or with square pixels."""
     matrix, thick = projection_from_blocks(group.moments)
-    thick &= group.spread[:, 0] > _THICK_RATIO * group.spread[:, 2]
+    thick &= group.spread[:, 0] > THICK_RATIO * group.spread[:, 2]
     if group.cameras[0] is None:
         view, _ = view_from_projection(matrix)
         focal = np.sqrt(view.intrinsics[:, :1] * view.intrinsics[:, 1:2])
         view = replace(view, intrinsics=np.concatenate((focal, focal, view.intrinsics[:, 2:]), axis=1))
-        low, high = _PLAUSIBLE_FOCAL
+        low, high = PLAUSIBLE_FOCAL
         thick &= (focal[:, 0] > low) & (focal[:, 0] < high)
     else:
         view = view_with_intrinsics(matrix, group.prior.mean)

@@ -13,11 +13,12 @@ from typing import get_args
 import numpy as np
 import torch
 
-from cupid_core.config import CupidConfig, Refine
+from cupid_core.config import CupidConfig, Refine, RuntimeName
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
 from cupid_core.models.bundle import NetworkBundle
+from cupid_core.models.locate import locate
 from cupid_core.reconstruct.completion import complete_structures
 from cupid_core.reconstruct.inputs import Frame, Mask, ObjectCrop, crop_objects, guessed_camera
 from cupid_core.reconstruct.placement import PlacedHypothesis, early_pose, finish_object
@@ -37,6 +38,7 @@ from cupid_core.reconstruct.stages import (
     solve_poses,
 )
 from cupid_core.runtime.device import choose_device, inference_dtype
+from cupid_core.runtime.select import in_runtime
 from cupid_core.sampling.solver import OnStep
 from cupid_core.scene.occlusion import occlusion_masks
 from cupid_core.types import CameraSource, TriangleMesh
@@ -346,6 +348,7 @@ class Cupid:
         dtype: torch.dtype | None = None,
         config: CupidConfig | None = None,
         download: bool = True,
+        runtime: RuntimeName | None = None,
     ) -> Cupid:
         """Load a checkpoint.
 
@@ -355,15 +358,23 @@ class Cupid:
             dtype: precision of the deep stacks; None takes float32 on a CPU and bfloat16 on a GPU.
             config: settings; defaults where None.
             download: allow asking the hub for what is not on this machine.
+            runtime: "auto", "torch", "onnx" or "tensorrt"; None takes `reconstruct.runtime` of the settings.
 
         Raises:
-            CheckpointError: nothing of that name, or it is damaged.
-            ConfigError: no such device.
+            CheckpointError: nothing of that name, it is damaged, or it was not prepared for the runtime.
+            ConfigError: no such device, or the runtime does not run there.
         """
         place = choose_device(str(device))
         torso = inference_dtype(place) if dtype is None else dtype
+        settings = config or CupidConfig()
         networks = NetworkBundle.from_pretrained(source, device=place, torso=torso, download=download)
-        return cls(networks, config or CupidConfig(), str(source))
+        networks = in_runtime(
+            networks,
+            locate(source, download=download),
+            runtime or settings.reconstruct.runtime,
+            stages_folder=settings.reconstruct.stages_folder,
+        )
+        return cls(networks, settings, str(source))
 
     def __call__(
         self,
@@ -434,5 +445,7 @@ class Cupid:
         request = request or Request()
         scene = reconstruct_frame(self.networks, frame, self.config, request, run or Run())
         device, settings = str(self.networks.device), self.config.model_dump(mode="json")
-        made_with = Provenance(self.checkpoint, device, request.seed, request.samples, settings)
+        made_with = Provenance(
+            self.checkpoint, device, request.seed, request.samples, settings, self.networks.runtimes
+        )
         return replace(scene, provenance=made_with)

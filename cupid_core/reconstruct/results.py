@@ -185,6 +185,7 @@ class Provenance:
         seed: of the noise.
         samples: hypotheses per object.
         settings: every setting, nested, as in the settings file.
+        runtimes: what ran each stage of the networks that torch did not run.
     """
 
     checkpoint: str = ""
@@ -192,6 +193,7 @@ class Provenance:
     seed: int = 0
     samples: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    runtimes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

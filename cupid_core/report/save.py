@@ -7,7 +7,6 @@ outlines, axes and names, and `report.html` shows it all to people.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import webbrowser
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from cupid_core import __version__
 from cupid_core.config import CupidConfig
 from cupid_core.mesh.export import export_mesh, write_ply, write_splats
 from cupid_core.mesh.glb import SceneItem, write_glb, write_scene_glb
-from cupid_core.models.locate import locate, sha256
+from cupid_core.models.locate import checkpoint_hash
 from cupid_core.reconstruct.results import Scene, SceneObject
 from cupid_core.report.html import report_html
 from cupid_core.report.objects_json import RunRecord, scene_record, to_json
@@ -63,19 +62,6 @@ def show_scene(scene: Scene) -> None:
     folder = Path(tempfile.mkdtemp(prefix="cupid-"))
     save_scene(scene, folder)
     webbrowser.open((folder / REPORT).as_uri())
-
-
-def checkpoint_hash(source: str | Path) -> str:
-    """One content hash for all json and safetensors files of a checkpoint, by their names in it.
-
-    Raises:
-        CheckpointError: it is not on this machine.
-    """
-    folder, digest = locate(source, download=False), hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors") and path.is_file():
-            digest.update(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n".encode())
-    return digest.hexdigest()
 
 
 def save_results(

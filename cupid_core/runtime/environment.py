@@ -19,8 +19,11 @@ from typing import Literal
 
 import torch
 
+from cupid_core.errors import CupidError, MissingPackageError
 from cupid_core.models.locate import PUBLISHED, embedded
 from cupid_core.runtime.device import choose_device
+from cupid_core.runtime.select import find_stages, is_faster
+from cupid_core.runtime.tensorrt_build import tensorrt_package, version_of
 
 Level = Literal["ok", "missing", "problem"]
 
@@ -125,16 +128,34 @@ def _accelerated_runtimes() -> Iterator[Finding]:
         "ONNX Runtime",
         ("onnxruntime", "onnxruntime-gpu"),
         module="onnxruntime",
-        use="exported networks can be run and checked",
-        lack="not needed for the torch runtime; `pip install onnxruntime` to check exported networks",
+        use="exported networks run faster on the CPU (`cupid export`)",
+        lack="networks run through torch; `pip install onnxruntime` to run exported ones",
     )
-    yield _package(
-        "TensorRT",
-        ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
-        module="tensorrt",
-        use="networks can be compiled to engines",
-        lack="networks run through torch; on an NVIDIA robot install the tensorrt of its JetPack or CUDA",
-    )
+    yield _tensorrt()
+    for name, folder in embedded().items():
+        yield _exported_stages(name, folder)
+
+
+def _tensorrt() -> Finding:
+    try:
+        found = version_of(tensorrt_package())
+    except MissingPackageError as error:
+        return Finding("TensorRT", "missing", "", f"networks run without it. {error.hint}")
+    return Finding("TensorRT", "ok", found, "`cupid build` compiles networks to engines for --runtime tensorrt")
+
+
+def _exported_stages(name: str, folder: Path) -> Finding:
+    title, command = f"exported {name}", f"`cupid export --checkpoint {name}`"
+    try:
+        found = find_stages(folder)
+    except CupidError as error:
+        return Finding(title, "missing", "", f"{error.problem} {command} makes it again")
+    if found is None:
+        return Finding(title, "missing", "", f"its networks run in torch; {command} makes them faster on a CPU")
+    place, manifest = found
+    faster = [stage for stage, item in manifest.stages.items() if is_faster(item)]
+    meaning = f"ONNX Runtime runs {len(faster)} of {len(manifest.stages)} stages, the others are faster in torch"
+    return Finding(title, "ok", str(place), meaning)
 
 
 def _ros() -> Finding:
