@@ -85,12 +85,14 @@ def test_shipped_weights_reconstruct(family: str, cupid: Cupid) -> None:
 
 
 def test_noise_in_place_of_weights_does_not_pass(cupid: Cupid) -> None:
-    """With noise of the same size in place of the structure flow every object misses the floor by far."""
+    """With noise of the same size in place of the networks of structure every object misses the floor by far."""
     generator = torch.Generator().manual_seed(0)
+    assert cupid.networks.completion is not None
     with torch.no_grad():
-        for parameter in cupid.networks.structure_flow.parameters():
-            spread = parameter.float().std(correction=0)
-            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+        for network in (cupid.networks.structure_flow, cupid.networks.completion.shape_completion):
+            for parameter in network.parameters():
+                spread = parameter.float().std(correction=0)
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
     for family in FAMILIES:
         figures = figures_of(cupid, object_of(family))
         assert not figures.good()
