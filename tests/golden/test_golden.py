@@ -35,7 +35,7 @@ NO_INFLUENCE = {
 FLOW_WITH_BLOCKS = "appearance_flow_latent_visual"
 SHARED_BLOCKS = re.compile(r"(^|\.)(input_|out_)?blocks\.")
 # Have no published counterpart and change as long as they are trained; the last is held by laws alone.
-WITHOUT_CASE = {"ConvImageTransformer", "ConvImagePyramid", "PrincipalEncoder"}
+WITHOUT_CASE = {"SurfaceHead", "ShapeCompletion", "ConvImageTransformer", "ConvImagePyramid", "PrincipalEncoder"}
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,9 @@ class Oracle:
 
 def reconstruct(scene: TabletopScene, **given: object) -> Scene:
     # The oracle asks no network.
-    networks = SimpleNamespace(device="cpu", completion=None, published=SimpleNamespace(color="generated"))
+    networks = SimpleNamespace(
+        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color="generated")
+    )
     cupid = Cupid(networks, CupidConfig())  # type: ignore[arg-type]
     return cupid(scene.color.numpy(), masks=scene.labels.numpy(), **given)  # type: ignore[arg-type]
 
@@ -214,7 +216,9 @@ def test_a_scene_that_cannot_be_used_is_refused() -> None:
 
 def colored_scene(scene: TabletopScene, color: str, published: str) -> Scene:
     """The scene with a setting for color and a checkpoint that asks for one."""
-    networks = SimpleNamespace(device="cpu", completion=None, published=SimpleNamespace(color=published))
+    networks = SimpleNamespace(
+        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color=published)
+    )
     config = CupidConfig(reconstruct=ReconstructConfig(color=color))  # type: ignore[arg-type]
     frame = Frame.of(
         scene.color.numpy(), scene.labels.numpy().astype(np.int32), camera=camera_of(scene), depth=depth_of(scene)
