@@ -55,7 +55,7 @@ def main(options: Options) -> None:
         depth=frame.depth,
         names={1: "mug", 2: "cracker box", 3: "apple", 4: "can"},
         samples=options.samples,
-        refine=True,
+        refine="shape",
     )
     views = view_scene(scene, CupidConfig().report.longest_px)
     pictures = [views.image, draw_overlay(views, scene.objects), from_the_side(scene)]
