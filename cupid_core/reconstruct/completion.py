@@ -101,7 +101,7 @@ def _structure(occupied: Tensor, poses: Sim3, place: int, row: int, crop: Object
     pose = Sim3(poses.scale[place], poses.quat_xyzw[place], poses.translation[place]).to(dtype=torch.float64)
     placed = pose.apply(voxel_centers(coords.double(), resolution))
     uv = crop.camera.px_to_uv(crop.camera.to(dtype=torch.float64, device=placed.device).project(placed))
-    return Structure(row, 0, coords, uv.clamp(0, 1).float(), resolution)
+    return Structure(row, 0, coords, uv.clamp(0, 1).float(), resolution, completed=True)
 
 
 def _stacked(poses: Sequence[Sim3], device: torch.device) -> Sim3:

@@ -118,11 +118,12 @@ def agreed_camera(
 ) -> Camera:
     """One camera for all objects of a frame without one.
 
-    Every hypothesis estimates the focal length by itself; the median of their logarithms is taken, each weighted
-    by its share of inliers. Where none has an estimate, it is the most likely camera.
+    Every sampled hypothesis estimates the focal length by itself; the median of their logarithms is taken, each
+    weighted by its share of inliers. Where none has an estimate, it is the most likely camera.
     """
     height, width = frame.labels.shape
-    posed = [item for item in structures if isinstance(item, Structure) and item.pose is not None]
+    sampled = [item for item in structures if isinstance(item, Structure) and not item.completed]
+    posed = [item for item in sampled if item.pose is not None]
     if not posed:
         return guessed_camera(width, height, config.pose)
     logs, weights = [], []

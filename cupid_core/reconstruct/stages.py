@@ -89,6 +89,7 @@ class Structure:
         uv: (N, 2) image position of each in the crop, in [0, 1], as sampled.
         resolution: voxels per edge.
         pose: solved from these pairs, with the camera of the crop; None before.
+        completed: the positions were computed with the camera of the crop, so they say nothing about that camera.
     """
 
     crop: int
@@ -97,6 +98,7 @@ class Structure:
     uv: Tensor
     resolution: int
     pose: PoseEstimate | None = None
+    completed: bool = False
 
     def centers(self) -> Tensor:
         """(N, 3) float64 canonical positions of the voxels."""

@@ -15,7 +15,7 @@ from cupid_core.reconstruct.completion import complete_structures
 from cupid_core.reconstruct.inputs import Frame, crop_objects, depth_images, encoder_images
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.stages import Structure
-from cupid_core.types import DepthMap, ScaleSource
+from cupid_core.types import CameraSource, DepthMap, ScaleSource
 
 CAMERA = Camera.from_parameters(fx=150, fy=150, cx=59.5, cy=44.5, width=120, height=90)
 SIZE = (90, 120)
@@ -117,3 +117,10 @@ def test_completion_can_be_switched_off(completing_checkpoint: Path) -> None:
     without = Cupid(replace(cupid.networks, completion=None), cupid.config)
     same = zip(cupid.reconstruct(frame()), without.reconstruct(frame()), strict=True)
     assert all(torch.equal(a.best.structure.coords, b.best.structure.coords) for a, b in same)
+
+
+def test_a_completed_shape_says_nothing_about_the_focal_length(cupid: Cupid) -> None:
+    blind = replace(frame(), camera=None, camera_source=CameraSource.ESTIMATED)
+    scene = cupid.reconstruct(blind)
+    height, width = SIZE
+    assert float(scene.camera.K[0, 0]) == pytest.approx(cupid.config.pose.unknown_focal * max(width, height))
