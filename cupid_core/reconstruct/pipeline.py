@@ -21,10 +21,9 @@ from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.locate import locate
 from cupid_core.reconstruct.completion import complete_structures
 from cupid_core.reconstruct.inputs import Frame, Mask, ObjectCrop, crop_objects, guessed_camera
-from cupid_core.reconstruct.placement import PlacedHypothesis, early_pose, finish_object
+from cupid_core.reconstruct.placement import PlacedHypothesis, early_pose, finish_object, score_hypothesis
 from cupid_core.reconstruct.progress import Cancelled, OnProgress, Run
 from cupid_core.reconstruct.results import Provenance, Scene, SceneObject
-from cupid_core.reconstruct.scoring import score_hypothesis
 from cupid_core.reconstruct.stages import (
     Appearance,
     ImageCondition,
