@@ -50,6 +50,7 @@ def make_object_array(
         failed_ids=list(observation.failures),
         failed_codes=[error.code for error in observation.failures.values()],
         failed_texts=[str(error) for error in observation.failures.values()],
+        camera_source="" if observation.camera_source is None else observation.camera_source.value,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from serving_stubs import box_record
 from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.frames import Detection, Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
+from cupid_core.types import CameraSource
 from cupid_ros.convert.cloud import make_point_cloud
 from cupid_ros.convert.detections import make_detections, read_detections
 from cupid_ros.convert.header import read_header
@@ -208,3 +210,10 @@ def test_an_invalid_detection_does_not_affect_the_others(types: BagMessageTypes,
 def test_numbers_of_ids() -> None:
     numbers = {"7": 7, "track_12": 12, "a1b": None, "": None, "0": None, "3000000000": None, "9" * 30: None}
     assert {id_: Detection(id_, "", None, None).number for id_ in numbers} == numbers
+
+
+def test_the_message_says_where_the_camera_comes_from(types: BagMessageTypes, observation: Observation) -> None:
+    known = replace(observation, camera_source=CameraSource.DEPTH_MODEL)
+    assert wire(types, make_object_array(types, known)).camera_source == "depth_model"
+    nothing = replace(observation, objects=(), camera_source=None)
+    assert wire(types, make_object_array(types, nothing)).camera_source == ""
