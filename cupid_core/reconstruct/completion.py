@@ -89,6 +89,24 @@ def complete_structures(
     return found
 
 
+def complete_again(
+    networks: CompletionNetworks,
+    structures: Sequence[StructureOrError],
+    crops: Sequence[ObjectCrop],
+    config: CupidConfig,
+) -> list[StructureOrError]:
+    """The same structures, the completed ones made anew: with another camera the same evidence says another pose.
+
+    Args:
+        networks: of the checkpoint.
+        structures: of all crops.
+        crops: with their new cameras.
+        config: how often the pose is corrected.
+    """
+    found = complete_structures(networks, crops, config)
+    return [found[item.crop] if isinstance(item, Structure) and item.completed else item for item in structures]
+
+
 def _structure(occupied: Tensor, poses: Sim3, place: int, row: int, crop: ObjectCrop) -> StructureOrError:
     """Occupied voxels (R, R, R) with their positions in the crop, as stage 1 samples them."""
     coords = occupied.nonzero()

@@ -19,7 +19,7 @@ from cupid_core.geometry.camera import Camera
 from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.locate import locate
-from cupid_core.reconstruct.completion import complete_structures
+from cupid_core.reconstruct.completion import complete_again, complete_structures
 from cupid_core.reconstruct.inputs import Frame, Mask, ObjectCrop, crop_objects, guessed_camera
 from cupid_core.reconstruct.placement import PlacedHypothesis, early_pose, finish_object, score_hypothesis
 from cupid_core.reconstruct.progress import Cancelled, OnProgress, Run
@@ -98,6 +98,8 @@ def reconstruct_frame(
         if frame.camera is None:
             frame = frame.with_camera(agreed_camera(posed, crops, frame, config), CameraSource.ESTIMATED)
             crops = crop_objects(frame, occlusion, config)  # the same pixels, and now one camera
+            if networks.completion is not None:
+                structures = complete_again(networks.completion, structures, crops, config)
             posed = solve_poses(structures, crops, config)
         if request.early_poses:
             _report_early_poses(posed, crops, frame, config, run)

@@ -220,8 +220,15 @@ def finish_object(
         quality = replace(quality, verdict=verdict, reasons=(*quality.reasons, *remarks))
     mesh = refined.mesh
     if _takes_photo_color(hypothesis, config):
-        camera, largest = placement.camera, config.mesh.texture_size_px
-        mesh = color_from_photo(mesh, S_camera_object, camera, frame.image, mask, largest_px=largest)
+        mesh = color_from_photo(
+            mesh,
+            S_camera_object,
+            placement.camera,
+            frame.image,
+            mask,
+            caster=refined.caster,
+            largest_px=config.mesh.texture_size_px,
+        )
     model = ObjectModel(
         label=frame.names.get(id_, f"object_{id_}"),
         mesh=scaled(mesh, scale),

@@ -6,6 +6,7 @@ of every pixel of the box that the mesh covers.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +95,18 @@ class MeshCaster:
         self._scene = self._library.t.geometry.RaycastingScene(nthreads=1)
         triangles = self._library.core.Tensor(np.ascontiguousarray(self.faces, dtype=np.uint32))
         self._scene.add_triangles(self._library.core.Tensor(self.vertices), triangles)
+
+    def with_attributes_of(self, mesh: TriangleMesh) -> MeshCaster:
+        """The same surface and search tree with the colors and normals of another mesh.
+
+        Args:
+            mesh: of the same vertices and faces.
+        """
+        other = copy.copy(self)
+        other.colors = None if mesh.colors is None else _array(mesh.colors)
+        other.normals = None if mesh.normals is None else _array(mesh.normals)
+        other.texture = mesh.texture
+        return other
 
     def longest_side(self) -> float:
         """Longest side of the box along the axes of the mesh's frame, its unit."""

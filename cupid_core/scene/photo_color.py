@@ -65,6 +65,7 @@ def color_from_photo(
     image: npt.NDArray[np.uint8],
     mask: Mask,
     *,
+    caster: MeshCaster | None = None,
     largest_px: int = 1024,
 ) -> TriangleMesh:
     """Give a mesh the colors that a photograph shows, as a texture and at its vertices.
@@ -77,6 +78,7 @@ def color_from_photo(
         camera: of the image, without lens distortion.
         image: (H, W, 3) sRGB.
         mask: (H, W) the visible pixels of the object; what hides it is not in the mask.
+        caster: of the same surface, where there is one already.
         largest_px: longest side of the part of the photograph in the texture; a larger part is made smaller.
 
     Returns:
@@ -88,7 +90,7 @@ def color_from_photo(
     """
     if mesh.normals is None:
         mesh = replace(mesh, normals=vertex_normals(mesh.vertices, mesh.faces))
-    caster = MeshCaster(replace(mesh, colors=None, texture=None))
+    caster = (caster or MeshCaster(mesh)).with_attributes_of(replace(mesh, colors=None, texture=None))
     points = S_camera_object.apply(mesh.vertices.to(S_camera_object.translation))
     view = _photo_view(caster.render(S_camera_object, camera), camera, image, mask, largest_px)
     if view is None:
@@ -102,7 +104,8 @@ def color_from_photo(
     own = np.full_like(photo, _GRAY) if mesh.colors is None else mesh.colors.detach().float().cpu().numpy()
     hidden = hidden_colors(caster, own, SeenVertices(photo, weight))
     colors = hidden + weight[:, None] * (photo - hidden)
-    front = _front(mesh, hidden, S_camera_object, view)
+    base = caster.with_attributes_of(replace(mesh, colors=torch.from_numpy(hidden), texture=None))
+    front = _front(base, S_camera_object, view)
     faces = caster.faces
     # Of a large triangle the corners may be at a border, and its middle seen well.
     middle = _sampled(view.weight[..., None], px[faces].mean(axis=1))[:, 0]
@@ -175,10 +178,9 @@ def _visible(caster: MeshCaster, S_camera_object: Sim3, px: Floats, view: PhotoV
     return seen
 
 
-def _front(mesh: TriangleMesh, hidden: Floats, S_camera_object: Sim3, view: PhotoView) -> Floats:
-    """The photograph, faded into the other colors, beyond the outline what is nearest (h, w, 3)."""
-    based = MeshCaster(replace(mesh, colors=torch.from_numpy(hidden), texture=None))
-    rendering = based.render(S_camera_object, view.camera)
+def _front(base: MeshCaster, S_camera_object: Sim3, view: PhotoView) -> Floats:
+    """The photograph, faded into the colors of `base`, beyond the outline what is nearest (h, w, 3)."""
+    rendering = base.render(S_camera_object, view.camera)
     assert rendering.colors is not None
     shown = rendering.colors + view.weight[..., None] * (view.image - rendering.colors)
     if not rendering.mask.any():

@@ -124,3 +124,20 @@ def test_a_completed_shape_says_nothing_about_the_focal_length(cupid: Cupid) -> 
     scene = cupid.reconstruct(blind)
     height, width = SIZE
     assert float(scene.camera.K[0, 0]) == pytest.approx(cupid.config.pose.unknown_focal * max(width, height))
+
+
+def test_without_a_camera_the_result_is_that_of_the_agreed_camera(cupid: Cupid) -> None:
+    """Completed shapes too: they are completed again with the camera that the sampled ones agree on."""
+    free = cupid.config.pose.model_copy(update={"unknown_focal_std_log": 5.0})  # so that samples change it
+    cupid = Cupid(cupid.networks, cupid.config.model_copy(update={"pose": free}))
+    blind = replace(frame(), camera=None, camera_source=CameraSource.ESTIMATED)
+    alone = cupid.reconstruct(blind, pipeline.Request(samples=3))
+    given = cupid.reconstruct(
+        replace(blind, camera=alone.camera, camera_source=CameraSource.GIVEN), pipeline.Request(samples=3)
+    )
+    guess = cupid.config.pose.unknown_focal * max(SIZE)
+    assert float(alone.camera.K[0, 0]) != pytest.approx(guess, rel=1e-3), "the samples have a say"
+    for one, other in zip(alone, given, strict=True):
+        assert [item.number for item in one.hypotheses] == [item.number for item in other.hypotheses]
+        for a, b in zip(one.hypotheses, other.hypotheses, strict=True):
+            torch.testing.assert_close(a.pose.T_camera_object.matrix(), b.pose.T_camera_object.matrix())

@@ -161,3 +161,14 @@ def test_the_closest_place_of_a_ball_is_towards_the_point():
     np.testing.assert_allclose(away, np.abs(length - RADIUS), atol=2e-3)
     found = (caster.vertices[corners] * weights[..., None]).sum(axis=1)
     np.testing.assert_allclose(found, points / length[:, None] * RADIUS, atol=0.02)
+
+
+def test_one_surface_is_rendered_with_the_colors_of_another_mesh() -> None:
+    mesh = ball(16)
+    assert mesh.colors is not None
+    caster = MeshCaster(mesh)
+    other = replace(mesh, colors=1 - mesh.colors)
+    expected, found = render_mesh(other, TURNED, CAMERA), caster.with_attributes_of(other).render(TURNED, CAMERA)
+    np.testing.assert_array_equal(found.colors, expected.colors)
+    np.testing.assert_array_equal(found.depth, expected.depth)
+    np.testing.assert_array_equal(caster.render(TURNED, CAMERA).colors, render_mesh(mesh, TURNED, CAMERA).colors)
