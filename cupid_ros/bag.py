@@ -6,12 +6,12 @@ The same conversions and the same server as the node; no ROS needed.
 from __future__ import annotations
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
@@ -22,20 +22,23 @@ from cupid_core.serving.frames import Stamped
 from cupid_core.serving.records import Observation
 from cupid_core.serving.requests import FailedRequest
 from cupid_core.serving.server import Server
+from cupid_ros.bag_frames import Arrival, FramePlan, collect, plan_frames
 from cupid_ros.bag_reader import BagReader, RawMessage
 from cupid_ros.bag_topics import BagTopics, detect_topics
 from cupid_ros.cdr import CdrMessageTypes, Record
+from cupid_ros.convert.header import read_raw_header
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
 from cupid_ros.convert.transforms import make_transforms
 from cupid_ros.errors import BagError, MissingTopicError
-from cupid_ros.frame_messages import FrameCollector, FrameMessages, read_frame
+from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.messages import BagMessageTypes
 
 OnReplay = Callable[[float, "Replay"], None]
 """Called with the share of the messages that is read (NaN where the bag does not say how many it holds)."""
 _STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+_STAMPS_PER_REPORT = 100
 _FOREVER = QosTime(2147483647, 0)
 _LATCHED = Qos(
     QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, _FOREVER, _FOREVER,
@@ -116,55 +119,76 @@ def replay_bag(
     types, options = types or BagMessageTypes.of("jazzy"), options or ReplayOptions()
     replay = Replay()
     with BagReader(source) as bag:
-        replay.topics = detect_topics(bag.topics, options.topics)
+        replay.topics = _topics(bag, options.topics)
         if server.config.output.fixed_frame:
             replay.warnings.append(
                 "Transforms start at the camera: a replay has no TF buffer for ros.output.fixed_frame."
-            )
-        if not (replay.topics.labels or replay.topics.detections):
-            raise MissingTopicError(
-                f"{source} has neither detections nor a label image, but {[topic.name for topic in bag.topics]}.",
-                hint="Record one of them too, or name it: --topics.labels or --topics.detections.",
             )
         roles = replay.topics.roles()
         types.register((name, text) for name, text in bag.definitions if name in {t.type for t in bag.topics})
         total = sum(topic.count or 0 for topic in bag.topics if topic.name in roles)
         with _output(target, options.storage, types) as output:
-            collector = FrameCollector(roles.values(), server.config.input.sync_slop_s)
-            for number, raw in enumerate(bag.messages(roles), 1):
-                if options.copy_inputs:
-                    output.copy(raw)
-                for messages, time_ns in _collected(collector, roles[raw.topic.name], raw, types, replay):
-                    _replay_frame(messages, time_ns, server, output, replay)
+            plan = _plan(bag, roles, server, replay, on_replay)
+            read = 0
+            for raw, found in collect(bag.messages(roles), plan):
+                if isinstance(found, dict):
+                    _replay_frame(found, types, server, output, replay)
+                elif found is not None:
+                    replay.note(found)
+                else:
+                    read += 1
+                    if options.copy_inputs:
+                        output.copy(raw)
                 if on_replay is not None:
-                    on_replay(number / total if total else float("nan"), replay)
-            for messages, time_ns in collector.flush():
-                _replay_frame(messages, time_ns, server, output, replay)
-            replay.warnings += bag.warnings
-            if collector.dropped:
-                replay.warnings.append(f"{collector.dropped} images had no matching messages at their stamp.")
-            if not replay.frames:
-                raise BagError(
-                    f"No image of {source} has all its messages: {replay.topics}; {replay.warnings}.",
-                    hint="Name the topics, or raise ros.input.sync_slop_s.",
-                )
+                    on_replay(read / total if total else float("nan"), replay)
+        replay.warnings += [*bag.warnings, *plan.warnings]
     return replay
 
 
-def _collected(
-    collector: FrameCollector, role: str, raw: RawMessage, types: BagMessageTypes, replay: Replay
-) -> Iterator[tuple[FrameMessages, int]]:
-    try:
-        message = types.decode(raw.data, raw.topic.type)
-        yield from collector.add(role, message, raw.time_ns)
-    except CupidError as error:
+def _topics(bag: BagReader, given: BagTopics) -> BagTopics:
+    topics = detect_topics(bag.topics, given)
+    if not (topics.labels or topics.detections):
+        raise MissingTopicError(
+            f"{bag.path} has neither detections nor a label image, but {[topic.name for topic in bag.topics]}.",
+            hint="Record one of them too, or name it: --topics.labels or --topics.detections.",
+        )
+    return topics
+
+
+def _plan(
+    bag: BagReader, roles: Mapping[str, str], server: Server, replay: Replay, on_replay: OnReplay | None
+) -> FramePlan:
+    """Read the stamps of the whole bag, and find what belongs together."""
+    arrivals: dict[str, list[Arrival]] = defaultdict(list)
+    for place, raw in enumerate(bag.messages(roles)):
+        try:
+            arrivals[roles[raw.topic.name]].append(Arrival.of(place, raw, read_raw_header(raw.data)))
+        except CupidError as error:
+            replay.note(error)
+        if on_replay is not None and not place % _STAMPS_PER_REPORT:
+            on_replay(0.0, replay)
+    plan = plan_frames({role: arrivals[role] for role in roles.values()}, server.config.input.sync_slop_s)
+    for error in plan.problems:
         replay.note(error)
+        server.note_problem(error)
+    if not plan.frames:
+        why = " ".join([*bag.warnings, *replay.texts.values(), *plan.warnings]) or "There is no image."
+        raise BagError(
+            f"No image of {bag.path} has all its messages. {why}",
+            hint=f"Of the bag are used: {replay.topics}. Name other topics, or raise ros.input.sync_slop_s.",
+        )
+    return plan
 
 
-def _replay_frame(messages: FrameMessages, time_ns: int, server: Server, output: Output, replay: Replay) -> None:
+def _replay_frame(
+    found: Mapping[str, RawMessage], types: BagMessageTypes, server: Server, output: Output, replay: Replay
+) -> None:
     replay.frames += 1
+    time_ns = found["image"].time_ns
+    topics = {role: raw.topic.name for role, raw in found.items()}
     try:
-        frame = read_frame(messages, server.config.input)
+        messages = FrameMessages(**_decoded(found, types, replay))
+        frame = read_frame(messages, server.config.input, topics)
     except CupidError as error:
         replay.note(error)
         server.note_problem(error)
@@ -181,6 +205,19 @@ def _replay_frame(messages: FrameMessages, time_ns: int, server: Server, output:
         replay.observations += 1
         replay.objects += len(result.objects)
         output.publish(result, time_ns, server.config)
+
+
+def _decoded(found: Mapping[str, RawMessage], types: BagMessageTypes, replay: Replay) -> dict[str, Any]:
+    """Messages by role; without depth, if it is damaged."""
+    messages = {}
+    for role, raw in found.items():
+        try:
+            messages[role] = types.decode(raw.data, raw.topic.type)
+        except CupidError as error:
+            if role != "depth":
+                raise
+            replay.note(error)
+    return messages
 
 
 class Output:

@@ -1,4 +1,4 @@
-"""The messages that belong to one image: collected by their stamps, and converted to a `CameraFrame`.
+"""The messages that belong to one image, converted to a `CameraFrame`.
 
 An unusable message is an error where it is required (image, camera info, all detections), and a problem that is
 reported where it is optional (depth, one of several detections).
@@ -6,8 +6,8 @@ reported where it is optional (depth, one of several detections).
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from cupid_core.config.ros import RosInputConfig
 from cupid_core.errors import CupidError
+from cupid_core.geometry.camera import Camera
 from cupid_core.image.rectify import check_camera
 from cupid_core.serving.errors import ImageSizeError, NoObjectsError
 from cupid_core.serving.frames import CameraFrame, Detection, Stamped
+from cupid_core.serving.tracking import check_labels
 from cupid_core.types import DepthMap
 from cupid_ros.convert.bridge import decode_by_cv_bridge
 from cupid_ros.convert.camera import read_camera
@@ -28,7 +30,6 @@ from cupid_ros.convert.image import is_known_encoding, read_depth, read_label_va
 from cupid_ros.errors import InvalidMessageError, StampMismatchError
 
 _SECOND_NS = 1_000_000_000
-_MAX_WAITING = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,117 +51,63 @@ class FrameMessages:
     detections: Any | None = None
 
 
-class FrameCollector:
-    """Collects the messages of a bag until all that belong to an image are there.
-
-    Args:
-        roles: of the topics in the bag, among image, camera_info, depth, labels, detections.
-        slop_s: how far stamps may differ.
-
-    Attributes:
-        dropped: images without the messages that belong to them.
-    """
-
-    def __init__(self, roles: Collection[str], slop_s: float) -> None:
-        self._roles = [role for role in ("depth", "labels", "detections") if role in roles]
-        self._needs_info = "camera_info" in roles
-        self._slop_ns = round(slop_s * _SECOND_NS)
-        self._info: Any | None = None
-        self._images: deque[tuple[int, int, Any]] = deque(maxlen=_MAX_WAITING)
-        self._others: dict[str, deque[tuple[int, Any]]] = {
-            role: deque(maxlen=_MAX_WAITING) for role in self._roles
-        }
-        self.dropped = 0
-
-    def add(self, role: str, message: Any, time_ns: int) -> Iterator[tuple[FrameMessages, int]]:
-        """Take a message.
-
-        Args:
-            role: what it is.
-            message: decoded.
-            time_ns: when it was recorded.
-
-        Yields:
-            What is complete now, with the time at which its image was recorded.
-
-        Raises:
-            InvalidMessageError: its stamp is impossible.
-        """
-        stamp = read_header(message).stamp_ns
-        if role == "camera_info":
-            self._info = message
-        elif role == "image":
-            self.dropped += len(self._images) == _MAX_WAITING
-            self._images.append((stamp, time_ns, message))
-        else:
-            self._others[role].append((stamp, message))
-        yield from self._complete()
-
-    def flush(self) -> Iterator[tuple[FrameMessages, int]]:
-        """At the end of the bag: incomplete images that at least have labels or detections."""
-        while self._images:
-            stamp, time_ns, image = self._images.popleft()
-            matches = {role: self._nearest(role, stamp) for role in self._roles}
-            if matches.get("labels") is None and matches.get("detections") is None:
-                self.dropped += 1
-                continue
-            yield FrameMessages(image, self._info, **matches), time_ns
-
-    def _complete(self) -> Iterator[tuple[FrameMessages, int]]:
-        for entry in list(self._images):
-            stamp, time_ns, image = entry
-            matches = {role: self._nearest(role, stamp) for role in self._roles}
-            if any(value is None for value in matches.values()) or (self._needs_info and self._info is None):
-                continue
-            # Messages come in order, so an older image will not be completed any more.
-            while self._images[0] is not entry:
-                self._images.popleft()
-                self.dropped += 1
-            self._images.popleft()
-            yield FrameMessages(image, self._info, **matches), time_ns
-
-    def _nearest(self, role: str, stamp: int) -> Any | None:
-        distances = [(abs(other - stamp), index) for index, (other, _) in enumerate(self._others[role])]
-        away, index = min(distances, default=(self._slop_ns + 1, 0))
-        return self._others[role][index][1] if away <= self._slop_ns else None
-
-
-def read_frame(messages: FrameMessages, config: RosInputConfig | None = None) -> CameraFrame:
+def read_frame(
+    messages: FrameMessages, config: RosInputConfig | None = None, topics: Mapping[str, str] | None = None
+) -> CameraFrame:
     """Convert the messages that belong to one image.
 
     Args:
         messages: image and what came with it.
         config: how far stamps may differ, and how messages are interpreted.
+        topics: role -> name of its topic, for the texts of errors.
 
     Raises:
         InputError: the image or its camera cannot be used; the subclass says why.
-        InvalidMessageError: the image names no frame, or the detections another one.
+        InvalidMessageError: the image names no frame, or its camera, labels or detections name another one.
         StampMismatchError: the detections or labels belong to another image.
         NoObjectsError: neither detections nor labels came, or none of them can be used. Detections that are an
             empty list, or labels without a value, are none: the frame is empty.
     """
-    config = config or RosInputConfig()
+    config, topics = config or RosInputConfig(), topics or {}
     stamped = read_header(messages.image)
     if not stamped.frame_id:
         raise InvalidMessageError(
             "The image has an empty frame_id.", hint="Set header.frame_id to the camera's optical frame."
         )
-    image = _rgb(messages.image)
-    height, width = image.shape[:2]
-    camera = None
-    if messages.camera_info is not None:
-        camera = read_camera(messages.camera_info, rectified=config.rectified)
-        check_camera(camera, height, width)
+    with _naming(topics.get("image")):
+        image = _rgb(messages.image)
+    size = image.shape[0], image.shape[1]
+    with _naming(topics.get("camera_info")):
+        camera = _camera(messages.camera_info, stamped, size, config)
     problems: list[CupidError] = []
-    depth = _depth(messages.depth, stamped, (height, width), config, problems)
-    labels = _labels(messages.labels, stamped, (height, width), config)
+    depth = None
+    try:
+        with _naming(topics.get("depth")):
+            depth = _depth(messages.depth, stamped, size, config)
+    except CupidError as error:  # without depth objects are up to scale
+        problems.append(error)
+    with _naming(topics.get("labels")):
+        labels = _labels(messages.labels, stamped, size, config)
     others = len(problems)
-    detections = _detections(messages.detections, stamped, config, problems)
+    with _naming(topics.get("detections")):
+        detections = _detections(messages.detections, stamped, config, problems)
     came = messages.labels is not None or messages.detections is not None
     if labels is None and not detections and (len(problems) > others or not came):
         why = "; ".join(str(problem) for problem in problems) or "neither detections nor labels came"
         raise NoObjectsError(f"Nothing says where an object is: {why}.", hint="Run a detector.")
-    return CameraFrame(stamped, image, camera, depth, labels, detections, tuple(problems))
+    detections, mistaken = check_labels(detections, labels)
+    return CameraFrame(stamped, image, camera, depth, labels, detections, (*problems, *mistaken))
+
+
+@contextmanager
+def _naming(topic: str | None) -> Iterator[None]:
+    """Put the topic in front of the text of an error."""
+    try:
+        yield
+    except CupidError as error:
+        if not topic:
+            raise
+        raise type(error)(f"{topic}: {error.problem}", hint=error.hint) from error
 
 
 def _rgb(message: Any) -> NDArray[np.uint8]:
@@ -169,23 +116,26 @@ def _rgb(message: Any) -> NDArray[np.uint8]:
     return read_pixels(message).rgb() if decoded is None else decoded
 
 
-def _depth(
-    message: Any | None,
-    stamped: Stamped,
-    size: tuple[int, int],
-    config: RosInputConfig,
-    problems: list[CupidError],
-) -> DepthMap | None:
-    """Depth; None with a problem where it cannot be used: objects are then up to scale."""
+def _camera(message: Any | None, stamped: Stamped, size: tuple[int, int], config: RosInputConfig) -> Camera | None:
     if message is None:
         return None
-    try:
-        _check_stamp("depth image", message, stamped, config)
-        depth = read_depth(read_pixels(message), scale_std=config.depth_scale_std)
-        _check_size("depth image", tuple(depth.depth_m.shape), size)
-    except CupidError as error:
-        problems.append(error)
+    _check_frame("CameraInfo", message, stamped, "Send the CameraInfo of this camera, or name no topic for it.")
+    camera = read_camera(message, rectified=config.rectified)
+    check_camera(camera, *size)
+    return camera
+
+
+def _depth(
+    message: Any | None, stamped: Stamped, size: tuple[int, int], config: RosInputConfig
+) -> DepthMap | None:
+    if message is None:
         return None
+    _check_stamp("depth image", message, stamped, config)
+    _check_frame(
+        "depth image", message, stamped, "Publish depth that is aligned to the color image, in its frame."
+    )
+    depth = read_depth(read_pixels(message, "depth"), scale_std=config.depth_scale_std)
+    _check_size("depth image", tuple(depth.depth_m.shape), size)
     return depth
 
 
@@ -195,7 +145,8 @@ def _labels(
     if message is None:
         return None
     _check_stamp("label image", message, stamped, config)
-    labels = read_label_values(read_pixels(message))
+    _check_frame("label image", message, stamped, "Copy the header of the image into the label image.")
+    labels = read_label_values(read_pixels(message, "label"))
     _check_size("label image", labels.shape, size)
     return labels if labels.any() else None
 
@@ -206,16 +157,22 @@ def _detections(
     if message is None:
         return ()
     _check_stamp("detections", message, stamped, config)
-    frame_id = read_header(message).frame_id
-    if frame_id not in ("", stamped.frame_id):
-        raise InvalidMessageError(
-            f"The detections are in the frame '{frame_id[:40]}', the image in '{stamped.frame_id[:40]}'.",
-            hint="Copy the header of the image into the detections.",
-        )
+    for part in (message, *message.detections):
+        _check_frame("detections", part, stamped, "Copy the header of the image into the detections.")
     detections = read_detections(message)
     problems.extend(detections.refused.values())
     good = [item for item in detections.good if item.score is None or item.score >= config.min_score]
     return tuple(good)
+
+
+def _check_frame(name: str, message: Any, stamped: Stamped, hint: str) -> None:
+    """Refuse a message of another frame than the image; one that names none is taken for one of the image's."""
+    frame_id = str(message.header.frame_id)
+    if frame_id and frame_id.lstrip("/") != stamped.frame_id.lstrip("/"):
+        raise InvalidMessageError(
+            f"The frame of the {name} is '{frame_id[:80]}', that of the image '{stamped.frame_id[:80]}'.",
+            hint=hint,
+        )
 
 
 def _check_stamp(name: str, message: Any, stamped: Stamped, config: RosInputConfig) -> None:

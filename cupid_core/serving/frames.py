@@ -40,12 +40,14 @@ class Detection:
         score: of the best hypothesis, 0 to 1; None where there is none.
         box: x0, y0, x1, y1 in pixels, far edges excluded; None where the detection has only an id, and its pixels
             are marked in a label image.
+        labeled: its number may name its pixels in a label image; False where its box is elsewhere.
     """
 
     id: str
     class_id: str
     score: float | None
     box: Box | None
+    labeled: bool = True
 
     @property
     def number(self) -> int | None:

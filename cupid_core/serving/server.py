@@ -31,7 +31,7 @@ from cupid_core.serving.requests import (
     report_feedback,
     scene_request,
 )
-from cupid_core.serving.tracking import ObjectTracker, Target
+from cupid_core.serving.tracking import ObjectTracker, Target, check_labels
 
 
 @dataclass
@@ -143,7 +143,8 @@ class Server:
             if self._frame is None:
                 raise NoObjectsError("No image has come yet.", hint="Check the image topic and its QoS.")
             if detections:
-                self._set_frame(replace(self._frame, detections=tuple(detections)))
+                given, problems = check_labels(tuple(detections), self._frame.labels)
+                self._set_frame(replace(self._frame, detections=given, problems=tuple(problems)))
             wanted = [target for target in self._targets if not ids or target.id in ids]
             missing = sorted(set(ids) - {target.id for target in wanted})
             if missing or not wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,13 @@ from cupid_core.image.masks import Box
 from cupid_core.serving.errors import InvalidDetectionError, NoObjectsError
 from cupid_core.serving.frames import CameraFrame, Detection
 
-# Numbers of objects whose id brings none: above every value of a 16-bit label image.
-_FIRST_OWN_NUMBER = 100_000
+# Numbers of objects whose id brings none: above what label images hold, 32-bit ones of simulators too.
+_FIRST_OWN_NUMBER = 2**30
 _LARGEST_NUMBER = 2**31 - 1
 _SECOND_NS = 1_000_000_000
+# A box and a label are of one object if so much of the label is inside the box, and covers so much of it.
+_INSIDE = 0.5
+_COVERED = 0.3
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ class ObjectTracker:
                     f"Two detections have the id '{item.id[:40]}'.", hint="Give every object an id of its own."
                 )
                 continue
-            number = self._number_of(item.id, item.number, used)
-            target = _target(item, item.id, number, labeled=number in known and number == item.number)
+            number = self._number_of(item.id, item.number if item.labeled else None, used)
+            labeled = item.labeled and number in known and number == item.number
+            target = _target(item, item.id, number, labeled=labeled)
             if target is None:
                 refused[item.id] = NoObjectsError(
                     f"Object '{item.id[:40]}' has no box, and no pixel of the label image is {item.number}.",
@@ -127,6 +131,65 @@ class ObjectTracker:
             self._tracks[number] = (region, now)
             targets.append(Target(number, str(number), item.class_id, item.score, item.box))
         return targets
+
+
+def check_labels(
+    detections: Sequence[Detection], labels: NDArray[np.int32] | None
+) -> tuple[tuple[Detection, ...], list[CupidError]]:
+    """Whether the numbers of ids name the pixels that the boxes mean.
+
+    Ids of a tracker may end in digits that have nothing to do with the label image. A detection whose box is
+    elsewhere than the label of its number is marked as not labeled, so that its box counts.
+
+    Args:
+        detections: of an image.
+        labels: (H, W) int32 of the same image; None without.
+
+    Returns:
+        The detections, and an error for each that is not labeled.
+    """
+    if labels is None:
+        return tuple(detections), []
+    known = set(_values(labels))
+    shares = {
+        place: _shares(labels, item.box)
+        for place, item in enumerate(detections)
+        if item.number in known and item.box is not None
+    }
+    fitting = {place: {value for value, share in found.items() if _fits(share)} for place, found in shares.items()}
+    claimed = {detections[place].number for place, values in fitting.items() if detections[place].number in values}
+    checked, errors = list(detections), []
+    for place, item in ((place, detections[place]) for place in shares):
+        inside, _ = shares[place].get(item.number or 0, (0.0, 0.0))
+        # Mostly hidden objects cover little of their box; then the box must not be better filled by a free label.
+        if item.number in fitting[place] or (inside >= _INSIDE and not fitting[place] - claimed):
+            continue
+        checked[place] = replace(item, labeled=False)
+        errors.append(
+            InvalidDetectionError(
+                f"The box of detection '{item.id[:40]}' is elsewhere than label {item.number}; the box is used.",
+                hint="Let ids end in the number that the label image has, or in no number.",
+            )
+        )
+    return tuple(checked), errors
+
+
+def _shares(labels: NDArray[np.int32], box: Box) -> dict[int, tuple[float, float]]:
+    """Of each label in a box: share of its pixels inside, and share of the box that the extent of these covers."""
+    height, width = labels.shape
+    x0, y0 = max(int(box[0]) - 1, 0), max(int(box[1]) - 1, 0)
+    part = labels[y0 : min(int(box[3]) + 2, height), x0 : min(int(box[2]) + 2, width)]
+    found: dict[int, tuple[float, float]] = {}
+    for value in _values(part):
+        u0, v0, u1, v1 = box_of(part == value) or (0, 0, 0, 0)
+        inside = np.count_nonzero(part == value) / np.count_nonzero(labels == value)
+        found[value] = inside, (u1 - u0) * (v1 - v0) / max((box[2] - box[0]) * (box[3] - box[1]), 1.0)
+    return found
+
+
+def _fits(share: tuple[float, float]) -> bool:
+    inside, covered = share
+    return inside >= _INSIDE and covered >= _COVERED
 
 
 def region_of(item: Detection, labels: NDArray[np.int32] | None) -> Region:

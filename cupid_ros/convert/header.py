@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from cupid_core.serving.frames import Stamped
@@ -21,10 +22,27 @@ def read_header(message: Any) -> Stamped:
     stamp = message.header.stamp
     nanosec = int(stamp.nanosec)
     if not 0 <= nanosec < _SECOND_NS:
-        raise InvalidMessageError(
-            f"The stamp has {nanosec} nanoseconds.", hint="Stamps have less than 1000000000 of them."
-        )
+        raise _too_many(nanosec)
     return Stamped(int(stamp.sec) * _SECOND_NS + nanosec, str(message.header.frame_id))
+
+
+def read_raw_header(raw: bytes) -> Stamped:
+    """Stamp and frame of a message that begins with a header, from its CDR bytes, without decoding the rest.
+
+    Raises:
+        InvalidMessageError: as `read_header`, or the bytes are too short.
+    """
+    order = "<" if raw[1:2] == b"\x01" else ">"
+    try:
+        sec, nanosec, length = struct.unpack_from(f"{order}iII", raw, 4)
+    except struct.error as error:
+        raise InvalidMessageError(
+            f"{len(raw)} bytes hold no header.", hint="Check that the bag is complete."
+        ) from error
+    if nanosec >= _SECOND_NS:
+        raise _too_many(nanosec)
+    frame_id = raw[16 : 16 + length].rstrip(b"\0").decode("utf-8", "replace")
+    return Stamped(sec * _SECOND_NS + nanosec, frame_id)
 
 
 def make_header(types: MessageTypes, stamped: Stamped) -> Any:
@@ -40,3 +58,9 @@ def make_header(types: MessageTypes, stamped: Stamped) -> Any:
         )
     stamp = types.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
     return types.make("std_msgs/msg/Header", stamp=stamp, frame_id=stamped.frame_id)
+
+
+def _too_many(nanosec: int) -> InvalidMessageError:
+    return InvalidMessageError(
+        f"The stamp has {nanosec} nanoseconds.", hint="Stamps have less than 1000000000 of them."
+    )

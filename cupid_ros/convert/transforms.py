@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
@@ -14,10 +15,18 @@ from cupid_ros.convert.header import make_header
 from cupid_ros.convert.objects import make_quaternion, make_vector
 from cupid_ros.messages import MessageTypes
 
+# At the beginning, behind another one, or at the end.
+_LOOSE_SLASH = re.compile(r"(?<![^/])/|/$")
+
 
 def object_frame(prefix: str, id_: str) -> str:
-    """TF frame of an object: its prefix and its id, with characters that TF refuses replaced by _."""
-    return prefix + re.sub(r"[^A-Za-z0-9_./-]", "_", id_)
+    """TF frame of an object, which is also its name in MoveIt: its prefix and its id; two ids never share one.
+
+    An id of letters, digits and `_ . - ~`, with single slashes inside, is kept. Every other character is written
+    as in URLs ("mug 1" is mug%201), so `urllib.parse.unquote` gives the id back. Slashes at the ends and double
+    ones count as such characters, because TF drops them.
+    """
+    return prefix + _LOOSE_SLASH.sub("%2F", quote(id_, safe="/"))
 
 
 def make_transforms(

@@ -24,6 +24,7 @@ from cupid_ros.convert.image import (
     read_depth,
     read_image,
     read_label_values,
+    read_pixels,
 )
 from cupid_ros.errors import InvalidMessageError, UnsupportedEncodingError
 from cupid_ros.messages import BagMessageTypes
@@ -33,6 +34,7 @@ KINDS = {
     "rgb8": (3, np.uint8), "bgr8": (3, np.uint8), "rgba8": (4, np.uint8), "bgra8": (4, np.uint8),
     "8UC3": (3, np.uint8), "8UC4": (4, np.uint8), "mono8": (1, np.uint8), "8UC1": (1, np.uint8),
     "mono16": (1, np.uint16), "16UC1": (1, np.uint16), "32FC1": (1, np.float32),
+    "16SC1": (1, np.int16), "32SC1": (1, np.int32),
 }  # fmt: skip
 
 
@@ -202,6 +204,92 @@ def test_damaged_and_foreign_compression_is_refused(types: BagMessageTypes) -> N
     ):  # fmt: skip
         with pytest.raises(InvalidMessageError):
             read_compressed(compressed(types, text, data))
-    for text in ("", "tiff", "16UC1; compressedDepth rvl"):
-        with pytest.raises(UnsupportedEncodingError):
-            read_compressed(compressed(types, text, picture))
+    for text, data in (
+        ("tiff", b"II*\0tiff"),
+        ("h264", b"\0\0\0\1packet"),
+        ("16UC1; compressedDepth rvl", picture),
+    ):
+        with pytest.raises(UnsupportedEncodingError, match=r"tiff|h264|RVL"):
+            read_compressed(compressed(types, text, data))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "JPEG", "jpg", "image/jpeg", "png", "bgr8; JPEG compressed bgr8", "whatever"]
+)
+def test_the_bytes_of_a_picture_decide_and_not_the_word_beside_them(types: BagMessageTypes, text: str) -> None:
+    smooth = np.linspace(0, 255, 6 * 8 * 3).reshape(6, 8, 3).astype(np.uint8)
+    rough = np.random.default_rng(3).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    for kind, values, away in (("JPEG", smooth, 12), ("PNG", rough, 0)):
+        read = read_compressed(compressed(types, text, packed(values, kind))).rgb()
+        assert np.abs(read.astype(int) - values).max() <= away
+
+
+def test_webp_palette_and_gray_pictures(types: BagMessageTypes) -> None:
+    rng = np.random.default_rng(4)
+    rgb = rng.integers(0, 255, (6, 7, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "WEBP", lossless=True)
+    np.testing.assert_array_equal(read_compressed(compressed(types, "webp", stream.getvalue())).rgb(), rgb)
+    indices = rng.integers(0, 4, (6, 7), dtype=np.uint8)
+    picture, colors = Image.fromarray(indices, "P"), rng.integers(0, 255, (4, 3), dtype=np.uint8)
+    picture.putpalette(colors.tobytes())
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    pixels = read_compressed(compressed(types, "png", stream.getvalue()))
+    np.testing.assert_array_equal(pixels.rgb(), colors[indices])
+    np.testing.assert_array_equal(read_label_values(pixels), indices)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_compression_that_changes_numbers_is_refused_for_labels_and_depth(
+    types: BagMessageTypes, kind: str
+) -> None:
+    values = np.zeros((32, 32), np.uint8)
+    values[8:24, 8:24] = 200
+    stream = io.BytesIO()
+    Image.fromarray(values).convert("RGB" if kind == "WEBP" else "L").save(stream, kind)
+    pixels = read_compressed(compressed(types, f"mono8; {kind} compressed mono8", stream.getvalue()))
+    name = {"JPEG": "JPEG", "WEBP": "WebP"}[kind]
+    with pytest.raises(UnsupportedEncodingError, match=f"label image is a {name}.*PNG"):
+        read_label_values(pixels)
+    with pytest.raises(UnsupportedEncodingError, match=f"depth image is a {name}.*PNG"):
+        read_depth(pixels, scale_std=0.0)
+
+
+def test_signed_labels_and_depth_of_simulators(types: BagMessageTypes) -> None:
+    labels = np.array([[0, 1, -1], [70_000, 2**31 - 1, 7]], np.int32)
+    read = read_label_values(read_pixels(make_image(types, labels, "32SC1", NOW), "label"))
+    np.testing.assert_array_equal(read, [[0, 1, 0], [70_000, 2**31 - 1, 7]])
+    small = labels[:, ::2].clip(-1, 300).astype(np.int16)
+    read = read_label_values(read_pixels(make_image(types, small, "16SC1", NOW), "label"))
+    np.testing.assert_array_equal(read, [[0, 0], [300, 7]])
+    depth = np.array([[0, 1000, -5], [32767, 32766, 1]], np.int16)
+    read_m = read_depth(read_pixels(make_image(types, depth, "16SC1", NOW), "depth"), scale_std=0.0).depth_m
+    np.testing.assert_allclose(read_m, [[np.nan, 1.0, np.nan], [np.nan, 32.766, 0.001]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("role", "encoding", "words"),
+    [("depth", "mono8", "16SC1.*32FC1"), ("label", "32FC1", "mono16.*32SC1"), ("color", "16UC1", "rgb8.*bgr8")],
+)
+def test_a_refused_encoding_says_of_which_image_it_is_and_what_that_may_be(
+    types: BagMessageTypes, role: Any, encoding: str, words: str
+) -> None:
+    channels, kind = KINDS[encoding]
+    message = make_image(types, np.ones((4, 5) if channels == 1 else (4, 5, channels), kind), encoding, NOW)
+    with pytest.raises(UnsupportedEncodingError, match=f"{role} image has encoding '{encoding}'.*{words}"):
+        read_pixels(message, role)
+
+
+def test_compressed_depth_says_what_it_holds_or_is_refused(types: BagMessageTypes) -> None:
+    counts = np.array([[0, 500], [1000, 4000]], np.uint16)
+    plain, scaled = struct.pack("<iff", 0, 0.0, 0.0), struct.pack("<iff", 0, 1000.0, 1.0)
+    picture = packed(counts, "PNG")
+    for text, data in (
+        ("", plain + picture), ("compressedDepth", plain + picture), ("16UC1; COMPRESSEDDEPTH", plain + picture),
+        ("16UC1; compressedDepth", scaled + picture), ("16UC1; compressedDepth png", picture),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(read_compressed(compressed(types, text, data)).values, counts)
+    for text, data in (("", scaled + picture), ("32FC1; compressedDepth png", picture)):
+        with pytest.raises(InvalidMessageError, match="32FC1"):
+            read_compressed(compressed(types, text, data))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -114,8 +116,32 @@ def test_a_missing_transform_is_never_an_identity(types: BagMessageTypes, observ
         make_transforms(types, observation, prefix="", fixed_frame="map")
 
 
-def test_frame_names_have_no_characters_that_tf_refuses() -> None:
-    assert object_frame("cupid/", "a b:ü\n3") == "cupid/a_b___3"
+def test_ids_that_tf_takes_keep_their_name() -> None:
+    for id_ in ("3", "mug_1", "track-7", "left.2", "shelf/mug", "A~b"):
+        assert object_frame("cupid/", id_) == f"cupid/{id_}"
+
+
+ids = st.text(st.sampled_from("ab1_ /.-%\n碗杯éü"), min_size=1, max_size=6) | st.text(min_size=1, max_size=6)
+
+
+@given(first=ids, second=ids, prefix=st.sampled_from(["", "cupid/", "robot"]))
+@settings(max_examples=300, deadline=None)
+def test_two_ids_never_share_a_frame_and_the_frame_gives_the_id_back(first: str, second: str, prefix: str) -> None:
+    names = object_frame(prefix, first), object_frame(prefix, second)
+    assert (names[0] == names[1]) == (first == second)
+    assert unquote(names[0].removeprefix(prefix)) == first
+    assert re.fullmatch(r"[A-Za-z0-9_.~%/-]+", names[0])
+    # TF drops slashes at the beginning; others might drop double ones and those at the end.
+    assert not names[0].removeprefix(prefix).startswith("/") and "//" not in names[0] and names[0][-1] != "/"
+
+
+@pytest.mark.parametrize("pair", [("碗", "杯"), ("mug 1", "mug_1"), ("/mug", "mug"), ("a//b", "a/b"), ("x/", "x")])
+def test_objects_with_similar_ids_have_a_transform_and_a_collision_object_each(
+    types: BagMessageTypes, pair: tuple[str, str]
+) -> None:
+    items = tuple(replace(box_record(number), id=id_) for number, id_ in enumerate(pair, 1))
+    sent = make_transforms(types, Observation(7, "camera", items), prefix="cupid/").transforms
+    assert len({transform.child_frame_id for transform in sent}) == 2
 
 
 def test_markers_are_the_colored_triangles(types: BagMessageTypes, observation: Observation) -> None:

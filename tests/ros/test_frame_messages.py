@@ -28,13 +28,20 @@ from cupid_ros.messages import BagMessageTypes
 NOW = Stamped(100 * SECOND, "camera")
 
 
+def labels_of(x: int) -> np.ndarray:
+    """1 where `detection` has its box."""
+    labels = np.zeros((48, 64), np.uint8)
+    labels[10:20, x : x + 10] = 1
+    return labels
+
+
 def messages(types: BagMessageTypes, **changes: Any) -> FrameMessages:
     now = Stamped(100 * SECOND, "camera")
     parts: dict[str, Any] = {
         "image": make_image(types, np.zeros((48, 64, 3), np.uint8), "bgr8", now),
         "camera_info": make_camera_info(types, camera(), now),
         "depth": make_image(types, np.full((48, 64), 700, np.uint16), "16UC1", now),
-        "labels": make_image(types, np.ones((48, 64), np.uint8), "mono8", now),
+        "labels": make_image(types, labels_of(5), "mono8", now),
         "detections": make_detections(types, [detection("1", 5)], now),
     }
     return FrameMessages(**{**parts, **changes})
@@ -122,8 +129,46 @@ def test_detections_in_another_frame_are_refused(types: BagMessageTypes) -> None
     elsewhere = make_detections(types, [detection("1", 5)], Stamped(NOW.stamp_ns, "map"))
     with pytest.raises(InvalidMessageError, match="'map'"):
         read_frame(messages(types, detections=elsewhere))
+    inside = make_detections(types, [detection("1", 5)], NOW)
+    inside.detections[0].header = elsewhere.header
+    with pytest.raises(InvalidMessageError, match="'map'"):
+        read_frame(messages(types, detections=inside))
     unnamed = make_detections(types, [detection("1", 5)], Stamped(NOW.stamp_ns, ""))
     assert len(read_frame(messages(types, detections=unnamed)).detections) == 1
+
+
+@pytest.mark.parametrize("part", ["camera_info", "labels"])
+def test_a_camera_or_labels_of_another_frame_are_refused(types: BagMessageTypes, part: str) -> None:
+    given = messages(types)
+    getattr(given, part).header.frame_id = "depth_optical"
+    with pytest.raises(InvalidMessageError, match=r"/topic: .*'depth_optical'.*'camera'") as caught:
+        read_frame(given, topics={part: "/topic"})
+    assert caught.value.hint
+    for name in ("/camera", "", "camera"):  # ROS 1 wrote a slash in front; who names no frame contradicts nothing
+        getattr(given, part).header.frame_id = name
+        assert not read_frame(given).problems
+
+
+def test_depth_of_another_frame_is_left_out_and_reported(types: BagMessageTypes) -> None:
+    given = messages(types)
+    given.depth.header.frame_id = "depth_optical"  # type: ignore[union-attr]
+    read = read_frame(given, topics={"depth": "/depth/image_rect_raw"})
+    assert read.depth is None and [problem.code for problem in read.problems] == ["invalid_message"]
+    assert "/depth/image_rect_raw" in str(read.problems[0]) and "aligned" in read.problems[0].hint
+
+
+def test_a_box_beside_the_label_of_its_number_is_not_joined_with_it(types: BagMessageTypes) -> None:
+    boxes = make_detections(types, [detection("track_1", 40), detection("left_1", 5)], NOW)
+    read = read_frame(messages(types, detections=boxes))
+    assert [item.labeled for item in read.detections] == [False, True]
+    (problem,) = read.problems
+    assert problem.code == "invalid_detection" and "track_1" in str(problem)
+    server = Server(InProcessEngine(make_boxes))
+    server.offer(read)
+    (observation,) = server.collect()
+    assert isinstance(observation, Observation)
+    places = {item.id: item.translation[0] / item.translation[2] * 80.0 + 31.5 for item in observation.objects}
+    assert places == {"track_1": pytest.approx(44.5, abs=1.0), "left_1": pytest.approx(9.5, abs=1.0)}
 
 
 def assert_diagnosed(server: Server, code: str) -> None:

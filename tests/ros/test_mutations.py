@@ -68,9 +68,9 @@ def samples(types: BagMessageTypes) -> dict[str, tuple[Any, Callable[[Any], Any]
         "color": (image, lambda m: (read_pixels(m).rgb(), whole(image=m))),
         "depth": (
             make_image(types, counts, "16UC1", NOW),
-            lambda m: (read_depth(read_pixels(m), scale_std=0.0), whole(depth=m)),
+            lambda m: (read_depth(read_pixels(m, "depth"), scale_std=0.0), whole(depth=m)),
         ),
-        "labels": (labels, lambda m: (read_label_values(read_pixels(m)), whole(labels=m))),
+        "labels": (labels, lambda m: (read_label_values(read_pixels(m, "label")), whole(labels=m))),
         "compressed": (packed, lambda m: (read_pixels(m).rgb(), whole(image=m))),
         "compressed depth": (packed_depth, lambda m: (read_depth(read_pixels(m), scale_std=0.0), whole(depth=m))),
         "camera": (info, lambda m: (read_camera(m, rectified=True), whole(camera_info=m))),

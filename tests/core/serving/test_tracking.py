@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from serving_stubs import detection, frame
 
 from cupid_core.config.ros import RosTrackingConfig
-from cupid_core.serving.tracking import ObjectTracker, Region, associate, overlap, shift
+from cupid_core.serving.frames import Detection
+from cupid_core.serving.tracking import ObjectTracker, Region, associate, check_labels, overlap, shift
 
 
 def test_detections_and_labels_are_matched_by_the_number_of_the_id() -> None:
@@ -31,6 +32,57 @@ def test_detections_and_labels_are_matched_by_the_number_of_the_id() -> None:
         "nine": "no_objects",
         "mug": "invalid_detection",
     }
+
+
+def scene_labels() -> np.ndarray:
+    """1: a large object; 2: a small one in front of it; 3: one that is mostly hidden behind the large one."""
+    labels = np.zeros((48, 64), np.int32)
+    labels[5:40, 5:40], labels[20:30, 10:20], labels[5:40, 40:45] = 1, 2, 3
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labeled"),
+    [
+        ({"mug_1": (5, 5, 40, 40), "mug_2": (10, 20, 20, 30)}, [True, True]),
+        ({"track_2": (5, 5, 40, 40), "track_1": (10, 20, 20, 30)}, [False, False]),
+        ({"1": (2, 3, 44, 42), "2": (9, 18, 23, 31)}, [True, True]),
+        ({"1": (5, 5, 40, 40), "3": (12, 5, 45, 40)}, [True, True]),
+        ({"3": (5, 5, 40, 40)}, [False]),
+        ({"2": (50, 5, 60, 15)}, [False]),
+        ({"2": (-1e9, -1e9, 1e9, 1e9)}, [True]),
+        ({"77": (5, 5, 40, 40)}, [True]),
+    ],
+    ids=[
+        "numbers agree",
+        "numbers of a tracker",
+        "loose boxes",
+        "mostly hidden",
+        "other object",
+        "beside",
+        "around all",
+        "no label",
+    ],
+)
+def test_boxes_say_whether_numbers_of_ids_are_those_of_labels(boxes: dict[str, Any], labeled: list[bool]) -> None:
+    detections = [Detection(id_, "mug", 0.5, box) for id_, box in boxes.items()]
+    checked, errors = check_labels(detections, scene_labels())
+    assert [item.labeled for item in checked] == labeled
+    assert [error.code for error in errors] == ["invalid_detection"] * labeled.count(False)
+    assert check_labels(detections, None) == (tuple(detections), [])
+    targets, refused = ObjectTracker().targets(frame(*checked, labels=scene_labels()))
+    assert not refused and len({target.number for target in targets}) == len(targets)
+    assert [target.box is None for target in targets] == [
+        flag and item.number in (1, 2, 3) for flag, item in zip(labeled, checked, strict=True)
+    ]
+
+
+def test_an_id_whose_box_is_elsewhere_leaves_its_number_to_the_object_that_has_it() -> None:
+    wrong, right = Detection("track_2", "", None, (50, 5, 60, 15)), Detection("2", "", None, (10, 20, 20, 30))
+    checked, _ = check_labels([wrong, right], scene_labels())
+    targets, _ = ObjectTracker().targets(frame(*checked, labels=scene_labels()))
+    assert [(target.number, target.box is None) for target in targets][1] == (2, True)
+    assert targets[0].box == wrong.box
 
 
 def test_detections_without_ids_are_tracked() -> None:
