@@ -168,9 +168,9 @@ def _plan(
         if on_replay is not None and not place % _STAMPS_PER_REPORT:
             on_replay(0.0, replay)
     plan = plan_frames({role: arrivals[role] for role in roles.values()}, server.config.input.sync_slop_s)
-    for error in plan.problems:
-        replay.note(error)
-        server.note_problem(error)
+    for problem in plan.problems:
+        replay.note(problem)
+        server.note_problem(problem)
     if not plan.frames:
         why = " ".join([*bag.warnings, *replay.texts.values(), *plan.warnings]) or "There is no image."
         raise BagError(

@@ -161,18 +161,12 @@ def _match(
         slop_ns: how far stamps may differ.
         derived: the messages are made from the images, so none is recorded before its image.
     """
-    image_passes, other_passes = _passes(images), _passes(others)
-    if len(image_passes) > 1 and len(image_passes) != len(other_passes):
-        # Stamps started again. To which pass these belong does not matter where no stamp comes twice.
-        stamps = sorted((image.stamp_ns, number) for number, part in enumerate(image_passes) for image in part)
-        if any(b[0] - a[0] <= slop_ns and a[1] != b[1] for a, b in pairwise(stamps)):
-            return {}, {image.place for image in images} if others else set()
-        image_passes, other_passes = [images], [others]
-    elif len(image_passes) == 1:
-        other_passes = [others]
+    passes = _common_passes(images, others, slop_ns)
+    if passes is None:
+        return {}, {image.place for image in images} if others else set()
     found: dict[int, int] = {}
     unclear: set[int] = set()
-    for some_images, some_others in zip(image_passes, other_passes, strict=True):
+    for some_images, some_others in passes:
         by_stamp, other_by_stamp = _by_stamp(some_images), _by_stamp(some_others)
         stamps, other_stamps = sorted(by_stamp), sorted(other_by_stamp)
         for stamp in stamps:
@@ -185,6 +179,20 @@ def _match(
             else:
                 found.update(pairs)
     return found, unclear
+
+
+def _common_passes(
+    images: Sequence[Arrival], others: Sequence[Arrival], slop_ns: int
+) -> list[tuple[Sequence[Arrival], Sequence[Arrival]]] | None:
+    """Images and others of each pass of a looped source; None where it is not clear which passes they are of."""
+    image_passes, other_passes = _passes(images), _passes(others)
+    if len(image_passes) == len(other_passes):
+        return list(zip(image_passes, other_passes, strict=True))
+    # Passes do not matter where no stamp comes in two of them.
+    stamps = sorted((image.stamp_ns, number) for number, part in enumerate(image_passes) for image in part)
+    if any(later[0] - stamp[0] <= slop_ns and stamp[1] != later[1] for stamp, later in pairwise(stamps)):
+        return None
+    return [(images, others)]
 
 
 def _pairs(images: Sequence[Arrival], others: Sequence[Arrival], derived: bool) -> dict[int, int] | None:

@@ -85,6 +85,7 @@ class Input:
         self.received: float | None = None
         self.on_jump_back: Callable[[], None] = lambda: None
         self._on_message, self._on_problem = on_message, on_problem
+        self._role = role
         image = "CompressedImage" if self.topic.endswith(_COMPRESSED) else "Image"
         kind = message_class(_FIXED_TYPES.get(role, f"sensor_msgs/msg/{image}"))
         policies = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY]
@@ -107,6 +108,12 @@ class Input:
             stamp_ns = read_header(message).stamp_ns
             if stamp_ns < 0:
                 raise InvalidMessageError(f"The stamp on {self.topic} is negative.", hint="Set it to the time.")
+            if self._role == "image" and stamp_ns == self.newest_ns:
+                # What comes next could belong to either.
+                raise StampMismatchError(
+                    f"Two images on {self.topic} have the same stamp; the second is dropped.",
+                    hint="Set header.stamp to the time of each image.",
+                )
         except CupidError as error:
             self._on_problem(error)
             return

@@ -158,7 +158,7 @@ def check_labels(
     }
     fitting = {place: {value for value, share in found.items() if _fits(share)} for place, found in shares.items()}
     claimed = {detections[place].number for place, values in fitting.items() if detections[place].number in values}
-    checked, errors = list(detections), []
+    checked, errors = list(detections), list[CupidError]()
     for place, item in ((place, detections[place]) for place in shares):
         inside, _ = shares[place].get(item.number or 0, (0.0, 0.0))
         # Mostly hidden objects cover little of their box; then the box must not be better filled by a free label.

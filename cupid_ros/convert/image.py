@@ -84,7 +84,7 @@ class Pixels:
         if self.encoding not in _COLORS:
             raise _unsupported("color", self.encoding)
         if self.palette is not None:
-            return self.palette[self.values]
+            return np.ascontiguousarray(self.palette[self.values])
         colors = self.values if self.values.ndim == 3 else self.values[..., None]
         if self.encoding in _BLUE_FIRST:
             colors = colors[..., 2::-1]

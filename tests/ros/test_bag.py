@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
+from mcap.writer import Writer as McapWriter
 from rich.console import Console
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from serving_stubs import make_boxes
 
 from cupid_core.config import RosConfig
@@ -23,7 +25,7 @@ from cupid_ros.bag_topics import BagTopics, detect_topics
 from cupid_ros.command import BagOptions, run_bag
 from cupid_ros.convert.camera import make_camera_info
 from cupid_ros.convert.detections import make_detections
-from cupid_ros.convert.header import read_header
+from cupid_ros.convert.header import make_header, read_header
 from cupid_ros.convert.image import make_image
 from cupid_ros.errors import BagError, MissingTopicError
 from cupid_ros.messages import BagMessageTypes
@@ -185,6 +187,143 @@ def test_a_bag_without_metadata_is_read(tmp_path: Path, types: BagMessageTypes, 
     assert done.objects == 4 and any("metadata" in warning for warning in done.warnings)
     (single,) = (path for path in source.iterdir() if path.suffix in (".mcap", ".db3"))
     assert replay(single, tmp_path / "out2", types).objects == 4
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_parts_without_metadata_are_read_together_in_the_order_of_recording(
+    tmp_path: Path, types: BagMessageTypes, kind: str
+) -> None:
+    items = moments(types, 4)
+    (tmp_path / "in").mkdir()
+    # Cut in the middle of an image, so that its detections are in the other part; names that sort otherwise.
+    for name, part in (("x_10", items[9:]), ("x_9", items[:9])):
+        source = write(tmp_path / name, types, part, kind)
+        (path,) = (path for path in source.iterdir() if path.suffix != ".yaml")
+        path.rename(tmp_path / "in" / path.name)
+    done = replay(tmp_path / "in", tmp_path / "out", types)
+    assert (done.frames, done.objects) == (4, 8) and ["metadata" in warning for warning in done.warnings] == [True]
+    stamps = [read_header(message).stamp_ns for _, message in read(tmp_path / "out", types)["/cupid/objects"]]
+    assert stamps == [START + number * STEP for number in range(4)]
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_compressed_files_and_messages_are_read_without_metadata(
+    tmp_path: Path, types: BagMessageTypes, kind: str
+) -> None:
+    source = write(tmp_path / "in", types, moments(types, 2), kind)
+    (source / "metadata.yaml").unlink()
+    (path,) = source.iterdir()
+    packed = source / f"{path.name}.zstd"
+    packed.write_bytes(zstandard.ZstdCompressor().compress(path.read_bytes()))
+    path.unlink()
+    assert replay(source, tmp_path / "out", types).objects == 4
+    assert replay(packed, tmp_path / "out2", types).objects == 4
+    # Compressed message by message, as `ros2 bag record --compression-mode message` does.
+    each = Writer(tmp_path / "each", version=8, storage_plugin=StoragePlugin[kind.upper()])
+    each.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with each as writer:
+        connections: dict[str, Any] = {}
+        for topic, time_ns, message in moments(types, 2):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=types.store)
+            writer.write(connections[topic], time_ns, types.encode(message))
+    (tmp_path / "each" / "metadata.yaml").unlink()
+    assert replay(tmp_path / "each", tmp_path / "out3", types).objects == 4
+
+
+def test_a_missing_part_and_a_damaged_one_do_not_cost_the_others(tmp_path: Path, types: BagMessageTypes) -> None:
+    source = write(tmp_path / "in", types, moments(types, 2), "sqlite3")
+    text = (source / "metadata.yaml").read_text()
+    (source / "metadata.yaml").write_text(text.replace("in.db3", "in_0.db3"))
+    done = replay(source, tmp_path / "out", types)
+    assert done.objects == 4 and "in_0.db3" in done.warnings[0] and "metadata.yaml" in done.warnings[0]
+    (source / "metadata.yaml").unlink()
+    (source / "in_1.db3").write_bytes(b"SQLite format 3\0" + bytes(500))
+    done = replay(source, tmp_path / "out2", types)
+    assert done.objects == 4 and "in_1.db3" in done.warnings[0] and ".recover" in done.warnings[0]
+
+
+def test_a_bag_of_ros_1_is_named_as_such_whatever_its_name(tmp_path: Path, types: BagMessageTypes) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("rec.bag", "rec.bag.active", "rec.db3", "folder/rec.bag"):
+        path = tmp_path / name
+        path.write_bytes(b"#ROSBAG V2.0\n" + bytes(100))
+        with pytest.raises(BagError, match=r"bag of ROS 1.*rosbags-convert") as caught:
+            replay(path.parent if path.parent.name == "folder" else path, tmp_path / "out", types)
+        assert "recover" not in str(caught.value)
+    for encoding, words in (("ros1msg", "ROS 1"), ("protobuf", "messages of protobuf, not of ROS 2")):
+        with (tmp_path / "other.mcap").open("wb") as stream:
+            other = McapWriter(stream)
+            other.start(profile="ros1" if encoding == "ros1msg" else "")
+            schema = other.register_schema("sensor_msgs/Image", encoding, b"")
+            channel = other.register_channel("/image", encoding, schema)
+            other.add_message(channel, 1, b"data", 1)
+            other.finish()
+        with pytest.raises(BagError, match=words):
+            replay(tmp_path / "other.mcap", tmp_path / "out", types)
+
+
+@pytest.mark.parametrize(("name", "words"), [("a.txt", "no bag: its name"), ("folder", "no file that ends")])
+def test_what_is_no_bag_is_not_blamed_on_sqlite(
+    tmp_path: Path, types: BagMessageTypes, name: str, words: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "a.txt", tmp_path / "folder" / "a.txt"):
+        path.write_text("text")
+    with pytest.raises(BagError, match=words) as caught:
+        replay(tmp_path / name, tmp_path / "out", types)
+    assert "recover" not in str(caught.value)
+
+
+def test_detections_that_come_seconds_late_find_their_images(tmp_path: Path, types: BagMessageTypes) -> None:
+    items = [item for item in moments(types, 150) if item[0] in (COLOR, INFO, BOXES)]
+    late = [
+        (topic, time_ns + 2_600_000_000 if topic == BOXES else time_ns, message)
+        for topic, time_ns, message in items
+        if topic != BOXES or read_header(message).stamp_ns in (START, START + 20 * STEP)
+    ]
+    source = write(tmp_path / "in", types, sorted(late, key=lambda item: item[1]))
+    done = replay(source, tmp_path / "out", types)
+    stamps = [read_header(message).stamp_ns for _, message in read(tmp_path / "out", types)["/cupid/objects"]]
+    assert stamps == [START, START + 20 * STEP] and not done.problems
+    assert done.warnings == ["148 images are left out: they have no detections within 0.02 s of their stamp."]
+
+
+@pytest.mark.parametrize("stamp_of", [lambda number: number % 2 * STEP, lambda number: -START])
+def test_a_looped_source_and_stamps_that_were_never_set_mix_no_images(
+    tmp_path: Path, types: BagMessageTypes, stamp_of: Any
+) -> None:
+    items = moments(types, 4)
+    spread = []
+    for topic, time_ns, message in items:
+        number = (read_header(message).stamp_ns - START) // STEP
+        message.header = make_header(types, Stamped(START + stamp_of(number), FRAME))
+        # One image a second, with its messages at most 0.1 s later.
+        spread.append((topic, time_ns + number * (10**9 - STEP), message))
+    source = write(tmp_path / "in", types, sorted(spread, key=lambda item: item[1]))
+    done = replay(source, tmp_path / "out", types)
+    assert (done.frames, done.objects, dict(done.problems)) == (4, 8, {})
+    places = [
+        next(item.pose.pose.position.x for item in message.objects if item.id == "1") / 0.5 * 80 + 31.5
+        for _, message in read(tmp_path / "out", types)["/cupid/objects"]
+    ]
+    assert places == pytest.approx([19.5, 20.5, 21.5, 22.5]), "label 1 moves by a pixel from image to image"
+
+
+def test_an_error_names_the_topic_it_is_about(tmp_path: Path, types: BagMessageTypes) -> None:
+    items = moments(types, 1)
+    for topic, _, message in items:
+        if topic == LABELS:
+            message.encoding, message.data = "32FC1", np.zeros(48 * 64 * 4, np.uint8)
+        if topic == DEPTH:
+            message.header.frame_id = "camera_depth_optical_frame"
+    done = replay(write(tmp_path / "in", types, items), tmp_path / "out", types)
+    assert LABELS in done.texts["unsupported_encoding"] and "mono16" in done.texts["unsupported_encoding"]
+    for _, _, message in items:
+        if getattr(message, "encoding", "") == "32FC1":
+            message.encoding, message.data = "mono8", np.ones(48 * 64, np.uint8)
+    done = replay(write(tmp_path / "in2", types, items), tmp_path / "out2", types)
+    assert DEPTH in done.texts["invalid_message"] and "camera_depth_optical_frame" in done.texts["invalid_message"]
 
 
 def test_an_unreadable_bag_leaves_no_output(tmp_path: Path, types: BagMessageTypes) -> None:
