@@ -27,7 +27,7 @@ from cupid_ros.errors import InvalidMessageError, UnknownMessageError
 
 Distribution = Literal["humble", "jazzy"]
 _STORES: dict[str, Stores] = {"humble": Stores.ROS2_HUMBLE, "jazzy": Stores.ROS2_JAZZY}
-OWN_MESSAGES = ("Quality", "Object", "ObjectArray")
+OWN_MESSAGES = ("Quality", "Object", "ObjectArray", "ObjectClouds")
 # What arbitrary bytes and values can raise inside rosbags and numpy beside its own error.
 _CODING = (
     SerdeError,

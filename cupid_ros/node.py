@@ -27,6 +27,7 @@ from cupid_core.serving.engine import MakeJob
 from cupid_core.serving.errors import SupersededError, WorkerClosedError, WorkerStartError
 from cupid_core.serving.frames import Stamped
 from cupid_core.serving.jobs import MakeCupidJob
+from cupid_core.serving.records import ObjectRecord
 from cupid_core.serving.requests import FailedRequest
 from cupid_core.serving.server import Server, ServerStats
 from cupid_core.serving.worker import Worker
@@ -89,7 +90,7 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             self.types,
             server=self._active_server,
             remove_objects=self._remove_objects,
-            mesh_uri=self._mesh_uri,
+            mesh_uri=self._mesh_file,
             group=answers,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -281,6 +282,16 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _mesh_uri(self, id_: str) -> str:
         with self._publishing:
             return "" if self._outputs is None else self._outputs.mesh_uri(id_)
+
+    def _mesh_file(self, item: ObjectRecord, suffix: str) -> str:
+        """URI of the mesh of an object as a file in a format; empty takes what the settings have written."""
+        if not suffix:
+            return self._mesh_uri(item.id)
+        with self._publishing:
+            outputs, server = self._outputs, self._server
+            if outputs is None or server is None:
+                raise NotActiveError("The node is not active.", hint="Configure and activate it.")
+            return outputs.write_mesh(item, suffix, server.config.output)
 
     def _note_refused_changes(self, changes: list[Any]) -> list[Any]:
         try:

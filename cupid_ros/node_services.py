@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 
 from cupid_core.config.presets import PRESETS
 from cupid_core.errors import CupidError
-from cupid_core.serving.records import Observation
+from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_core.serving.requests import Feedback, PendingRequest
 from cupid_core.serving.server import Server
 from cupid_ros.action import Reconstruct
@@ -204,7 +204,7 @@ class ObjectServices:
         types: makes messages.
         server: the server to ask; raises a NotActiveError where there is none.
         remove_objects: removes what was published about objects, by their numbers.
-        mesh_uri: of the file with the mesh of an object, by its id.
+        mesh_uri: of the file with the mesh of an object, in the format that is given or that of the settings.
         group: callback group.
     """
 
@@ -215,7 +215,7 @@ class ObjectServices:
         *,
         server: Callable[[], Server],
         remove_objects: Callable[[Collection[int]], None],
-        mesh_uri: Callable[[str], str],
+        mesh_uri: Callable[[ObjectRecord, str], str],
         group: Any,
     ) -> None:
         self._types, self._server, self._remove_objects = types, server, remove_objects
@@ -228,7 +228,8 @@ class ObjectServices:
             stamped, item = self._server().latest(request.id)
             with _no_garbage_collection():
                 header = make_header(self._types, stamped)
-                response.object = make_object(self._types, item, header, mesh_uri=self._mesh_uri(item.id))
+                uri = self._mesh_uri(item, request.format)
+                response.object = make_object(self._types, item, header, mesh=not request.format, mesh_uri=uri)
             response.success = True
         except CupidError as error:
             response.success, response.code, response.text = False, error.code, str(error)

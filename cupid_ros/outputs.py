@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from cupid_core.config.ros import RosOutputConfig
 from cupid_core.errors import CupidError
 from cupid_core.geometry.se3 import SE3
+from cupid_core.serving.errors import InvalidRequestError
 from cupid_core.serving.frames import Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_ros.cdr import CdrMessageTypes
-from cupid_ros.convert.cloud import make_point_cloud
+from cupid_ros.convert.cloud import make_object_clouds, make_point_cloud
 from cupid_ros.convert.image import make_image
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
@@ -42,6 +43,7 @@ _TOPICS = {
     "cupid/detections": ("vision_msgs/msg/Detection3DArray", LATCHED),
     "cupid/overlay": ("sensor_msgs/msg/Image", LATCHED),
     "cupid/points": ("sensor_msgs/msg/PointCloud2", _MANY_LATCHED),
+    "cupid/clouds": ("cupid_ros/msg/ObjectClouds", LATCHED),
     "collision_object": ("moveit_msgs/msg/CollisionObject", _RELIABLE),
 }
 
@@ -79,8 +81,8 @@ class Outputs:
         self._publishers: dict[str, Any] = {}
         self._static: dict[str, Any] = {}
         self._in_scene: dict[str, ObjectRecord] = {}
-        self._files: MeshFiles | None = None
-        self._files_of, self._most_files = ("", ""), most_files
+        self._files: dict[str, MeshFiles] = {}
+        self._folder, self._suffix, self._most_files = "", "", most_files
         for topic in _wanted(config):
             try:
                 self._publisher(topic)
@@ -97,6 +99,7 @@ class Outputs:
             (config.detections, self._publish_detections),
             (config.overlay and observation.overlay is not None, self._publish_overlay),
             (config.points, self._publish_points),
+            (config.clouds, self._publish_clouds),
             (config.collision_objects, self._publish_collision_objects),
         ]
         for wanted, step in steps:
@@ -117,8 +120,7 @@ class Outputs:
         """
         nothing = Observation(stamped.stamp_ns, stamped.frame_id, ())
         self._send("cupid/objects", make_object_array(self._types, nothing))
-        if self._files is not None:
-            self._files.clear()
+        self._clear_files()
         if config.markers:
             self._send("cupid/markers", make_markers(self._types, nothing, removed=numbers))
         if self._static:
@@ -135,8 +137,7 @@ class Outputs:
         self._publishers.clear()
         self._static.clear()
         self._in_scene.clear()
-        if self._files is not None:
-            self._files.clear()
+        self._clear_files()
 
     def publish_nothing(self, stamped: Stamped) -> None:
         """An empty ObjectArray: nothing was detected in an image."""
@@ -144,23 +145,45 @@ class Outputs:
         self._send("cupid/objects", make_object_array(self._types, nothing))
 
     def mesh_uri(self, id_: str) -> str:
-        """URI of the file with the newest mesh of an object; empty where there is none."""
-        return "" if self._files is None else self._files.uri(id_)
+        """URI of the file with the newest mesh of an object, in the format of the settings; empty without one."""
+        return self._files[self._suffix].uri(id_) if self._suffix in self._files else ""
+
+    def write_mesh(self, item: ObjectRecord, suffix: str, config: RosOutputConfig) -> str:
+        """Write the mesh of an object in any format; its URI.
+
+        Raises:
+            InvalidRequestError: the settings name no folder, or there is no such format.
+            OutputError: the file cannot be written.
+        """
+        if not config.mesh_folder:
+            raise InvalidRequestError("No folder for meshes is set.", hint="Set ros.output.mesh_folder.")
+        formats = get_args(RosOutputConfig.model_fields["mesh_format"].annotation)
+        if suffix not in formats:
+            raise InvalidRequestError(f"The format is '{suffix[:40]}'.", hint=f"Use one of {', '.join(formats)}.")
+        if config.mesh_folder != self._folder:
+            self._clear_files()
+            self._folder = config.mesh_folder
+        if suffix not in self._files:
+            self._files[suffix] = MeshFiles(Path(config.mesh_folder), suffix, self._most_files)
+        return self._files[suffix].write(item)
 
     def _write_meshes(self, observation: Observation, config: RosOutputConfig) -> None:
         """Before anything that names them is published."""
         if not config.mesh_folder:
             return
-        wanted = (config.mesh_folder, config.mesh_format)
-        if self._files is None or self._files_of != wanted:
-            if self._files is not None:
-                self._files.clear()
-            self._files, self._files_of = MeshFiles(Path(wanted[0]), wanted[1], self._most_files), wanted
+        if config.mesh_format != self._suffix:
+            self._clear_files()
+            self._suffix = config.mesh_format
         for item in observation.objects:
             try:
-                self._files.write(item)
+                self.write_mesh(item, config.mesh_format, config)
             except CupidError as error:
                 self._on_problem(error)
+
+    def _clear_files(self) -> None:
+        for files in self._files.values():
+            files.clear()
+        self._files.clear()
 
     def _publish_objects(self, observation: Observation, config: RosOutputConfig) -> None:
         message = make_object_array(self._types, observation, meshes=config.meshes, mesh_uri=self.mesh_uri)
@@ -206,6 +229,9 @@ class Outputs:
             stamped = Stamped(observation.stamp_ns, object_frame(config.tf_prefix, item.id))
             cloud = make_point_cloud(self._types, item, stamped, count=config.point_count)
             self._send("cupid/points", cloud)
+
+    def _publish_clouds(self, observation: Observation, config: RosOutputConfig) -> None:
+        self._send("cupid/clouds", make_object_clouds(self._types, observation, count=config.point_count))
 
     def _publish_collision_objects(self, observation: Observation, config: RosOutputConfig) -> None:
         stamped = Stamped(observation.stamp_ns, observation.frame_id)
@@ -256,6 +282,7 @@ def _wanted(config: RosOutputConfig) -> list[str]:
         "cupid/detections": config.detections,
         "cupid/overlay": config.overlay,
         "cupid/points": config.points,
+        "cupid/clouds": config.clouds,
         "collision_object": config.collision_objects,
     }
     return [topic for topic, is_wanted in wanted.items() if is_wanted]

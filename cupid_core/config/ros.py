@@ -120,7 +120,10 @@ class RosOutputConfig(Settings):
     )
     detections: bool = setting(True, "switch", "Publish vision_msgs/Detection3DArray.")
     overlay: bool = setting(True, "switch", "Publish the image with outlines, axes and names.")
-    points: bool = setting(False, "switch", "Publish points sampled on the meshes.")
+    points: bool = setting(False, "switch", "Publish points sampled on the meshes, in the frames of the objects.")
+    clouds: bool = setting(
+        False, "switch", "Publish the same points of all objects of an image as one message in the camera's frame."
+    )
     point_count: int = setting(2048, "count", "Points of one object.", ge=1, le=1_000_000)
     collision_objects: bool = setting(False, "switch", "Send the meshes to MoveIt's planning scene.")
 

@@ -10,9 +10,9 @@ import time
 from contextlib import suppress
 from ctypes import c_int64
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -37,7 +37,7 @@ class WorkerProcess:
         ready: its networks are loaded.
     """
 
-    handle: SpawnProcess
+    handle: BaseProcess
     connection: Connection[Any, Any]
     cancelled: Any
     started: float = field(default_factory=time.monotonic)
@@ -46,7 +46,7 @@ class WorkerProcess:
     @classmethod
     def start(cls, make_job: MakeJob) -> WorkerProcess:
         """Start a process; returns before it is ready."""
-        context = get_context("spawn")  # a forked process cannot use CUDA
+        context = _context()
         ours, theirs = context.Pipe()
         cancelled = context.RawValue(c_int64, -1)
         process = context.Process(
@@ -61,6 +61,19 @@ class WorkerProcess:
         self.handle.kill()
         self.handle.join(10.0)
         self.connection.close()
+
+
+def _context() -> Any:
+    """How processes are started: forked from a small server that has imported torch and nothing else has touched.
+
+    A process that is forked from this one could not use CUDA, and a spawned one imports torch at every restart.
+    The server lives as long as this process, and keeps the environment variables of the first start.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    return context
 
 
 def serve(make_job: MakeJob, connection: Connection[Any, Any], cancelled: Any) -> None:

@@ -13,10 +13,11 @@ from cupid_core.serving.frames import Stamped
 from cupid_core.serving.records import Observation
 from cupid_ros.convert.header import make_header
 from cupid_ros.convert.objects import make_quaternion, make_vector
+from cupid_ros.convert.planning import SUBFRAMES
 from cupid_ros.messages import MessageTypes
 
-# At the beginning, behind another one, or at the end.
-_LOOSE_SLASH = re.compile(r"(?<![^/])/|/$")
+# At the beginning, behind another one, at the end, or before what MoveIt would take for a subframe of an object.
+_LOOSE_SLASH = re.compile(rf"(?<![^/])/|/$|/(?=({'|'.join(SUBFRAMES)})$)")
 
 
 def object_frame(prefix: str, id_: str) -> str:
@@ -24,7 +25,7 @@ def object_frame(prefix: str, id_: str) -> str:
 
     An id of letters, digits and `_ . - ~`, with single slashes inside, is kept. Every other character is written
     as in URLs ("mug 1" is mug%201), so `urllib.parse.unquote` gives the id back. Slashes at the ends and double
-    ones count as such characters, because TF drops them.
+    ones count as such characters, because TF drops them, and so does the last one of "mug/canonical".
     """
     return prefix + _LOOSE_SLASH.sub("%2F", quote(id_, safe="/"))
 

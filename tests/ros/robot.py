@@ -33,7 +33,7 @@ from cupid_ros.action import Reconstruct
 from cupid_ros.convert.camera import make_camera_info
 from cupid_ros.convert.detections import make_detections
 from cupid_ros.convert.image import make_image
-from cupid_ros.msg import ObjectArray
+from cupid_ros.msg import ObjectArray, ObjectClouds
 from cupid_ros.rclpy_messages import RclpyMessageTypes
 from cupid_ros.srv import GetMesh
 
@@ -59,6 +59,7 @@ _HEARD = {
     "/cupid/detections": (Detection3DArray, 10),
     "/cupid/overlay": (Image, 10),
     "/cupid/points": (PointCloud2, 10),
+    "/cupid/clouds": (ObjectClouds, _LATCHED),
     "/diagnostics": (DiagnosticArray, 10),
 }
 
@@ -205,8 +206,8 @@ class Robot:
         (answer,) = self.call(SetParameters, "/recon_node/set_parameters", request).results
         return answer.successful, answer.reason
 
-    def get_mesh(self, id_: str) -> Any:
-        return self.call(GetMesh, "/cupid/get_mesh", GetMesh.Request(id=id_))
+    def get_mesh(self, id_: str, kind: str = "") -> Any:
+        return self.call(GetMesh, "/cupid/get_mesh", GetMesh.Request(id=id_, format=kind))
 
     def clear(self) -> Any:
         return self.call(Trigger, "/cupid/clear", Trigger.Request())

@@ -20,12 +20,12 @@ from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.frames import Detection, Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_core.types import CameraSource
-from cupid_ros.convert.cloud import make_point_cloud
+from cupid_ros.convert.cloud import make_object_clouds, make_point_cloud, view_points
 from cupid_ros.convert.detections import make_detections, read_detections
 from cupid_ros.convert.header import read_header
 from cupid_ros.convert.markers import make_markers
 from cupid_ros.convert.objects import make_detections_3d, make_object_array
-from cupid_ros.convert.planning import make_collision_object
+from cupid_ros.convert.planning import SUBFRAMES, make_collision_object
 from cupid_ros.convert.transforms import make_transforms, object_frame, read_transform
 from cupid_ros.messages import BagMessageTypes
 
@@ -135,6 +135,12 @@ def test_two_ids_never_share_a_frame_and_the_frame_gives_the_id_back(first: str,
     assert not names[0].removeprefix(prefix).startswith("/") and "//" not in names[0] and names[0][-1] != "/"
 
 
+def test_no_object_has_the_name_of_a_subframe_of_another() -> None:
+    for name in SUBFRAMES:
+        assert object_frame("cupid/", f"mug/{name}") != f"{object_frame('cupid/', 'mug')}/{name}"
+    assert object_frame("cupid/", "mug/canonical2") == "cupid/mug/canonical2"
+
+
 @pytest.mark.parametrize("pair", [("碗", "杯"), ("mug 1", "mug_1"), ("/mug", "mug"), ("a//b", "a/b"), ("x/", "x")])
 def test_objects_with_similar_ids_have_a_transform_and_a_collision_object_each(
     types: BagMessageTypes, pair: tuple[str, str]
@@ -178,14 +184,62 @@ def test_points_lie_on_the_mesh_with_outward_normals(types: BagMessageTypes) -> 
     assert mesh.area == pytest.approx(2 * (0.1 * 0.2 + 0.2 * 0.3 + 0.1 * 0.3))
 
 
+def values_of(cloud: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Points and normals of a cloud, (N, 3) each."""
+    kind = np.dtype([(field.name, "u4" if field.name == "rgb" else "f4") for field in cloud.fields])
+    values = cloud.data.view(kind)
+    return tuple(  # type: ignore[return-value]
+        np.stack([values[f"{part}{axis}"] for axis in "xyz"], axis=1).astype(np.float64)
+        for part in ("", "normal_")
+    )
+
+
+def test_clouds_of_an_image_have_one_header_and_lie_on_the_placed_meshes(
+    types: BagMessageTypes, observation: Observation
+) -> None:
+    message = wire(types, make_object_clouds(types, observation, count=300))
+    metric = [item for item in observation.objects if item.is_metric]
+    assert message.ids == [item.id for item in metric] and len(message.clouds) == len(metric)
+    for item, cloud in zip(metric, message.clouds, strict=True):
+        assert read_header(cloud) == read_header(message) == Stamped(observation.stamp_ns, observation.frame_id)
+        placed, normals = values_of(cloud)
+        T_object_camera = item.T_camera_object.inverse()
+        points_object = T_object_camera.apply(torch.from_numpy(placed)).numpy()
+        local = (points_object - item.center) / (item.dimensions / 2)
+        np.testing.assert_allclose(np.abs(local).max(axis=1), 1.0, atol=1e-4)
+        outward = normals @ T_object_camera.rotation().numpy().T
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-6)
+        # The face that a point is on is the one its normal names.
+        np.testing.assert_array_equal(np.abs(outward).argmax(axis=1), np.abs(local).argmax(axis=1))
+        assert ((outward * local).sum(axis=1) > 0).all()
+        assert (normals[:, 2] > 0).any() and (normals[:, 2] < 0).any(), "hidden sides too"
+
+
+def test_view_points_see_every_point_of_a_surface_from_outside(types: BagMessageTypes) -> None:
+    points_object, normals, _ = box_record().surface_points(500)
+    views, source = view_points(points_object, normals, distance_m=0.5)
+    assert views.shape == (14, 3) and source.shape == (500,)
+    rays = views[source] - points_object
+    facing = (rays * normals).sum(axis=1) / np.linalg.norm(rays, axis=1)
+    assert facing.min() > 0.5, "seen at less than 60 degrees"
+    assert np.linalg.norm(views[:, None] - points_object[None], axis=2).min() > 0.5
+    assert len(set(source)) > 5
+    # GPD turns a normal towards the view point of its point: all stay outward, which one view point cannot do.
+    flipped = (normals * (views[0] - points_object)).sum(axis=1) < 0
+    assert flipped.any() and not (facing < 0).any()
+
+
 def test_collision_objects(types: BagMessageTypes) -> None:
     item, now = box_record(), Stamped(7, "camera")
     added = wire(types, make_collision_object(types, item, now, operation="add", name="cupid/3"))
     assert added.operation == added.ADD and len(added.meshes) == 1 and added.mesh_poses[0].orientation.w == 1.0
+    assert added.subframe_names == list(SUBFRAMES) and added.subframe_poses[0] == added.mesh_poses[0]
+    np.testing.assert_allclose(points([added.subframe_poses[1].position])[0], item.center)
     np.testing.assert_array_equal(points(added.meshes[0].vertices), item.vertices)
     np.testing.assert_array_equal(points([added.pose.position])[0], item.translation)
     moved = wire(types, make_collision_object(types, item, now, operation="move", name="cupid/3"))
     assert moved.operation == moved.MOVE and not moved.meshes and moved.pose == added.pose
+    assert not moved.subframe_names
     removed = wire(types, make_collision_object(types, item, now, operation="remove", name="cupid/3"))
     assert removed.operation == removed.REMOVE and removed.id == "cupid/3"
     with pytest.raises(ValueError, match="scale"):

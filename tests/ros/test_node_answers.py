@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
+import trimesh
 from serving_stubs import make_actor
 
 from cupid_core.serving.frames import Stamped
@@ -83,6 +85,60 @@ def test_meshes_are_written_as_files_and_removed_with_their_objects(robot: Robot
     assert not list(folder.iterdir())
     assert robot.set("ros.output.mesh_folder", "") == (True, "")
     assert robot.set("ros.output.meshes", True) == (True, "")
+
+
+def test_get_mesh_writes_any_format_and_leaves_the_arrays_out(robot: Robot, tmp_path: Path) -> None:
+    from robot import found
+
+    robot.see(found("mug 1"))
+    robot.wait("/cupid/objects")
+    without_folder = robot.get_mesh("mug 1", "stl")
+    assert (without_folder.success, without_folder.code) == (False, "invalid_request")
+    assert "ros.output.mesh_folder" in without_folder.text
+    assert robot.set("ros.output.mesh_folder", str(tmp_path / "meshes")) == (True, "")
+    sizes = {}
+    for kind in ("obj", "ply", "stl", "glb"):
+        answer = robot.get_mesh("mug 1", kind)
+        assert answer.success and not answer.object.mesh.triangles and answer.object.dimensions.x > 0.0
+        path = Path(url2pathname(urlparse(answer.object.mesh_uri).path))
+        assert path.suffix == f".{kind}" and path.is_file()
+        vertices = np.asarray(trimesh.load_mesh(path).vertices)
+        sizes[kind] = sorted(vertices.max(axis=0) - vertices.min(axis=0))
+    size = answer.object.dimensions
+    for kind, found_size in sizes.items():
+        np.testing.assert_allclose(found_size, sorted([size.x, size.y, size.z]), atol=1e-5, err_msg=kind)
+    refused = robot.get_mesh("mug 1", "../x")
+    assert (refused.success, refused.code) == (False, "invalid_request") and "glb" in refused.text
+    robot.clear()
+    assert not list((tmp_path / "meshes").iterdir())
+    assert robot.set("ros.output.mesh_folder", "") == (True, "")
+
+
+def test_clouds_of_all_objects_come_as_one_message(robot: Robot) -> None:
+    from robot import found
+
+    assert robot.set("ros.output.clouds", True) == (True, "")
+    assert robot.set("ros.output.point_count", 100) == (True, "")
+    robot.see(found("mug 1"), found("mug_1", 30.0))
+    (objects,) = robot.wait("/cupid/objects")
+    (clouds,) = robot.wait("/cupid/clouds")
+    assert list(clouds.ids) == ["mug 1", "mug_1"] == [item.id for item in objects.objects]
+    assert {str(part.header) for part in (clouds, *clouds.clouds)} == {str(objects.header)}
+    assert [cloud.width for cloud in clouds.clouds] == [100, 100]
+    (sent,) = robot.wait("/tf")
+    assert [item.child_frame_id for item in sent.transforms] == ["cupid/mug%201", "cupid/mug_1"]
+    assert robot.set("ros.output.clouds", False) == (True, "")
+
+
+def test_two_images_with_one_stamp_are_not_joined(robot: Robot) -> None:
+    from robot import found
+
+    before = robot.count_of("stamp_mismatch")
+    messages = robot.messages(found("1"))
+    robot.send({"image": messages["image"]})
+    robot.send(messages)
+    robot.wait_for_code("stamp_mismatch", more_than=before)
+    assert [item.id for item in robot.wait("/cupid/objects")[0].objects] == ["1"]
 
 
 @pytest.mark.parametrize("what", ["no frame", "another frame"])
