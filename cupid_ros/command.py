@@ -6,6 +6,7 @@ this package.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,7 @@ from cupid_ros.bag_topics import BagTopics
 from cupid_ros.messages import BagMessageTypes
 
 NOTHING_RECONSTRUCTED = 3
+SECONDS_PER_LINE = 10.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def run_bag(
             server,
             types=BagMessageTypes.of(options.distribution),
             options=ReplayOptions(options.topics, options.storage, options.copy_inputs),
-            on_replay=_progress_bar(bars, source),
+            on_replay=_progress(bars, source, console),
         )
     show(replay, target, console)
     return 0 if replay.objects else NOTHING_RECONSTRUCTED
@@ -148,11 +150,20 @@ def show(replay: Replay, target: Path, console: Console) -> None:
     )
 
 
-def _progress_bar(bars: Progress, source: Path) -> OnReplay:
+def _progress(bars: Progress, source: Path, console: Console) -> OnReplay:
+    """A bar on a terminal; elsewhere a line from time to time."""
     task = bars.add_task(f"{source.name}", total=1.0)
+    started = printed = time.monotonic()
 
     def on_replay(share: float, replay: Replay) -> None:
+        nonlocal printed
+        share = share if share == share else 0.0
         words = f"{source.name}: {replay.frames} images, {replay.objects} objects"
-        bars.update(task, completed=share if share == share else 0.0, description=escape(words))
+        bars.update(task, completed=share, description=escape(words))
+        now = time.monotonic()
+        if not console.is_terminal and now - printed >= SECONDS_PER_LINE:
+            printed = now
+            line = f"{words}, {share:.0%} of the messages after {now - started:.0f} s"
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
     return on_replay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,21 @@ def test_topics_are_found_by_type_and_name() -> None:
         detect_topics(bag, BagTopics(image="/nowhere"))
     with pytest.raises(MissingTopicError, match="CameraInfo"):
         detect_topics(bag, BagTopics(image="/cam/color/camera_info"))
+
+
+def test_the_command_says_how_far_it_is_without_a_terminal(
+    tmp_path: Path, types: BagMessageTypes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cupid_ros.command.SECONDS_PER_LINE", 0.0)
+    source = write(tmp_path / "in", types, moments(types, 2))
+    console = Console(record=True, width=200)
+    assert run_bag(source, tmp_path / "out", BagOptions(every_frame=True), console, make_job=make_boxes) == 0
+    lines = console.export_text().splitlines()
+    shares = [
+        int(found.group(1)) for line in lines if (found := re.search(r" (\d+)% of the messages after", line))
+    ]
+    assert shares == sorted(shares) and shares[-1] == 100 and any(0 < share < 100 for share in shares)
+    assert "2 images, 4 objects in 2" in lines[-1]
 
 
 def test_the_command_replays_the_example_bag(tmp_path: Path, types: BagMessageTypes) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from cupid_core.reconstruct.progress import Progress
 from cupid_core.serving.engine import InProcessEngine, Ticket
 from cupid_core.serving.errors import ImageSizeError, WorkerClosedError
 from cupid_core.serving.worker import Worker
+from cupid_core.serving.worker_process import WorkerProcess
 
 QUICK = RosWorkerConfig(deadline_s=60.0, grace_s=0.2, restart_pause_s=0.0, startup_s=60.0)
 NONE: dict[str, np.ndarray] = {}
@@ -47,6 +49,21 @@ def start(worker: Worker, **request: object) -> Ticket:
     ticket = worker.submit(request, NONE)
     wait_for(lambda: ticket.started is not None)
     return ticket
+
+
+@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="there is no forkserver on this system")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="parents of processes are read from /proc")
+def test_processes_are_forked_from_one_server_that_has_imported_torch() -> None:
+    parents = []
+    for _ in range(2):
+        process = WorkerProcess.start(make_player)
+        assert process.connection.recv() == ("ready", None)
+        stat = Path(f"/proc/{process.handle.pid}/stat").read_text()
+        parents.append(int(stat.rsplit(")", 1)[1].split()[1]))
+        process.kill()
+        assert process.handle.exitcode == -signal.SIGKILL
+    assert parents[0] == parents[1] != os.getpid()
+    assert "libtorch" in Path(f"/proc/{parents[0]}/maps").read_text()
 
 
 def test_images_arrive_unchanged(worker: Worker) -> None:
