@@ -91,10 +91,14 @@ class BagReader(AbstractContextManager["BagReader"]):
             raise BagError(
                 f"{self.path} does not exist.", hint="Give the folder of a bag, or its .mcap or .db3 file."
             )
+        if self.path.name == "metadata.yaml":
+            self.path = self.path.parent
         try:
             self._open(_files(self.path))
-        except BaseException:
+        except BaseException as error:
             self._stack.close()
+            if isinstance(error, OSError):
+                raise BagError(f"{self.path} cannot be read: {error}.", hint="Check its permissions.") from error
             raise
         return self
 
@@ -234,11 +238,10 @@ def _files(path: Path) -> list[Path]:
         BagError: there is none, or they are of ROS 1.
     """
     there = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file())
-    for item in there:
-        with item.open("rb") as stream:
-            if stream.read(len(_ROS1)) == _ROS1:
-                raise _ros1_error(item)
-    files = [item for item in there if item.name.endswith(_BAG_FILES)]
+    old = [item for item in there if _is_ros1(item)]
+    files = [item for item in there if item.name.endswith(_BAG_FILES) and item not in old]
+    if old and not files:
+        raise _ros1_error(old[0])
     if not files:
         where = "its name does not end" if path.is_file() else "it has no file that ends"
         raise BagError(
@@ -246,6 +249,11 @@ def _files(path: Path) -> list[Path]:
             hint="Give the folder of a bag, or its .mcap or .db3 file.",
         )
     return sorted(files, key=lambda item: [int(part) for part in re.findall(r"\d+", item.name)])
+
+
+def _is_ros1(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(_ROS1)) == _ROS1
 
 
 def _ros1_error(path: Path) -> BagError:

@@ -79,8 +79,11 @@ class ObjectTracker:
             labeled = item.labeled and number in known and number == item.number
             target = _target(item, item.id, number, labeled=labeled)
             if target is None:
+                why = f"no pixel of the label image is {item.number}"
+                if item.number in known:
+                    why = f"label {item.number} is that of another object"
                 refused[item.id] = NoObjectsError(
-                    f"Object '{item.id[:40]}' has no box, and no pixel of the label image is {item.number}.",
+                    f"Object '{item.id[:40]}' has no box, and {why}.",
                     hint="Send a box, or labels with the number of the id.",
                 )
                 continue

@@ -85,6 +85,15 @@ def make_point_cloud(
     )
 
 
+def read_points(message: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points and outward unit normals, (N, 3) each, of a cloud that was made here."""
+    values = np.frombuffer(message.data, dtype=_POINT)
+    points, normals = (
+        np.stack([values[part + axis] for axis in "xyz"], axis=1).astype(np.float64) for part in ("", "normal_")
+    )
+    return points, normals
+
+
 def view_points(
     points: NDArray[Any], normals: NDArray[Any], distance_m: float = 0.5
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

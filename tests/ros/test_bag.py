@@ -236,7 +236,7 @@ def test_a_missing_part_and_a_damaged_one_do_not_cost_the_others(tmp_path: Path,
     source = write(tmp_path / "in", types, moments(types, 2), "sqlite3")
     text = (source / "metadata.yaml").read_text()
     (source / "metadata.yaml").write_text(text.replace("in.db3", "in_0.db3"))
-    done = replay(source, tmp_path / "out", types)
+    done = replay(source / "metadata.yaml", tmp_path / "out", types)
     assert done.objects == 4 and "in_0.db3" in done.warnings[0] and "metadata.yaml" in done.warnings[0]
     (source / "metadata.yaml").unlink()
     (source / "in_1.db3").write_bytes(b"SQLite format 3\0" + bytes(500))
@@ -252,6 +252,10 @@ def test_a_bag_of_ros_1_is_named_as_such_whatever_its_name(tmp_path: Path, types
         with pytest.raises(BagError, match=r"bag of ROS 1.*rosbags-convert") as caught:
             replay(path.parent if path.parent.name == "folder" else path, tmp_path / "out", types)
         assert "recover" not in str(caught.value)
+    beside = write(tmp_path / "both", types, moments(types, 1))
+    (beside / "rec.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (beside / "metadata.yaml").rename(beside / "metadata.old")
+    assert replay(beside, tmp_path / "out", types).objects == 2, "the file of ROS 2 beside it is read"
     for encoding, words in (("ros1msg", "ROS 1"), ("protobuf", "messages of protobuf, not of ROS 2")):
         with (tmp_path / "other.mcap").open("wb") as stream:
             other = McapWriter(stream)
@@ -261,7 +265,7 @@ def test_a_bag_of_ros_1_is_named_as_such_whatever_its_name(tmp_path: Path, types
             other.add_message(channel, 1, b"data", 1)
             other.finish()
         with pytest.raises(BagError, match=words):
-            replay(tmp_path / "other.mcap", tmp_path / "out", types)
+            replay(tmp_path / "other.mcap", tmp_path / "out2", types)
 
 
 @pytest.mark.parametrize(("name", "words"), [("a.txt", "no bag: its name"), ("folder", "no file that ends")])

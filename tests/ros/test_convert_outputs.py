@@ -20,7 +20,7 @@ from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.frames import Detection, Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_core.types import CameraSource
-from cupid_ros.convert.cloud import make_object_clouds, make_point_cloud, view_points
+from cupid_ros.convert.cloud import make_object_clouds, make_point_cloud, read_points, view_points
 from cupid_ros.convert.detections import make_detections, read_detections
 from cupid_ros.convert.header import read_header
 from cupid_ros.convert.markers import make_markers
@@ -184,16 +184,6 @@ def test_points_lie_on_the_mesh_with_outward_normals(types: BagMessageTypes) -> 
     assert mesh.area == pytest.approx(2 * (0.1 * 0.2 + 0.2 * 0.3 + 0.1 * 0.3))
 
 
-def values_of(cloud: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals of a cloud, (N, 3) each."""
-    kind = np.dtype([(field.name, "u4" if field.name == "rgb" else "f4") for field in cloud.fields])
-    values = cloud.data.view(kind)
-    return tuple(  # type: ignore[return-value]
-        np.stack([values[f"{part}{axis}"] for axis in "xyz"], axis=1).astype(np.float64)
-        for part in ("", "normal_")
-    )
-
-
 def test_clouds_of_an_image_have_one_header_and_lie_on_the_placed_meshes(
     types: BagMessageTypes, observation: Observation
 ) -> None:
@@ -202,7 +192,7 @@ def test_clouds_of_an_image_have_one_header_and_lie_on_the_placed_meshes(
     assert message.ids == [item.id for item in metric] and len(message.clouds) == len(metric)
     for item, cloud in zip(metric, message.clouds, strict=True):
         assert read_header(cloud) == read_header(message) == Stamped(observation.stamp_ns, observation.frame_id)
-        placed, normals = values_of(cloud)
+        placed, normals = read_points(cloud)
         T_object_camera = item.T_camera_object.inverse()
         points_object = T_object_camera.apply(torch.from_numpy(placed)).numpy()
         local = (points_object - item.center) / (item.dimensions / 2)

@@ -85,6 +85,21 @@ def test_an_id_whose_box_is_elsewhere_leaves_its_number_to_the_object_that_has_i
     assert targets[0].box == wrong.box
 
 
+def test_two_ids_that_end_in_one_number_do_not_share_its_label() -> None:
+    same = [replace(detection(id_, 0), box=None) for id_ in ("mug_2", "bowl_2")]
+    targets, refused = ObjectTracker().targets(frame(*same, labels=scene_labels()))
+    assert [(target.id, target.number) for target in targets] == [("mug_2", 2)]
+    assert "label 2 is that of another object" in str(refused["bowl_2"])
+
+
+def test_values_of_32_bit_labels_and_numbers_without_an_id_do_not_meet() -> None:
+    labels = scene_labels() * 70_000
+    tracker = ObjectTracker()
+    tracker.targets(frame(*(detection("", x) for x in (0, 20, 40)), labels=labels))
+    target = tracker.targets(frame(replace(detection("140000", 0), box=None), detection("", 20), labels=labels))[0]
+    assert (target[0].number, target[0].box) == (140_000, None) and target[1].number > 2**30
+
+
 def test_detections_without_ids_are_tracked() -> None:
     tracker = ObjectTracker(RosTrackingConfig(forget_s=1.0))
     first, _ = tracker.targets(frame(detection("", 5), detection("", 40)))
