@@ -5,6 +5,7 @@ python tests/ros/test_parameters.py        # writes config/recon.yaml and the ta
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,25 @@ def test_the_file_and_the_table_are_the_declared_ones() -> None:
 def test_the_file_loads_as_ros_reads_it() -> None:
     values = yaml.safe_load(FILE.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
     assert from_mapping(CupidConfig, values) == CupidConfig()
+
+
+def test_arguments_of_the_launch_file_are_parameters_and_are_documented() -> None:
+    """Read from its text: the package `launch` comes with a ROS installation only."""
+    tree = ast.parse((ROOT / "launch" / "recon.launch.py").read_text(encoding="utf-8"))
+    tables = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    changed = ast.literal_eval(tables["PARAMETERS"])
+    assert isinstance(tables["ARGUMENTS"], ast.Dict)
+    arguments = [ast.literal_eval(key) for key in tables["ARGUMENTS"].keys if key is not None]
+    declared = {item.name: item for item in parameters(CupidConfig())}
+    assert all(isinstance(declared[name].value, str) for name in changed.values())
+    assert set(changed) <= set(arguments)
+    page = PAGE.read_text(encoding="utf-8")
+    described = page[page.index("Arguments of the launch file") :].split("\n\n")[0]
+    assert all(f"`{name}`" in described for name in arguments)
 
 
 def test_parameters_have_plain_types_and_bounds_that_hold() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class TestRunning(unittest.TestCase):
         wait_for(lambda: self.robot.state() == "active", 120.0)
 
     def test_2_objects_are_published(self) -> None:
-        messages = self.robot.messages(found("1"))
+        messages = self.robot.messages(replace(found("1"), box=(20.0, 8.0, 44.0, 32.0)))
         labels = np.zeros((48, 64), np.uint8)
         labels[8:32, 20:44] = 1
         stamped = read_header(messages["image"])
