@@ -24,7 +24,7 @@ from cupid_ros.errors import BagError
 # What damaged files raise in the readers and in what they are built on.
 _DAMAGE = (
     ReaderError, apsw.Error, struct.error, ValueError, EOFError, IndexError, KeyError, OSError, RuntimeError,
-    zstandard.ZstdError,
+    OverflowError, TypeError, zstandard.ZstdError,
 )  # fmt: skip
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ROS1 = b"#ROSBAG V"

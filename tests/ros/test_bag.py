@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections import defaultdict
+import shutil
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from serving_stubs import make_boxes
 
 from cupid_core.config import RosConfig
+from cupid_core.errors import CupidError
 from cupid_core.geometry.camera import Camera
 from cupid_core.serving.engine import InProcessEngine
 from cupid_core.serving.frames import Detection, Stamped
@@ -329,6 +332,38 @@ def test_an_error_names_the_topic_it_is_about(tmp_path: Path, types: BagMessageT
             message.encoding, message.data = "mono8", np.ones(48 * 64, np.uint8)
     done = replay(write(tmp_path / "in2", types, items), tmp_path / "out2", types)
     assert DEPTH in done.texts["invalid_message"] and "camera_depth_optical_frame" in done.texts["invalid_message"]
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_damaged_files_give_what_they_hold_or_one_of_our_errors(
+    tmp_path: Path, types: BagMessageTypes, kind: str
+) -> None:
+    source = write(tmp_path / "in", types, moments(types, 3), kind)
+    (path,) = (path for path in source.iterdir() if path.suffix != ".yaml")
+    data = path.read_bytes()
+    outcomes = Counter[str]()
+    for number in range(30):
+        draw = random.Random(number)
+        damaged, at = bytearray(data), draw.randrange(len(data))
+        if number % 3 == 0:
+            damaged[at : at + 300] = bytes(len(damaged[at : at + 300]))
+        elif number % 3 == 1:
+            del damaged[at:]
+        else:
+            for _ in range(20):
+                damaged[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / path.name).write_bytes(damaged)
+        if number % 2:
+            shutil.copy(source / "metadata.yaml", folder)
+        try:
+            done = replay(folder, tmp_path / f"out_{number}", types)
+            outcomes["objects"] += done.objects <= 6
+        except CupidError as error:
+            outcomes[error.code] += 1
+            assert error.hint and not (tmp_path / f"out_{number}").exists()
+    assert sum(outcomes.values()) == 30 and outcomes["objects"] > 5 and outcomes["bag_failed"] > 1, outcomes
 
 
 def test_an_unreadable_bag_leaves_no_output(tmp_path: Path, types: BagMessageTypes) -> None:
