@@ -30,7 +30,7 @@ from cupid_core.serving.errors import (
     WorkerStartError,
 )
 from cupid_core.serving.shared_memory import SharedMemoryWriter
-from cupid_core.serving.worker_process import WorkerProcess
+from cupid_core.serving.worker_process import FORK_SERVER, WorkerProcess
 
 _log = logging.getLogger(__name__)
 _LATENCIES = 512
@@ -250,6 +250,7 @@ class Worker:
         word, *rest = message
         if word == "ready":
             process.ready, self._start_failed = True, False
+            FORK_SERVER.begin()  # not before: it would compete with the networks that are loaded
             with self._lock:
                 self._stats.start_error = None
         elif word == "broken":

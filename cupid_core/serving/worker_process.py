@@ -6,6 +6,7 @@ It talks through a pipe in plain tuples, gets images through shared memory, and 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from contextlib import suppress
 from ctypes import c_int64
@@ -46,7 +47,7 @@ class WorkerProcess:
     @classmethod
     def start(cls, make_job: MakeJob) -> WorkerProcess:
         """Start a process; returns before it is ready."""
-        context = _context()
+        context = FORK_SERVER.context()
         ours, theirs = context.Pipe()
         cancelled = context.RawValue(c_int64, -1)
         process = context.Process(
@@ -63,17 +64,45 @@ class WorkerProcess:
         self.connection.close()
 
 
-def _context() -> Any:
-    """How processes are started: forked from a small server that has imported torch and nothing else has touched.
+class ForkServer:
+    """The server of `multiprocessing` from which processes are forked, with torch imported; a process has one.
 
-    A process that is forked from this one could not use CUDA, and a spawned one imports torch at every restart.
-    The server lives as long as this process, and keeps the environment variables of the first start.
+    A process that is forked from this one could not use CUDA, and a spawned one imports torch at every start. A
+    start waits for the server, so it is used once it is there, and processes are spawned before. It lives as
+    long as this process, and keeps the environment variables that it was started with.
     """
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["torch"])
-    return context
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self._begun = False
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Start it in the background; does nothing a second time, or on a system that has none."""
+        with self._lock:
+            if self._begun or "forkserver" not in get_all_start_methods():
+                return
+            self._begun = True
+        threading.Thread(target=self._start, name="cupid-fork-server", daemon=True).start()
+
+    def context(self) -> Any:
+        """How to start a process now, without waiting."""
+        return get_context("forkserver" if self.ready.is_set() else "spawn")
+
+    def _start(self) -> None:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["torch"])
+        first = context.Process(target=_nothing, name="cupid-fork-server-test", daemon=True)
+        first.start()
+        first.join()
+        self.ready.set()
+
+
+def _nothing() -> None:
+    """What the first process of the server does."""
+
+
+FORK_SERVER = ForkServer()
 
 
 def serve(make_job: MakeJob, connection: Connection[Any, Any], cancelled: Any) -> None:

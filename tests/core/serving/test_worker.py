@@ -20,7 +20,7 @@ from cupid_core.reconstruct.progress import Progress
 from cupid_core.serving.engine import InProcessEngine, Ticket
 from cupid_core.serving.errors import ImageSizeError, WorkerClosedError
 from cupid_core.serving.worker import Worker
-from cupid_core.serving.worker_process import WorkerProcess
+from cupid_core.serving.worker_process import FORK_SERVER, ForkServer, WorkerProcess
 
 QUICK = RosWorkerConfig(deadline_s=60.0, grace_s=0.2, restart_pause_s=0.0, startup_s=60.0)
 NONE: dict[str, np.ndarray] = {}
@@ -53,7 +53,11 @@ def start(worker: Worker, **request: object) -> Ticket:
 
 @pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="there is no forkserver on this system")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="parents of processes are read from /proc")
-def test_processes_are_forked_from_one_server_that_has_imported_torch() -> None:
+def test_processes_are_forked_from_a_server_that_has_imported_torch_once_it_is_there() -> None:
+    server = ForkServer()
+    assert server.context().get_start_method() == "spawn", "nobody waits for it"
+    FORK_SERVER.begin()
+    wait_for(FORK_SERVER.ready.is_set)
     parents = []
     for _ in range(2):
         process = WorkerProcess.start(make_player)
