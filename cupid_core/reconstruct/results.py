@@ -18,8 +18,10 @@ from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.decode_gaussians import Gaussians
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.reconstruct.stages import Appearance, Structure, decode_gaussians
+from cupid_core.scene.evidence import Evidence
 from cupid_core.scene.refine import Refinement
 from cupid_core.scene.shape_fit import ShapeFit
+from cupid_core.scene.shape_symmetry import ShapeSymmetry
 from cupid_core.types import CameraSource, Quality, ScaleSource, TriangleMesh
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ class ObjectModel:
         scale: metres per canonical unit (1 where the source is UNKNOWN).
         scale_source: where the scale comes from.
         scale_std: its standard deviation, same unit; NaN where the source is UNKNOWN.
+        symmetry: rotations and mirror planes that leave the mesh as it is, in its frame.
         appearance: latent that the mesh was decoded from.
     """
 
@@ -103,6 +106,7 @@ class ObjectModel:
     scale: float
     scale_source: ScaleSource
     scale_std: float
+    symmetry: ShapeSymmetry
     appearance: Appearance | None = None
 
 
@@ -112,11 +116,15 @@ class ObjectState:
 
     Attributes:
         T_camera_object: rigid; the scale is in the mesh.
-        covariance: (6, 6) of x, y, z, rx, ry, rz in the camera frame, as `PoseEstimate`, in the unit of the mesh.
+        covariance: (6, 6) of x, y, z, rx, ry, rz in the camera frame, perturbation t + dt, Exp(dr) R, in the unit
+            of the mesh and radians.
+        calibrated: covariance, deviation of the scale and verdict were measured on objects with truth; else the
+            deviations are wide guesses.
     """
 
     T_camera_object: SE3
     covariance: Tensor
+    calibrated: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +136,7 @@ class SceneObject:
         model: shape and scale.
         state: pose.
         quality: of the mesh as it is here, at this place.
+        evidence: what its certainty was computed from.
         hypotheses: all that gave a pose, up to scale, best first; at least one.
         failures: why samples that are not among the hypotheses gave nothing, by number.
         truncated: the object touches the border of the image.
@@ -138,6 +147,7 @@ class SceneObject:
     model: ObjectModel
     state: ObjectState
     quality: Quality
+    evidence: Evidence
     hypotheses: tuple[Hypothesis, ...]
     failures: Mapping[int, CupidError]
     truncated: bool
