@@ -46,6 +46,7 @@ def certainty_figures(truth: MetricTruth, placed: SceneObject, chamfer_percent: 
     longest_m = float((truth.surface.amax(dim=0) - truth.surface.amin(dim=0)).max())
     surface_m = chamfer_percent / 100 * longest_m
     right = math.degrees(float(turn.norm())) <= RIGHT_ROTATION_DEG and surface_m <= RIGHT_SURFACE_M
+    evidence = {} if placed.evidence is None else placed.evidence.values()
     figures: Figures = {
         "error_along": along / size,
         "error_across": across / size,
@@ -57,7 +58,7 @@ def certainty_figures(truth: MetricTruth, placed: SceneObject, chamfer_percent: 
         "called_good": float(placed.quality.verdict is Verdict.GOOD),
         "called_failed": float(placed.quality.verdict is Verdict.FAILED),
         **verdict_figures(right=right, good=placed.quality.verdict is Verdict.GOOD),
-        **{f"{EVIDENCE}{name}": value for name, value in placed.evidence.values().items()},
+        **{f"{EVIDENCE}{name}": value for name, value in evidence.items()},
     }
     if metric:
         off = math.log(placed.model.scale / truth.scale_m)

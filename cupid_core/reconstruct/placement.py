@@ -232,13 +232,21 @@ def finish_object(
         scale=scale,
         scale_source=placement.scale_source,
         scale_std=math.nan if placement.scale_source is ScaleSource.UNKNOWN else scale * certainty.scale_std,
-        symmetry=symmetry.scaled(scale),
         appearance=hypothesis.appearance,
+        symmetry=symmetry.scaled(scale),
     )
     state = ObjectState(S_camera_object.rigid(), certainty.covariance, certainty.calibrated)
     hypotheses = (hypothesis, *(placed.hypothesis for placed in ranked if placed is not best))
     return SceneObject(
-        id_, model, state, quality, evidence, hypotheses, {}, truncated=False, refinement=refined.refinement
+        id_,
+        model,
+        state,
+        quality,
+        hypotheses,
+        {},
+        truncated=False,
+        refinement=refined.refinement,
+        evidence=evidence,
     )
 
 

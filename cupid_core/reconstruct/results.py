@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,8 +98,8 @@ class ObjectModel:
         scale: metres per canonical unit (1 where the source is UNKNOWN).
         scale_source: where the scale comes from.
         scale_std: its standard deviation, same unit; NaN where the source is UNKNOWN.
-        symmetry: rotations and mirror planes that leave the mesh as it is, in its frame.
         appearance: latent that the mesh was decoded from.
+        symmetry: rotations and mirror planes that leave the mesh as it is, in its frame.
     """
 
     label: str
@@ -106,8 +108,8 @@ class ObjectModel:
     scale: float
     scale_source: ScaleSource
     scale_std: float
-    symmetry: ShapeSymmetry
     appearance: Appearance | None = None
+    symmetry: ShapeSymmetry = field(default_factory=ShapeSymmetry.none)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,20 @@ class ObjectState:
 
     T_camera_object: SE3
     covariance: Tensor
-    calibrated: bool
+    calibrated: bool = False
+
+    def position_std(self) -> float:
+        """Root of the summed variances of the position, in the unit of the mesh."""
+        return float(self.covariance[:3, :3].trace().sqrt())
+
+    def rotation_std(self, symmetry: ShapeSymmetry) -> float:
+        """Root of the summed variances of the rotation, radians; without that about an axis of free rotation."""
+        variance = self.covariance[3:, 3:].double()
+        total = float(variance.trace())
+        if symmetry.is_continuous:
+            axis = self.T_camera_object.rotation().double() @ torch.from_numpy(symmetry.axis)
+            total -= float(axis @ variance @ axis)
+        return math.sqrt(max(total, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,22 +151,22 @@ class SceneObject:
         model: shape and scale.
         state: pose.
         quality: of the mesh as it is here, at this place.
-        evidence: what its certainty was computed from.
         hypotheses: all that gave a pose, up to scale, best first; at least one.
         failures: why samples that are not among the hypotheses gave nothing, by number.
         truncated: the object touches the border of the image.
         refinement: what fitting place or shape changed, or why nothing; None where it was not asked for.
+        evidence: what its certainty was computed from; None for an object that was not reconstructed.
     """
 
     id: int
     model: ObjectModel
     state: ObjectState
     quality: Quality
-    evidence: Evidence
     hypotheses: tuple[Hypothesis, ...]
     failures: Mapping[int, CupidError]
     truncated: bool
     refinement: Refinement | ShapeFit | None = None
+    evidence: Evidence | None = None
 
     @property
     def label(self) -> str:

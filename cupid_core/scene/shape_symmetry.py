@@ -55,6 +55,11 @@ class ShapeSymmetry:
         """Whether the shape turns freely about its axis."""
         return self.fold == CONTINUOUS
 
+    @classmethod
+    def none(cls) -> ShapeSymmetry:
+        """No rotation and no mirror plane."""
+        return cls(NO_SYMMETRY, np.full(3, math.nan), np.zeros(3), np.zeros((0, 3)))
+
     def scaled(self, scale: float) -> ShapeSymmetry:
         """That of the mesh in other units."""
         return replace(self, center=self.center * scale)
