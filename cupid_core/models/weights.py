@@ -68,6 +68,9 @@ class CalibrationEntry(_Published):
     means: tuple[float, ...]
     stds: tuple[float, ...]
     deviations: dict[str, tuple[float, ...]]
+    lost_deviations: dict[str, tuple[float, ...]]
+    lost: tuple[float, ...]
+    lost_from: float
     good: tuple[float, ...]
     good_from: float
     failed_below: float
@@ -75,7 +78,7 @@ class CalibrationEntry(_Published):
     @model_validator(mode="after")
     def _lengths_agree(self) -> CalibrationEntry:
         count = len(self.features)
-        rows = (self.good, *self.deviations.values())
+        rows = (self.good, self.lost, *self.deviations.values(), *self.lost_deviations.values())
         if len(self.means) != count or len(self.stds) != count or any(len(row) != count + 1 for row in rows):
             raise ValueError(f"{count} features need as many means and deviations, and one weight more")
         return self

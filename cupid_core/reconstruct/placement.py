@@ -292,6 +292,7 @@ def _evidence(
         Observation(mask, placement.camera, occlusion, frame.depth if metric else None),
         refined.best.hypothesis.quality,
         symmetry=symmetry,
+        recognition=refined.best.hypothesis.structure.recognition,
         fit=refined.refinement,
         metric=metric,
     )

@@ -4,7 +4,10 @@ What the pose solver states is no measure: it takes thousands of pairs as indepe
 made them all. `cupid calibrate` measures instead how far objects like this one are off, on generated objects with
 truth, and keeps that in the checkpoint. Without it wide deviations are stated, and no probability.
 
-The logarithm of each deviation, and the log-odds of the probability, are linear in the standardized evidence.
+A result is either near the truth, or the frame of the object was taken for another one, often a quarter turn away;
+no single Gaussian describes both. So there are two kinds of deviations, for frames that were probably recognized
+and for those that may be lost. Their logarithms, and the log-odds of losing the frame and of being right, are linear
+in the standardized evidence.
 """
 
 from __future__ import annotations
@@ -46,7 +49,11 @@ class Calibration:
         features: names of `features`, in the order of the weights.
         means: of the features.
         stds: of the features.
-        deviations: for each of `DEVIATIONS` the offset and the weights of the logarithm of its deviation.
+        deviations: for each of `DEVIATIONS` the offset and the weights of the logarithm of its deviation, for
+            objects whose frame was recognized.
+        lost_deviations: the same for objects whose frame was lost.
+        lost: offset and weights of the log-odds that the frame was lost.
+        lost_from: probability from which it counts as lost.
         good: offset and weights of the log-odds that a result is right.
         good_from: probability from which a result is called good.
         failed_below: probability below which it is called failed.
@@ -57,6 +64,9 @@ class Calibration:
     means: Sequence[float]
     stds: Sequence[float]
     deviations: Mapping[str, Sequence[float]]
+    lost_deviations: Mapping[str, Sequence[float]]
+    lost: Sequence[float]
+    lost_from: float
     good: Sequence[float]
     good_from: float
     failed_below: float
@@ -67,19 +77,28 @@ class Calibration:
         row = (np.array([values[name] for name in self.features]) - self.means) / np.array(self.stds)
         return np.concatenate([[1.0], np.clip(np.nan_to_num(row), -_CUTOFF, _CUTOFF)])
 
+    def is_lost(self, row: Floats) -> bool:
+        """Whether the frame of the object counts as lost, for a row of `standardized`."""
+        return _logistic(row, self.lost) >= self.lost_from
+
     def deviation(self, name: str, row: Floats) -> float:
         """The deviation of this name for a row of `standardized`."""
-        return math.exp(float(row @ np.asarray(self.deviations[name])))
+        weights = (self.lost_deviations if self.is_lost(row) else self.deviations)[name]
+        return math.exp(float(row @ np.asarray(weights)))
 
     def probability(self, row: Floats) -> float:
         """That the result is right, for a row of `standardized`."""
-        return 1 / (1 + math.exp(-float(row @ np.asarray(self.good))))
+        return _logistic(row, self.good)
 
     def reasons(self, row: Floats, count: int = 3) -> tuple[str, ...]:
         """The evidence that lowers the probability most, worst first."""
         effects = row[1:] * np.asarray(self.good)[1:]
         worst = [int(place) for place in np.argsort(effects)[:count] if effects[place] < -0.1]
         return tuple(_WORDS.get(self.features[place], self.features[place]) for place in worst)
+
+
+def _logistic(row: Floats, weights: Sequence[float]) -> float:
+    return 1 / (1 + math.exp(-float(row @ np.asarray(weights))))
 
 
 # What a feature that speaks against an object is called.
@@ -105,6 +124,10 @@ _WORDS = {
     "shortest": "objects of its proportions are often wrong",
     "turns_freely": "its shape does not determine its rotation",
     "fold": "its shape does not determine its rotation",
+    "completed": "its shape is a sample",
+    "trust": "its frame was not surely recognized",
+    "gap": "its frame was not surely recognized",
+    "residual": "measured points contradict the frame that was recognized",
     "with_depth": "it has no measured scale",
     "fitted": "no fit was accepted",
     "drawn": "there are no other hypotheses",
@@ -134,6 +157,10 @@ def features(evidence: Mapping[str, float]) -> dict[str, float]:
         "turned": math.sqrt(e["turned_rad"]),
         "stretched": math.sqrt(e["stretched"]),
         "resized": math.sqrt(e["resized"]),
+        "completed": e["completed"],
+        "trust": log("trust", 0.001) - math.log(1.001 - e["trust"]),
+        "gap": log("gap", 0.005),
+        "residual": log("residual", 0.005),
         "spread_rotation": math.sqrt(e["spread_rad"]) if e["drawn"] else math.nan,
         "spread_surface": log("spread_surface", 0.005),
         "longest": log("longest_m", 0.01),

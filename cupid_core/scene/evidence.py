@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,22 @@ from cupid_core.types import Quality, TriangleMesh
 _POINTS = 512
 # A surface point counts as seen up to this much behind the first surface, relative to the longest side.
 _SEEN_DEPTH = 0.01
+
+
+class Recognition(NamedTuple):
+    """How surely the canonical frame of an object was recognized; NaN where it is not known.
+
+    Attributes:
+        trust: mean probability, over the visible points, that the network gives the canonical position it chose.
+        gap: mean distance between that position and the network's other estimate of it, by regression, canonical
+            units: large where it wavers between several.
+        residual: median distance of the measured points from the canonical ones, by the pose that they give,
+            canonical units.
+    """
+
+    trust: float = math.nan
+    gap: float = math.nan
+    residual: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,10 @@ class Evidence:
         turned_rad: angle by which the fit turned the object.
         stretched: largest change of an axis by the fit, logarithm.
         resized: change of the longest side by the fit, logarithm, absolute.
+        completed: 1 where the shape was completed from the view, 0 where it is a sample.
+        trust: see `Recognition`.
+        gap: see `Recognition`.
+        residual: see `Recognition`.
         drawn: number of other hypotheses.
         spread_rad: median angle between this hypothesis and the others, up to the symmetry of the shape.
         spread_surface: median distance of their surfaces from this one, relative to the longest side.
@@ -73,6 +94,10 @@ class Evidence:
     turned_rad: float
     stretched: float
     resized: float
+    completed: float
+    trust: float
+    gap: float
+    residual: float
     drawn: float
     spread_rad: float
     spread_surface: float
@@ -114,6 +139,7 @@ def gather_evidence(
     quality: Quality,
     *,
     symmetry: ShapeSymmetry,
+    recognition: Recognition | None = None,
     fit: ShapeFit | Refinement | None = None,
     metric: bool,
 ) -> Evidence:
@@ -126,6 +152,7 @@ def gather_evidence(
         observation: mask, camera, occlusion and depth of the view.
         quality: of `start`, against the whole image.
         symmetry: of `final`.
+        recognition: of the frame that the shape was completed in; None for a sample.
         fit: what came between `start` and `final`; None where nothing was fitted. Of a `Refinement` the agreement
             before it counts, because it fits all pixels.
         metric: lengths are metres.
@@ -158,6 +185,8 @@ def gather_evidence(
         turned_rad=_angle(start.S_camera_object, final.S_camera_object, None),
         stretched=0.0 if shape_fit is None else float(shape_fit.axis_scales.log().abs().max()),
         resized=abs(math.log(size / start.size())),
+        completed=float(recognition is not None),
+        **(recognition or Recognition())._asdict(),
         drawn=float(len(others)),
         spread_rad=spread_rad,
         spread_surface=spread_surface,

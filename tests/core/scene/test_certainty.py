@@ -28,7 +28,19 @@ def calibration(**changes):
     names = list(features(KNOWN))
     nothing = [0.0] * len(names)
     deviations = {name: [math.log(0.05), *nothing] for name in DEVIATIONS}
-    made = Calibration(100, names, nothing, [1.0] * len(names), deviations, [2.0, *nothing], 0.8, 0.1)
+    made = Calibration(
+        objects=100,
+        features=names,
+        means=nothing,
+        stds=[1.0] * len(names),
+        deviations=deviations,
+        lost_deviations={name: [math.log(0.9), *nothing] for name in DEVIATIONS},
+        lost=[-4.0, *nothing],
+        lost_from=0.2,
+        good=[2.0, *nothing],
+        good_from=0.8,
+        failed_below=0.1,
+    )
     return replace(made, **changes)
 
 
@@ -53,6 +65,18 @@ def test_calibrated_deviations_are_along_the_ray_and_about_the_axes_of_the_objec
     assert float(up @ found.covariance[3:, 3:] @ up) == pytest.approx(0.7**2)
     assert float(side @ found.covariance[3:, 3:] @ side) == pytest.approx(0.05**2)
     assert float(found.covariance[:3, 3:].abs().max()) == 0 and found.scale_std == pytest.approx(0.05)
+
+
+def test_where_the_frame_may_be_lost_the_deviations_are_those_of_lost_frames():
+    model = calibration()
+    names = list(model.features)
+    trust = [-2.0 if name == "trust" else 0.0 for name in names]
+    model = replace(model, lost=[0.0, *trust])
+    sure, unsure = (
+        assess(model, KNOWN | {"trust": value}, PLACE, SIZE_M, symmetry=None).covariance[3:, 3:].trace()
+        for value in (0.95, 0.3)
+    )
+    assert float(sure) == pytest.approx(3 * 0.05**2) and float(unsure) == pytest.approx(3 * 0.9**2)
 
 
 def test_evidence_changes_deviations_and_probability():
