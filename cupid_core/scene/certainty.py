@@ -6,8 +6,8 @@ truth, and keeps that in the checkpoint. Without it wide deviations are stated, 
 
 A result is either near the truth, or the frame of the object was taken for another one, often a quarter turn away;
 no single Gaussian describes both. So there are two kinds of deviations, for frames that were probably recognized
-and for those that may be lost. Their logarithms, and the log-odds of losing the frame and of being right, are linear
-in the standardized evidence.
+and for those that may be lost. Their logarithms, and the log-odds of losing the frame and of being right, are
+linear in the standardized evidence.
 """
 
 from __future__ import annotations
