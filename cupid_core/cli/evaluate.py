@@ -116,9 +116,9 @@ def evaluate(
     )
     file = json.with_suffix(".jsonl") if json else None
     journal = open_journal(file, cupid, options, without=other) if file else None
-    with _Bar(console, n) as bar:
+    with ObjectBar(console, n) as bar:
         records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
-    with _Bar(console, scenes, unit="scenes") as bar:
+    with ObjectBar(console, scenes, unit="scenes") as bar:
         records += run_scenes(cupid, scenes, options, refine=refine, on_record=bar.show, journal=journal)
     for table in tables(records, families=families):
         console.print(table)
@@ -180,7 +180,7 @@ def _write(
         console.print(f"pictures: {sheet}", highlight=False, soft_wrap=True)
 
 
-class _Bar:
+class ObjectBar:
     """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
     def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
@@ -192,7 +192,7 @@ class _Bar:
         self._progress = Progress(*columns, *times, console=console, disable=silent)
         self._task = self._progress.add_task(unit, total=total, figure="")
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> ObjectBar:
         self._progress.start()
         return self
 
