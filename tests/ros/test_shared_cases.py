@@ -65,7 +65,7 @@ def test_images_of_a_looped_source_keep_their_own_labels(tmp_path: Path) -> None
     class Watching(Server):
         def offer(self, frame):  # type: ignore[no-untyped-def]
             box, labels = frame.detections[0].box, frame.labels
-            rows, columns = (labels == 2).nonzero()
+            columns = (labels == 2).nonzero()[1]
             seen.append((box, columns.min(), columns.max() + 1))
             return super().offer(frame)
 
