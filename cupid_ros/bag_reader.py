@@ -82,7 +82,7 @@ class BagReader(AbstractContextManager["BagReader"]):
     topics: list[Topic] = field(default_factory=list)
     definitions: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    _readers: list[Reader] = field(default_factory=list)
+    _readers: list[tuple[Reader, Path]] = field(default_factory=list)
     _damaged_files: list[Path] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -111,7 +111,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         Args:
             topics: names; empty takes all.
         """
-        sources = [self._read_complete(reader, topics) for reader in self._readers]
+        sources = [self._read_complete(reader, path, topics) for reader, path in self._readers]
         sources += [self._read_damaged(path, topics) for path in self._damaged_files]
         yield from sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda raw: raw.time_ns)
 
@@ -119,7 +119,7 @@ class BagReader(AbstractContextManager["BagReader"]):
         reason = "metadata.yaml is missing: the recording did not end in order."
         if (self.path / "metadata.yaml").is_file():
             try:
-                self._add(self._stack.enter_context(Reader(self.path)))
+                self._add(self._stack.enter_context(Reader(self.path)), self.path)
                 return
             except _DAMAGE as error:
                 reason = f"metadata.yaml is not used, because of what it says or of what it names: {error}"
@@ -128,26 +128,26 @@ class BagReader(AbstractContextManager["BagReader"]):
         failures = []
         for path in files:
             try:
-                plain = self._uncompressed(path)
-                self._open_file(plain)
+                self._open_file(self._uncompressed(path), path)
             except BagError as error:
                 failures.append(error)
-        if not self.topics:
+        if failures and not self.topics:
             raise failures[0]
         self.warnings += [str(error) for error in failures]
         if reason and not self.warnings:
             self.warnings.append(reason)
 
-    def _open_file(self, path: Path) -> None:
+    def _open_file(self, plain: Path, path: Path) -> None:
+        """Take a file; `path` is its name where `plain` is a copy of it."""
         try:
-            self._add(self._stack.enter_context(Reader(path)))
+            self._add(self._stack.enter_context(Reader(plain)), path)
         except _DAMAGE as error:
-            if path.suffix != ".mcap":
+            if plain.suffix != ".mcap":
                 raise BagError(
                     f"{path} cannot be read: {error}.",
                     hint="For a damaged .db3 file try `sqlite3 FILE .recover`, then `ros2 bag reindex`.",
                 ) from error
-            self._add_damaged(path, error)
+            self._add_damaged(plain, path, error)
 
     def _uncompressed(self, path: Path) -> Path:
         """The file itself, or a temporary copy of one that was compressed as a whole."""
@@ -162,13 +162,13 @@ class BagReader(AbstractContextManager["BagReader"]):
             self.warnings.append(f"{path} is damaged; what comes before that is used: {error}")
         return plain
 
-    def _add(self, reader: Reader) -> None:
+    def _add(self, reader: Reader, path: Path) -> None:
         """Take a whole file, or a folder with its metadata."""
         for connection in reader.connections:
             self._add_topic(Topic(connection.topic, connection.msgtype, connection.msgcount))
             if connection.msgdef.format == MessageDefinitionFormat.MSG:
                 self.definitions.append((connection.msgtype, connection.msgdef.data))
-        self._readers.append(reader)
+        self._readers.append((reader, path))
 
     def _add_topic(self, topic: Topic) -> None:
         """Add it to what other files of the bag hold of it."""
@@ -179,11 +179,11 @@ class BagReader(AbstractContextManager["BagReader"]):
                 return
         self.topics.append(topic)
 
-    def _add_damaged(self, path: Path, error: Exception) -> None:
+    def _add_damaged(self, plain: Path, path: Path, error: Exception) -> None:
         """Take an .mcap file that can be read from its front only, or that was not written by rosbag2."""
         kinds: set[str] = set()
         count = len(self.topics)
-        for record in _records(path):
+        for record in _records(plain):
             if isinstance(record, Header) and record.profile == "ros1":
                 raise _ros1_error(path)
             if isinstance(record, tuple):
@@ -203,9 +203,9 @@ class BagReader(AbstractContextManager["BagReader"]):
                 )
             raise BagError(f"{path} cannot be read: {error}.", hint="Nothing is left of it: record it again.")
         self.warnings.append(f"{path} is damaged or not of rosbag2 ({error}); what can be read of it is used.")
-        self._damaged_files.append(path)
+        self._damaged_files.append(plain)
 
-    def _read_complete(self, reader: Reader, topics: Collection[str]) -> Iterator[RawMessage]:
+    def _read_complete(self, reader: Reader, path: Path, topics: Collection[str]) -> Iterator[RawMessage]:
         wanted = [item for item in reader.connections if not topics or item.topic in topics]
         known = {topic.name: topic for topic in self.topics}
         try:
@@ -213,7 +213,7 @@ class BagReader(AbstractContextManager["BagReader"]):
                 for connection, time_ns, data in reader.messages(connections=wanted):
                     yield RawMessage(known[connection.topic], time_ns, _plain(bytes(data)))
         except _DAMAGE as error:
-            self._warn(f"{reader.path} is damaged; what comes before that is used: {error}")
+            self._warn(f"{path} is damaged; what comes before that is used: {error}")
 
     def _read_damaged(self, path: Path, topics: Collection[str]) -> Iterator[RawMessage]:
         known = {topic.name: topic for topic in self.topics}

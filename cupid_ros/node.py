@@ -254,7 +254,9 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def _take_frame(self, messages: FrameMessages) -> None:
         server = self._active_server()
-        frame = read_frame(messages, server.config.input)
+        inputs = self._inputs
+        topics = {} if inputs is None else {role: item.topic for role, item in inputs.inputs.items()}
+        frame = read_frame(messages, server.config.input, topics)
         if server.config.output.empty and frame.labels is None and not frame.detections:
             with self._publishing:
                 if self._outputs is not None:

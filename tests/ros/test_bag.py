@@ -222,6 +222,15 @@ def test_compressed_files_and_messages_are_read_without_metadata(
     path.unlink()
     assert replay(source, tmp_path / "out", types).objects == 4
     assert replay(packed, tmp_path / "out2", types).objects == 4
+    # Cut off, and a file without any topic: said of the file that was given, not of a copy of it.
+    packed.write_bytes(packed.read_bytes()[:-200])
+    with pytest.raises(BagError, match=re.escape(str(packed))):
+        replay(packed, tmp_path / "nothing", types)
+    with Writer(tmp_path / "bare", version=8, storage_plugin=StoragePlugin[kind.upper()]):
+        pass
+    (tmp_path / "bare" / "metadata.yaml").unlink()
+    with pytest.raises(MissingTopicError, match="No topics"):
+        replay(tmp_path / "bare", tmp_path / "nothing", types)
     # Compressed message by message, as `ros2 bag record --compression-mode message` does.
     each = Writer(tmp_path / "each", version=8, storage_plugin=StoragePlugin[kind.upper()])
     each.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
