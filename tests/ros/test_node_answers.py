@@ -130,6 +130,17 @@ def test_clouds_of_all_objects_come_as_one_message(robot: Robot) -> None:
     assert robot.set("ros.output.clouds", False) == (True, "")
 
 
+def test_depth_of_another_frame_is_left_out_and_its_topic_is_named(robot: Robot) -> None:
+    from robot import TOPICS, found, wait_for
+
+    messages = robot.messages(found("1"))
+    messages["depth"].header.frame_id = "camera_depth_optical_frame"
+    robot.send(messages)
+    (objects,) = robot.wait("/cupid/objects")
+    assert [item.scale_source for item in objects.objects] == [0] and not robot.heard["/tf"]
+    wait_for(lambda: robot.status("problems") is not None and TOPICS["depth"] in robot.status("problems").message)
+
+
 def test_two_images_with_one_stamp_are_not_joined(robot: Robot) -> None:
     from robot import found
 
