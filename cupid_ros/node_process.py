@@ -17,7 +17,7 @@ from cupid_core.serving.engine import MakeJob
 from cupid_ros.node import ReconNode
 
 _THREADS = 4
-# The spinning thread checks this often whether it has to end.
+# The threads that spin and wait check this often whether they have to end.
 _CHECK_S = 0.2
 
 
@@ -55,7 +55,10 @@ def main(
             # In a thread: a signal ends it while the networks load.
             starter = threading.Thread(target=_activate, args=(node, ended), name="cupid-activate")
             starter.start()
-        ended.wait()
+        # Not without a limit: a signal that the system delivers to another thread does not wake this one, in which
+        # alone Python runs handlers.
+        while not ended.wait(_CHECK_S):
+            pass
         failed = activate and not node.is_active and not signaled.is_set()
         node.close()
         if activate:
