@@ -26,11 +26,12 @@ from cupid_core.config import CupidConfig, Refine, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
 from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.reliability import reliability_svg
 from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
 from cupid_core.evaluation.sheet import contact_sheet
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
-from cupid_core.files import atomic_write
+from cupid_core.files import atomic_write, write_text
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.stages import samplers_of
 from cupid_core.runtime.device import choose_device, inference_dtype
@@ -64,6 +65,7 @@ def evaluate(
     json: OptionalFile = None,
     sheet: OptionalFile = None,
     sheet_rows: int = 8,
+    reliability: OptionalFile = None,
     families: bool = True,
 ) -> int:
     """Run unseen generated objects through the whole pipeline and measure the results against their truth.
@@ -93,10 +95,11 @@ def evaluate(
             continues a run that was stopped.
         sheet: pictures of the first objects, a PNG.
         sheet_rows: objects of each split in it.
+        reliability: diagram of stated probabilities against what came true, an SVG.
         families: show the table of families.
     """
     console = Console(width=None if Console().is_terminal else 160)
-    _check_writable(json, sheet)
+    _check_writable(json, sheet, reliability)
     if threads:
         torch.set_num_threads(threads)
     place, settings = choose_device(device), settings_of.load(CupidConfig, config, assignments)
@@ -125,6 +128,9 @@ def evaluate(
     checkpoints = {"checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
     facts = {"benchmark": what, **checkpoints, "options": asdict(options) | {"scenes": scenes}, **_machine(place)}
     _write(console, records, facts, json, sheet)
+    if reliability is not None:
+        write_text(reliability, reliability_svg(records))
+        console.print(f"reliability: {reliability}", highlight=False, soft_wrap=True)
     if journal is not None:
         journal.remove()
     return 0 if any(not record.failure for record in records) else NOTHING_FOUND
