@@ -30,8 +30,10 @@ from cupid_core.errors import (
 from cupid_core.geometry import depth_to_metres
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
-from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
-from cupid_core.image.masks import Mask, mask_from_alpha, mask_from_array, masks_from_labels
+from cupid_core.image.files import named, read_depth, read_image, read_labels, read_mask
+from cupid_core.image.mask_values import is_soft
+from cupid_core.image.masks import Mask, flat_array, mask_from_alpha, mask_from_picture, masks_from_labels
+from cupid_core.image.pillow_modes import Palette, pillow_pixels
 from cupid_core.image.rgb import RgbImage, to_rgb8
 from cupid_core.types import CameraSource, DepthMap, ScaleSource
 
@@ -111,7 +113,9 @@ def as_masks(
         return NamedMasks({id_: _mask(mask, height, width) for id_, mask in enumerate(masks, start=1)})
     if isinstance(masks, str | os.PathLike):
         return NamedMasks(_masks_of_file(Path(masks), height, width))
-    return NamedMasks(_masks_of_array(_single_channel(_pixels(masks, "A mask", InvalidImageError)), height, width))
+    return NamedMasks(
+        _masks_of_array(_pixels(masks, "A mask", InvalidImageError, "indices"), masks, height, width)
+    )
 
 
 def as_camera(
@@ -176,15 +180,11 @@ def as_depth(
     return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
 
 
-def _pixels(values: Any, what: str, error: type[InputError]) -> NDArray[Any]:
+def _pixels(values: Any, what: str, error: type[InputError], palette: Palette = "colors") -> NDArray[Any]:
     """Numbers of a PIL image, array or tensor."""
     if isinstance(values, Image.Image):
         try:
-            upright = ImageOps.exif_transpose(values)
-            if upright.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
-                upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-            pixels: NDArray[Any] = np.asarray(upright)
-            return pixels
+            return pillow_pixels(ImageOps.exif_transpose(values), palette)
         except (OSError, ValueError, SyntaxError) as reason:
             raise error(f"{what} cannot be decoded: {reason}.", hint="Give an undamaged picture.") from reason
     if isinstance(values, Tensor):
@@ -197,45 +197,46 @@ def _pixels(values: Any, what: str, error: type[InputError]) -> NDArray[Any]:
     raise error(f"{what} was given as {kind}.", hint=f"Give {_FORMS}.")
 
 
-def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
-    single = pixels
-    if pixels.ndim == 3 and pixels.shape[0] == 1:
-        single = pixels[0]
-    elif pixels.ndim == 3 and pixels.shape[2] == 1:
-        single = pixels[..., 0]
-    return single
-
-
 def _mask(mask: Any, height: int, width: int) -> Mask:
     """One mask of any form."""
     if isinstance(mask, str | os.PathLike):
         return read_mask(Path(mask), height, width)
-    pixels = _single_channel(_pixels(mask, "A mask", InvalidImageError))
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        return mask_from_array(mask_from_alpha(to_rgb8(pixels[..., -1]).rgb[..., 0]), height, width)
-    return mask_from_array(pixels, height, width)
+    return mask_from_picture(_pixels(mask, "A mask", InvalidImageError, "mask"), height, width)
 
 
 def _masks_of_file(path: Path, height: int, width: int) -> Mapping[int, Mask]:
     try:
         labels = read_labels(path)
     except UnreadableFileError as error:
-        # A picture with opacity, or in colors, may still be the mask of one object.
+        # A picture with opacity, in colors or compressed with loss may still be the mask of one object.
         if not path.is_file():
             raise
         try:
             return {1: read_mask(path, height, width)}
         except CupidError:
             raise error from None
-    return _masks_of_array(labels, height, width)
+    if _is_one_mask(labels):
+        return {1: read_mask(path, height, width)}
+    try:
+        return masks_from_labels(labels, height, width)
+    except CupidError as error:
+        raise named(path, error) from error
 
 
-def _masks_of_array(labels: NDArray[Any], height: int, width: int) -> Mapping[int, Mask]:
-    values = np.unique(labels) if labels.dtype.kind in "bui" and labels.ndim == 2 else np.empty(0)
-    binary = labels.dtype.kind == "b" or set(values.tolist()) in ({255}, {0, 255})
-    if binary or labels.dtype.kind == "f":
-        return {1: mask_from_array(labels, height, width)}
-    return masks_from_labels(labels, height, width)
+def _masks_of_array(labels: NDArray[Any], given: Any, height: int, width: int) -> Mapping[int, Mask]:
+    labels = flat_array(labels)
+    if labels.ndim == 2 and labels.dtype.kind in "bui" and not _is_one_mask(labels):
+        return masks_from_labels(labels, height, width)
+    return {1: _mask(given, height, width)}
+
+
+def _is_one_mask(labels: NDArray[Any]) -> bool:
+    """Whether numbers are the mask of one object rather than ids: 0 and 255, soft, or below zero around it."""
+    if labels.dtype.kind == "b" or not labels.size:
+        return True
+    values = np.unique(labels)
+    two = len(values) == 2 and values[0] < 0 < values[1]
+    return two or set(values.tolist()) in ({255}, {0, 255}) or is_soft(labels)
 
 
 def _id(key: Any) -> int:

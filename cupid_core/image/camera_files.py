@@ -90,7 +90,7 @@ def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8; no path
         raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
     except yaml.YAMLError as error:
         raise UnreadableFileError(f"{path} is neither YAML nor JSON: {error}.", hint=_LAYOUT) from error
