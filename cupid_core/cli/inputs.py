@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from cupid_core.errors import (
     InvalidPromptError,
     UnreadableFileError,
 )
-from cupid_core.geometry.camera import Camera
+from cupid_core.geometry import Camera, check_depth_unit
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
 from cupid_core.image.masks import Mask, mask_from_alpha, masks_from_labels
@@ -30,6 +29,7 @@ from cupid_core.image.rgb import RgbImage
 from cupid_core.perception.depth import build_depth_source
 from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter
+from cupid_core.reconstruct.inputs import check_longest_side
 from cupid_core.samples import sample_frame
 from cupid_core.types import DepthMap
 
@@ -46,7 +46,7 @@ class InputArgs:
         camera: fx,fy,cx,cy, or exif.
         camera_info: file with a camera.
         depth: aligned depth image.
-        depth_unit_m: meters per count of a depth image of whole numbers.
+        depth_unit_m: meters per count of the depth image; None takes 0.001 for whole numbers and 1 for floating.
         names: file with the names of the objects.
         known_size: longest side in meters of the one object, or ID=METERS,ID=METERS.
     """
@@ -58,7 +58,7 @@ class InputArgs:
     camera: str = ""
     camera_info: Path | None = None
     depth: Path | None = None
-    depth_unit_m: float = 0.001
+    depth_unit_m: float | None = None
     names: Path | None = None
     known_size: str = ""
 
@@ -114,6 +114,8 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
     """
     _one_of("--mask, --labels and --box", [args.mask, args.labels, args.box])
     _one_of("--camera and --camera-info", [args.camera, args.camera_info])
+    if args.depth_unit_m is not None:
+        check_depth_unit(args.depth_unit_m)
     picture = read_image(args.image)
     height, width = picture.rgb.shape[:2]
     camera = _camera(args, height, width)
@@ -172,8 +174,7 @@ def known_sizes(text: str, ids: list[int]) -> dict[int, float]:
         id_ = ids[0] if id_ is None else id_
         if id_ not in ids:
             raise InputError(f"--known-size '{part.strip()}': there is no object {id_}, only {ids}.", hint=hint)
-        if not (math.isfinite(size) and size > 0):
-            raise InputError(f"--known-size '{part.strip()}' is not a positive length.", hint=hint)
+        check_longest_side(id_, size)
         sizes[id_] = size
     return sizes
 

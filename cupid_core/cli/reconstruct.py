@@ -67,7 +67,7 @@ def reconstruct(
     camera: str = "",
     camera_info: OptionalFile = None,
     depth: OptionalFile = None,
-    depth_unit_m: float = 0.001,
+    depth_unit_m: float | None = None,
     names: OptionalFile = None,
     known_size: str = "",
     checkpoint: str = "tabletop",
@@ -95,8 +95,9 @@ def reconstruct(
         box: x0,y0,x1,y1 in pixels around one object; its mask is found inside.
         camera: fx,fy,cx,cy in pixels, or exif: the focal length that the photo itself states.
         camera_info: YAML or JSON with a sensor_msgs/CameraInfo or a calibration, lens distortion included.
-        depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in meters.
-        depth_unit_m: meters per count of a 16-bit depth image.
+        depth: depth image aligned to the image: whole numbers of 16 bits or more in millimeters, or floating in
+            meters.
+        depth_unit_m: meters per count of the depth image; not given, 0.001 for whole numbers and 1 for floating.
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.

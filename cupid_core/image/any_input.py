@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,7 +27,7 @@ from cupid_core.errors import (
     InvalidImageError,
     UnreadableFileError,
 )
-from cupid_core.geometry import depth_to_metres
+from cupid_core.geometry import depth_to_metres, within_sensor_range
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 from cupid_core.image.files import named, read_depth, read_image, read_labels, read_mask
@@ -153,30 +153,30 @@ def as_camera(
 
 
 def as_depth(
-    depth: DepthInput | None, *, metres_per_count: float = 0.001, scale_std: float = 0.0
+    depth: DepthInput | None, *, metres_per_count: float | None = None, scale_std: float = 0.0
 ) -> DepthMap | None:
     """Depth aligned to the image, in metres.
 
     Args:
         depth: a DepthMap; path of a depth image or .npy; array, tensor or PIL image (H, W) of whole counts, or
             floating metres. None: there is none.
-        metres_per_count: unit of whole counts.
+        metres_per_count: unit of the numbers; None takes millimetres for whole and metres for floating numbers.
         scale_std: relative standard deviation of all depths together.
 
     Raises:
-        InvalidDepthError: another type or shape, or not one valid pixel.
+        InvalidDepthError: another type or shape, not one valid pixel, or what no depth camera measures.
         UnreadableFileError: the file is missing, damaged, or no picture.
     """
-    if depth is None or isinstance(depth, DepthMap):
-        return depth
+    if depth is None:
+        return None
+    if isinstance(depth, DepthMap):
+        if depth.source is not ScaleSource.SENSOR:
+            return depth
+        return replace(depth, depth_m=within_sensor_range(depth.depth_m))
     if isinstance(depth, str | os.PathLike):
         return read_depth(Path(depth), metres_per_count=metres_per_count, scale_std=scale_std)
-    values = _pixels(depth, "Depth", InvalidDepthError)
-    if values.dtype.name == "int32" and values.size and int(values.min()) >= 0 and int(values.max()) < 2**16:
-        values = values.astype(np.uint16)  # PIL reads 16-bit pictures into 32 bits
-    depth_m, _ = depth_to_metres(values)
-    if values.dtype.name == "uint16":
-        depth_m = depth_m * (metres_per_count / 0.001)
+    values = flat_array(_pixels(depth, "Depth", InvalidDepthError))
+    depth_m, _ = depth_to_metres(values, metres_per_count=metres_per_count)
     return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
 
 

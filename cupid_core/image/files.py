@@ -115,33 +115,27 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
     return pixels.astype(np.int32)
 
 
-def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: float = 0.0) -> DepthMap:
+def read_depth(path: Path | str, *, metres_per_count: float | None = None, scale_std: float = 0.0) -> DepthMap:
     """Read an aligned depth image of a sensor.
 
     Args:
         path: 16-bit PNG or TIFF in counts, 32-bit floating TIFF in metres, or .npy of either.
-        metres_per_count: unit of whole numbers; millimetres unless the sensor says otherwise.
+        metres_per_count: unit of the numbers; None takes millimetres for whole and metres for floating numbers.
         scale_std: relative standard deviation of all depths together.
 
     Returns:
-        Metres with NaN in holes (zero, negative, not finite); source SENSOR.
+        Metres with NaN in holes, see `geometry.depth_to_metres`; source SENSOR.
 
     Raises:
         UnreadableFileError: missing, damaged, too large, or not an image.
-        InvalidDepthError: 8 bits, colors, or not one valid pixel.
+        InvalidDepthError: 8 bits, colors, not one valid pixel, or another unit than stated.
     """
     path = Path(path)
-    pixels = _load(path, "indices")
-    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    # Pillow reads some 16-bit files into 32 bits.
-    if pixels.dtype.name == "int32" and pixels.size and int(pixels.min()) >= 0 and int(pixels.max()) < 2**16:
-        pixels = pixels.astype(np.uint16)
+    pixels = flat_array(_load(path, "indices"))
     try:
-        depth_m, _ = depth_to_metres(pixels)
+        depth_m, _ = depth_to_metres(pixels, metres_per_count=metres_per_count)
     except InvalidDepthError as error:
         raise named(path, error) from error
-    if pixels.dtype.name == "uint16":
-        depth_m = depth_m * (metres_per_count / 0.001)
     return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
 
 

@@ -34,6 +34,9 @@ from cupid_core.types import CameraSource, DepthMap
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+# From a pill to a truck; beyond, the number is in another unit.
+_LONGEST_SIDES_M = (0.001, 20.0)
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -87,7 +90,7 @@ class Frame:
             depth: aligned to the image, any kind `as_depth` reads.
             depth_scale_std: relative deviation of the unit of depth that is given as pixels.
             names: by id.
-            sizes_m: by id; positive.
+            sizes_m: by id, metres; 1 mm to 20 m.
             only: ids that are wanted; None takes all.
             occlusion_masks: by id; None finds them from labels and depth.
 
@@ -102,7 +105,8 @@ class Frame:
         depth = as_depth(depth, scale_std=depth_scale_std)
         found = as_masks(masks, height, width, alpha=picture.alpha)
         labels = labels_from_masks(found.masks, height, width)
-        _check_sizes(sizes_m or {})
+        for id_, size in (sizes_m or {}).items():
+            check_longest_side(id_, size)
         if camera is None and depth is not None and depth.camera is not None:
             camera, source = depth.camera, CameraSource.DEPTH_MODEL
         if camera is not None:
@@ -240,6 +244,20 @@ def crop_object(
     )
 
 
+def check_longest_side(id_: int, size_m: float) -> None:
+    """Make sure that an object can be this long.
+
+    Raises:
+        InputError: not a positive number, or no size of an object: below 1 mm or beyond 20 m.
+    """
+    shortest, longest = _LONGEST_SIDES_M
+    if not shortest <= size_m <= longest:
+        raise InputError(
+            f"Object {id_} has a longest side of {size_m:g} m; expected {shortest:g} to {longest:g} m.",
+            hint="Give the longest side in metres: 0.19 for 19 cm.",
+        )
+
+
 def guessed_camera(width: int, height: int, config: PoseConfig) -> Camera:
     """Square pixels, principal point in the middle, the most likely focal length."""
     return Camera.from_focal(config.unknown_focal * max(width, height), width, height)
@@ -336,9 +354,3 @@ def _depth_in(crop: Crop, depth: DepthMap, mask: Mask) -> NDArray[np.float32]:
 def _rectified_mask(mask: Mask, camera: Camera) -> Mask:
     straight: Mask = camera.undistort(mask.astype(np.uint8), "nearest")[0].astype(np.bool_)
     return straight
-
-
-def _check_sizes(sizes_m: Mapping[int, float]) -> None:
-    for id_, size in sizes_m.items():
-        if not (np.isfinite(size) and size > 0):
-            raise InputError(f"Object {id_} has a longest side of {size} m.", hint="Give a positive length.")

@@ -84,6 +84,10 @@ def depth_of_nan(frame: Path) -> None:
     np.save(frame / "depth.npy", np.full((SIDE, SIDE), np.nan, np.float32))
 
 
+def depth_in_millimetres(frame: Path) -> None:
+    np.save(frame / "depth.npy", np.full((SIDE, SIDE), 583.0, np.float32))
+
+
 def depth_of_other_size(frame: Path) -> None:
     np.save(frame / "depth.npy", np.ones((SIDE, SIDE * 2), np.float32))
 
@@ -117,6 +121,13 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (mask_of_other_size, MASK, "invalid_image"),
     (depth_of_nan, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
     (depth_of_other_size, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
+    (depth_in_millimetres, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "0"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "-0.001"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "nan"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth-unit-m", "inf"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "1"), "invalid_depth"),
+    (unchanged, (*MASK, "--known-size", "190"), "invalid_input"),
     (no_pixels, ("--image", "empty.npy", *MASK), "invalid_image"),
     (camera_of_other_size, (*MASK, "--camera-info", "frame.json"), "invalid_camera"),
     (unchanged, (*MASK, "--camera", "0,0,0,0"), "invalid_camera"),
