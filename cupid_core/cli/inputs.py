@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from cupid_core.config import CupidConfig
@@ -31,6 +30,7 @@ from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter
 from cupid_core.reconstruct.inputs import check_longest_side
 from cupid_core.samples import sample_frame
+from cupid_core.structured_text import StructureError, parse_words
 from cupid_core.types import DepthMap
 
 
@@ -131,7 +131,7 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Names of objects by id.
+    """Names of objects by id, as they are written: `no`, `1.50` and `null` are words.
 
     Args:
         path: YAML or JSON: a mapping of id to name, or one with a list `objects` of {label: id, name: name}.
@@ -140,19 +140,26 @@ def read_names(path: Path) -> dict[int, str]:
         UnreadableFileError: missing, or of another form.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_words(path.read_text(encoding="utf-8"))
         if isinstance(values, dict) and isinstance(values.get("objects"), list):
             values = {entry["label"]: entry["name"] for entry in values["objects"]}
-        return {int(key): str(name) for key, name in values.items()}
+        return {int(key): _name(name) for key, name in values.items()}
     except FileNotFoundError as error:
         raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, StructureError) as error:
         raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Give a YAML or JSON file.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         example = json.dumps({"objects": [{"label": 1, "name": "mug"}]})
         raise UnreadableFileError(
             f"{path} holds no names of objects by id.", hint=f"Write '1: mug' lines, or {example}."
         ) from error
+
+
+def _name(value: Any) -> str:
+    """A name of a file; without one, or with a list in its place, a ValueError."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(value)
+    return value
 
 
 def known_sizes(text: str, ids: list[int]) -> dict[int, float]:

@@ -270,6 +270,31 @@ def test_names_are_read_from_plain_mappings_and_frames(tmp_path: Path) -> None:
         read_names(tmp_path / "missing.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("1: no\n2: 1.50\n3: null\n", {1: "no", 2: "1.50", 3: "null"}),
+        ("1: on\n2: 007\n3: 1e3\n4: 12:30\n", {1: "on", 2: "007", 3: "1e3", 4: "12:30"}),
+        ("1: 2024-01-01\n2: ~\n3: 0x1F\n4: Yes", {1: "2024-01-01", 2: "~", 3: "0x1F", 4: "Yes"}),
+        ("objects:\n- {label: 1, name: off}\n- label: 2\n  name: 1_000\n", {1: "off", 2: "1_000"}),
+        ('{\n\t"1": "mug",\n\t"2": 1.50\n}', {1: "mug", 2: "1.50"}),
+        ('\ufeff{"1": "no", "2": "碗"}', {1: "no", 2: "碗"}),
+    ],
+)
+def test_names_are_the_words_as_written(tmp_path: Path, text: str, names: dict[int, str]) -> None:
+    path = tmp_path / "names"
+    path.write_text(text, encoding="utf-8")
+    assert read_names(path) == names
+
+
+@pytest.mark.parametrize("text", ['{"1": null}', '{"1": true}', "1:", "1: [a]", "a: mug", "mug", '{"1": " "}'])
+def test_what_is_no_name_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "names"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UnreadableFileError, match="names of objects"):
+        read_names(path)
+
+
 def test_known_sizes() -> None:
     assert known_sizes("", [1, 2]) == {}
     assert known_sizes("0.19", [4]) == {4: 0.19}
