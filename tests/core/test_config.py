@@ -105,7 +105,7 @@ def test_settings_may_be_json_with_tabs_and_yaml_with_exponents(tmp_path):
     path = tmp_path / "settings"
     path.write_text('\ufeff{\n\t"refine": {\n\t\t"iterations": 7\n\t}\n}', encoding="utf-8")
     assert config.load(config.CupidConfig, path).refine.iterations == 7
-    path.write_text("refine: {depth_noise: 1e-02}\nros: {image: on}\n", encoding="utf-8")
+    path.write_text("refine: {depth_noise: 1e-02}\nros: {topics: {image: on}}\n", encoding="utf-8")
     assert config.load(config.CupidConfig, path, ["refine.depth_noise=2e-02"]).refine.depth_noise == 0.02
 
 
