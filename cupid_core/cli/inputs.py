@@ -23,6 +23,7 @@ from cupid_core.geometry import Camera, check_depth_unit
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
 from cupid_core.image.masks import Mask, mask_from_alpha, masks_from_labels
+from cupid_core.image.orientation import Orientation, is_taken_upright, orientation_of
 from cupid_core.image.rectify import check_camera
 from cupid_core.image.rgb import RgbImage
 from cupid_core.perception.depth import build_depth_source
@@ -49,6 +50,7 @@ class InputArgs:
         depth_unit_m: meters per count of the depth image; None takes 0.001 for whole numbers and 1 for floating.
         names: file with the names of the objects.
         known_size: longest side in meters of the one object, or ID=METERS,ID=METERS.
+        orientation: which pixels of a photo that is stored turned the other inputs belong to.
     """
 
     image: Path
@@ -61,6 +63,7 @@ class InputArgs:
     depth_unit_m: float | None = None
     names: Path | None = None
     known_size: str = ""
+    orientation: Orientation = "auto"
 
     def given(self) -> dict[str, str]:
         """What was given beside the image, by the name of the option; of files their name without the folder."""
@@ -82,6 +85,7 @@ class Inputs:
         depth: None where there is none.
         names: of objects, by id; objects without a name are missing.
         sizes_m: known longest sides of objects in meters, by id.
+        notes: what people should know about how the inputs were read.
     """
 
     image: NDArray[np.uint8]
@@ -90,6 +94,7 @@ class Inputs:
     depth: DepthMap | None
     names: Mapping[int, str]
     sizes_m: Mapping[int, float]
+    notes: tuple[str, ...] = ()
 
 
 def sample_inputs() -> InputArgs:
@@ -116,7 +121,9 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
     _one_of("--camera and --camera-info", [args.camera, args.camera_info])
     if args.depth_unit_m is not None:
         check_depth_unit(args.depth_unit_m)
-    picture = read_image(args.image)
+    aligned = {"mask": args.mask, "label image": args.labels, "depth image": args.depth}
+    upright = is_taken_upright(args.image, aligned, args.orientation)
+    picture = read_image(args.image, upright=upright)
     height, width = picture.rgb.shape[:2]
     camera = _camera(args, height, width)
     masks = _masks(args, config, picture, device)
@@ -127,7 +134,16 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
         depth=_depth(args, config, picture, camera, device),
         names={} if args.names is None else read_names(args.names),
         sizes_m=known_sizes(args.known_size, list(masks)),
+        notes=_notes(args, upright),
     )
+
+
+def _notes(args: InputArgs, upright: bool) -> tuple[str, ...]:
+    turned = orientation_of(args.image)
+    if turned == 1:
+        return ()
+    which = "upright, and so are positions in it" if upright else "as stored, like what belongs to it"
+    return (f"the photo is stored turned (EXIF orientation {turned}); its pixels are taken {which}",)
 
 
 def read_names(path: Path) -> dict[int, str]:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from cupid_core.errors import (
@@ -59,19 +59,23 @@ class NamedMasks:
     names: Mapping[int, str] = field(default_factory=dict)
 
 
-def as_image(image: ImageInput) -> RgbImage:
+def as_image(image: ImageInput, *, upright: bool = True) -> RgbImage:
     """An image in 8-bit RGB, with its opacity where it has one.
 
     Args:
         image: path of a picture or .npy; PIL image; (H, W), (H, W, 3) or (H, W, 4) array; a tensor of these
             shapes, or channels first (3, H, W).
+        upright: turn it as its EXIF orientation says, where it has one.
 
     Raises:
         InvalidImageError: another type or shape, no pixels, NaN, floats outside [0, 1].
         UnreadableFileError: the file is missing, damaged, or no picture.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
+        return read_image(Path(image), upright=upright)
+    if isinstance(image, Image.Image) and not upright:
+        image = image.copy()
+        image.getexif().pop(ExifTags.Base.Orientation, None)
     pixels = _pixels(image, "An image", InvalidImageError)
     if isinstance(image, Tensor) and pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[2] > 4:
         pixels = np.moveaxis(pixels, 0, -1)

@@ -37,19 +37,20 @@ MAX_PIXELS = 64_000_000
 _MAX_CHANNELS = 4
 
 
-def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
-    """Read a photograph; turned upright as its EXIF orientation says.
+def read_image(path: Path | str, *, bits: int | None = None, upright: bool = True) -> RgbImage:
+    """Read a photograph.
 
     Args:
         path: PNG, JPEG, TIFF, WebP, BMP or .npy; RGB, RGBA, gray or palette, 8 or 16 bits.
         bits: significant bits of 16-bit files, see `to_rgb8`.
+        upright: turn it as its EXIF orientation says (`image.orientation`).
 
     Raises:
         UnreadableFileError: missing, damaged, too large, or not an image.
         InvalidImageError: `to_rgb8` cannot convert its content.
     """
     path = Path(path)
-    pixels = _load(path, "colors")
+    pixels = _load(path, "colors", upright=upright)
     try:
         return to_rgb8(pixels, bits=bits)
     except CupidError as error:
@@ -184,7 +185,7 @@ def is_lossy(path: Path) -> bool:
     return header[:3] == b"\xff\xd8\xff"
 
 
-def _load(path: Path, palette: Palette) -> NDArray[Any]:
+def _load(path: Path, palette: Palette, *, upright: bool = True) -> NDArray[Any]:
     if not path.is_file():
         raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.")
     if path.suffix.lower() == ".npy":
@@ -198,8 +199,8 @@ def _load(path: Path, palette: Palette) -> NDArray[Any]:
     with open_image(path) as opened:
         opened.load()
         if _has_deep_colors(path, opened):
-            return _load_deep(path, int(opened.getexif().get(_ORIENTATION_TAG, 1)))
-        pixels = pillow_pixels(ImageOps.exif_transpose(opened), palette)
+            return _load_deep(path, int(opened.getexif().get(_ORIENTATION_TAG, 1)) if upright else 1)
+        pixels = pillow_pixels(ImageOps.exif_transpose(opened) if upright else opened, palette)
         return _unscaled(path, pixels) if palette == "indices" and opened.mode == "L" else pixels
 
 

@@ -26,6 +26,7 @@ from cupid_core.image.any_input import (
 from cupid_core.image.crop import Crop, crop_to_content, network_input
 from cupid_core.image.foreground import with_mask
 from cupid_core.image.masks import labels_from_masks
+from cupid_core.image.orientation import Orientation, is_taken_upright
 from cupid_core.image.rectify import rectify
 from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.models.encoder_planes import point_planes, select_planes
@@ -78,6 +79,7 @@ class Frame:
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
         occlusion_masks: Mapping[int, Mask] | None = None,
+        orientation: Orientation = "auto",
     ) -> Frame:
         """Bring everything that belongs to the pixels together and remove the lens distortion from all of it.
 
@@ -93,12 +95,14 @@ class Frame:
             sizes_m: by id, metres; 1 mm to 20 m.
             only: ids that are wanted; None takes all.
             occlusion_masks: by id; None finds them from labels and depth.
+            orientation: of a photograph that is stored turned; "auto" takes that of the masks and depth.
 
         Raises:
             InputError: something cannot be used, or does not fit the image.
             EmptyMaskError: there is no object.
         """
-        picture = as_image(image)
+        upright = is_taken_upright(image, {"mask": masks, "depth image": depth}, orientation)
+        picture = as_image(image, upright=upright)
         rgb, (height, width) = picture.rgb, picture.rgb.shape[:2]
         camera, source = as_camera(camera, width, height, photo=image)
         source = source if camera is None or camera_source is None else camera_source

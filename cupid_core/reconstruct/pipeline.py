@@ -17,6 +17,7 @@ from cupid_core.config import CupidConfig, Refine, RuntimeName
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
+from cupid_core.image.orientation import Orientation
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.locate import locate
 from cupid_core.reconstruct.completion import complete_again, complete_structures
@@ -388,6 +389,7 @@ class Cupid:
         names: Mapping[int, str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
+        orientation: Orientation = "auto",
         seed: int = 0,
         samples: int = 1,
         refine: Refine = "none",
@@ -408,6 +410,8 @@ class Cupid:
             names: of objects, by id.
             sizes_m: longest side of objects of known size, by id, metres; depth comes first.
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
+            orientation: of a photo that is stored turned, by its EXIF data: "upright" or "stored", as masks and
+                depth are; "auto" tells by their size.
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
             refine: "pose" moves the placed objects so that they meet depth and mask better; "shape" also fits the
@@ -434,6 +438,7 @@ class Cupid:
                 names=names,
                 sizes_m=sizes_m,
                 only=only,
+                orientation=orientation,
             )
         request = Request(seed=seed, samples=samples, refine=refine, early_poses=early_poses)
         return self.reconstruct(frame, request, run)
