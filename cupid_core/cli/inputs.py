@@ -23,13 +23,13 @@ from cupid_core.geometry import Camera, check_depth_unit
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
 from cupid_core.image.masks import Mask, mask_from_alpha, masks_from_labels
+from cupid_core.image.object_values import check_longest_side
 from cupid_core.image.orientation import Orientation, is_taken_upright, orientation_of
 from cupid_core.image.rectify import check_camera
 from cupid_core.image.rgb import RgbImage
 from cupid_core.perception.depth import build_depth_source
 from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter
-from cupid_core.reconstruct.inputs import check_longest_side
 from cupid_core.samples import sample_frame
 from cupid_core.structured_text import StructureError, parse_words
 from cupid_core.types import DepthMap

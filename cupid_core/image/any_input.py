@@ -33,6 +33,7 @@ from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_ca
 from cupid_core.image.files import named, read_depth, read_image, read_labels, read_mask
 from cupid_core.image.mask_values import is_soft
 from cupid_core.image.masks import Mask, flat_array, mask_from_alpha, mask_from_picture, masks_from_labels
+from cupid_core.image.object_values import as_id
 from cupid_core.image.pillow_modes import Palette, pillow_pixels
 from cupid_core.image.rgb import RgbImage, to_rgb8
 from cupid_core.types import CameraSource, DepthMap, ScaleSource
@@ -103,7 +104,7 @@ def as_masks(
         if alpha is None:
             raise InvalidImageError(
                 "There is no mask, and the image has no alpha channel.",
-                hint="Give masks=, or an image whose alpha channel selects the object.",
+                hint="Give a mask, or an image whose alpha channel selects the object.",
             )
         return NamedMasks({1: mask_from_alpha(alpha)})
     if isinstance(masks, Mapping | list | tuple) and not masks:
@@ -112,7 +113,7 @@ def as_masks(
         if all(isinstance(key, str) for key in masks):
             found = {id_: _mask(mask, height, width) for id_, mask in enumerate(masks.values(), start=1)}
             return NamedMasks(found, {id_: str(name) for id_, name in enumerate(masks, start=1)})
-        return NamedMasks({_id(key): _mask(mask, height, width) for key, mask in masks.items()})
+        return NamedMasks({as_id(key): _mask(mask, height, width) for key, mask in masks.items()})
     if isinstance(masks, Sequence) and not isinstance(masks, str | bytes):
         return NamedMasks({id_: _mask(mask, height, width) for id_, mask in enumerate(masks, start=1)})
     if isinstance(masks, str | os.PathLike):
@@ -241,15 +242,6 @@ def _is_one_mask(labels: NDArray[Any]) -> bool:
     values = np.unique(labels)
     two = len(values) == 2 and values[0] < 0 < values[1]
     return two or set(values.tolist()) in ({255}, {0, 255}) or is_soft(labels)
-
-
-def _id(key: Any) -> int:
-    if isinstance(key, bool) or not isinstance(key, int | np.integer) or int(key) < 1:
-        raise InputError(
-            f"{key!r} is not the id of an object.",
-            hint="Give masks by whole numbers from 1, or all of them by name.",
-        )
-    return int(key)
 
 
 def _camera_of_numbers(values: Any, width: int, height: int) -> Camera:

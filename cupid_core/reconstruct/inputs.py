@@ -26,6 +26,7 @@ from cupid_core.image.any_input import (
 from cupid_core.image.crop import Crop, crop_to_content, network_input
 from cupid_core.image.foreground import with_mask
 from cupid_core.image.masks import labels_from_masks
+from cupid_core.image.object_values import as_ids, as_names, as_sizes
 from cupid_core.image.orientation import Orientation, is_taken_upright
 from cupid_core.image.rectify import rectify
 from cupid_core.models.conv_image_encoder import mark_occlusion
@@ -34,9 +35,6 @@ from cupid_core.types import CameraSource, DepthMap
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-
-# From a pill to a truck; beyond, the number is in another unit.
-_LONGEST_SIDES_M = (0.001, 20.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +73,7 @@ class Frame:
         camera_source: CameraSource | None = None,
         depth: DepthInput | None = None,
         depth_scale_std: float = 0.0,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[int, str] | Sequence[str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
         occlusion_masks: Mapping[int, Mask] | None = None,
@@ -91,7 +89,7 @@ class Frame:
             camera_source: where `camera` comes from; None where its kind says it.
             depth: aligned to the image, any kind `as_depth` reads.
             depth_scale_std: relative deviation of the unit of depth that is given as pixels.
-            names: by id.
+            names: by id, or in a list those of 1, 2, ...
             sizes_m: by id, metres; 1 mm to 20 m.
             only: ids that are wanted; None takes all.
             occlusion_masks: by id; None finds them from labels and depth.
@@ -109,8 +107,8 @@ class Frame:
         depth = as_depth(depth, scale_std=depth_scale_std)
         found = as_masks(masks, height, width, alpha=picture.alpha)
         labels = labels_from_masks(found.masks, height, width)
-        for id_, size in (sizes_m or {}).items():
-            check_longest_side(id_, size)
+        named = as_names(names)
+        sizes, wanted = as_sizes(sizes_m), as_ids(only)
         if camera is None and depth is not None and depth.camera is not None:
             camera, source = depth.camera, CameraSource.DEPTH_MODEL
         if camera is not None:
@@ -130,9 +128,9 @@ class Frame:
             camera=camera,
             camera_source=source,
             depth=depth,
-            names={**found.names, **(names or {})},
-            sizes_m=dict(sizes_m or {}),
-            only=None if only is None else frozenset(only),
+            names={**found.names, **named},
+            sizes_m=sizes,
+            only=wanted,
             occlusion_masks=occlusion_masks,
         )
         frame._check_objects()
@@ -246,20 +244,6 @@ def crop_object(
         camera_known=camera is not None,
         depth=None if depth is None else _depth_in(crop, depth, mask),
     )
-
-
-def check_longest_side(id_: int, size_m: float) -> None:
-    """Make sure that an object can be this long.
-
-    Raises:
-        InputError: not a positive number, or no size of an object: below 1 mm or beyond 20 m.
-    """
-    shortest, longest = _LONGEST_SIDES_M
-    if not shortest <= size_m <= longest:
-        raise InputError(
-            f"Object {id_} has a longest side of {size_m:g} m; expected {shortest:g} to {longest:g} m.",
-            hint="Give the longest side in metres: 0.19 for 19 cm.",
-        )
 
 
 def guessed_camera(width: int, height: int, config: PoseConfig) -> Camera:

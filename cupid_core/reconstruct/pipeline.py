@@ -63,6 +63,9 @@ class Request:
     early_poses: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in (("samples", self.samples), ("seed", self.seed)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise InputError(f"{name} is {value!r}.", hint="Give a whole number.")
         if self.samples < 1:
             raise InputError(f"{self.samples} samples.", hint="Sample at least one hypothesis.")
         if self.refine not in get_args(Refine):
@@ -386,7 +389,7 @@ class Cupid:
         masks: MasksInput | None = None,
         camera: CameraInput | None = None,
         depth: DepthInput | None = None,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[int, str] | Sequence[str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
         orientation: Orientation = "auto",
@@ -407,7 +410,7 @@ class Cupid:
                 the depth model, or estimates the focal length.
             depth: aligned depth: path, array or tensor in metres or uint16 millimetres, or DepthMap. None leaves
                 objects without a known size up to scale, and they say so.
-            names: of objects, by id.
+            names: of objects, by id, or in a list those of 1, 2, ...
             sizes_m: longest side of objects of known size, by id, metres; depth comes first.
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
             orientation: of a photo that is stored turned, by its EXIF data: "upright" or "stored", as masks and

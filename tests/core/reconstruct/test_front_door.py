@@ -53,6 +53,9 @@ def test_files_pictures_arrays_and_tensors_give_the_same_scene(cupid: Cupid, sce
         (picture(), {1: LABELS == 1, 2: LABELS == 2}, (150, 150, 59.5, 44.5), DEPTH),
         (picture(), {"mug": LABELS == 1, "box": LABELS == 2}, CAMERA, DEPTH),
         (picture(), [LABELS == 1, LABELS == 2], CAMERA, DEPTH),
+        (torch.from_numpy(picture()).permute(2, 0, 1), [torch.from_numpy(LABELS == 1), LABELS == 2], K, DEPTH),
+        (picture(), [Image.fromarray(LABELS == 1), (LABELS == 2) * 1.0], CAMERA, torch.from_numpy(DEPTH / 1000.0)),
+        (Image.fromarray(picture()), (LABELS == 1, np.where(LABELS == 2, 1, -1)), CAMERA, DEPTH.astype(np.int32)),
     ):
         same(scene, cupid(image, masks=masks, camera=camera, depth=depth))
 
@@ -86,6 +89,25 @@ def test_wrong_inputs_are_errors_with_a_hint(cupid: Cupid) -> None:
         {"depth": np.ones((20, 20), np.float32)},
         {"samples": 0},
         {"sizes_m": {1: -1.0}},
+        {"sizes_m": {1: "0.2"}},
+        {"sizes_m": [0.2]},
+        {"sizes_m": {"mug": 0.2}},
+        {"names": 7},
+        {"names": {"mug": 1}},
+        {"names": [1, 2]},
+        {"only": "1"},
+        {"only": [1.5]},
+        {"samples": 1.5},
+        {"seed": "a"},
+        {"image": [picture()]},
+        {"image": b"photo"},
+        {"masks": {1: mask, "b": mask}},
+        {"masks": {1.5: mask}},
+        {"masks": b"mask"},
+        {"depth": [[0.8]]},
+        {"depth": np.full(SIZE, 800.0)},
+        {"camera": {"K": 1}},
+        {"orientation": "down"},
         {"only": [7]},
     ):
         given = {"image": picture(), "masks": mask, **wrong}
