@@ -25,7 +25,7 @@ from cupid_core.image.any_input import (
 )
 from cupid_core.image.crop import Crop, crop_to_content, network_input
 from cupid_core.image.foreground import with_mask
-from cupid_core.image.masks import labels_from_masks
+from cupid_core.image.masks import labels_from_masks, without_specks
 from cupid_core.image.object_values import as_ids, as_names, as_sizes
 from cupid_core.image.orientation import Orientation, is_taken_upright
 from cupid_core.image.rectify import rectify
@@ -83,7 +83,8 @@ class Frame:
 
         Args:
             image: any kind `as_image` reads.
-            masks: any kind `as_masks` reads; None takes the alpha channel of the image.
+            masks: any kind `as_masks` reads, specks far from their object left out (`without_specks`); None takes
+                the alpha channel of the image.
             camera: of the image, distortion included, any kind `as_camera` reads; None takes the camera that comes
                 with the depth, if any.
             camera_source: where `camera` comes from; None where its kind says it.
@@ -106,7 +107,8 @@ class Frame:
         source = source if camera is None or camera_source is None else camera_source
         depth = as_depth(depth, scale_std=depth_scale_std)
         found = as_masks(masks, height, width, alpha=picture.alpha)
-        labels = labels_from_masks(found.masks, height, width)
+        cleaned = {id_: without_specks(mask) for id_, mask in found.masks.items()}
+        labels = labels_from_masks(cleaned, height, width)
         named = as_names(names)
         sizes, wanted = as_sizes(sizes_m), as_ids(only)
         if camera is None and depth is not None and depth.camera is not None:
