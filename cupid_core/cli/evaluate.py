@@ -25,7 +25,7 @@ from cupid_core.cli.arguments import Assignments, OptionalFile, Switch
 from cupid_core.config import CupidConfig, Refine, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
 from cupid_core.evaluation.sheet import contact_sheet
@@ -116,18 +116,36 @@ def evaluate(
     )
     file = json.with_suffix(".jsonl") if json else None
     journal = open_journal(file, cupid, options, without=other) if file else None
-    with _Bar(console, n) as bar:
-        records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
-    with _Bar(console, scenes, unit="scenes") as bar:
-        records += run_scenes(cupid, scenes, options, refine=refine, on_record=bar.show, journal=journal)
-    for table in tables(records, families=families):
-        console.print(table)
+    measured = _measure(cupid, options, scenes, console, without=other, journal=journal, families=families)
     checkpoints = {"checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
     facts = {"benchmark": what, **checkpoints, "options": asdict(options) | {"scenes": scenes}, **_machine(place)}
-    _write(console, records, facts, json, sheet)
+    _write(console, measured, facts, json, sheet)
     if journal is not None:
         journal.remove()
-    return 0 if any(not record.failure for record in records) else NOTHING_FOUND
+    return 0 if any(not record.failure for record in measured) else NOTHING_FOUND
+
+
+def _measure(
+    cupid: Cupid,
+    options: BenchmarkOptions,
+    scenes: int,
+    console: Console,
+    *,
+    without: Cupid | None,
+    journal: RecordJournal | None,
+    families: bool,
+) -> list[CaseRecord]:
+    """Measure objects and scenes and print the figures; of a run that is stopped, those of what is measured."""
+    measured: list[CaseRecord] = []
+    try:
+        with _Bar(console, options.objects, measured) as bar:
+            run_benchmark(cupid, options, without=without, on_record=bar.show, journal=journal)
+        with _Bar(console, scenes, measured, unit="scenes") as bar:
+            run_scenes(cupid, scenes, options, refine=options.refine, on_record=bar.show, journal=journal)
+    finally:
+        for table in tables(measured, families=families) if measured else ():
+            console.print(table)
+    return measured
 
 
 def _machine(device: torch.device) -> dict[str, str]:
@@ -183,7 +201,8 @@ def _write(
 class _Bar:
     """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
-    def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
+    def __init__(self, console: Console, total: int, measured: list[CaseRecord], unit: str = "objects") -> None:
+        self._measured = measured
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
@@ -201,6 +220,7 @@ class _Bar:
 
     def show(self, record: CaseRecord) -> None:
         """One more object is measured."""
+        self._measured.append(record)
         self._ious.append(record.figures.get("iou", 0.0))
         self._scenes.add(record.index)
         done = len(self._ious) if self._unit == "objects" else len(self._scenes)

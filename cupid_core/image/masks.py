@@ -107,8 +107,8 @@ def mask_from_alpha(alpha: NDArray[Any], *, threshold: float | None = None) -> M
 def without_specks(mask: Mask) -> Mask:
     """A mask without the specks that lie outside the box of the object, and would decide its crop.
 
-    A speck is a connected piece of less than 1 % of the largest piece, or of at most 16 pixels and 5 %. Pieces that
-    an occluder cuts off are larger; what lies inside the box of the others stays, because it changes nothing.
+    A speck is a connected piece of less than 1 % of the largest piece, or of at most 16 pixels and 5 %. What an
+    occluder cuts off is larger; what lies inside the box of the others stays, because it changes nothing.
 
     Args:
         mask: (H, W) bool with at least one pixel.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -212,11 +213,27 @@ def _decode(
     with run.stage("decode"):
         for number, (row, appearance) in enumerate(zip(rows, appearances, strict=True)):
             run.report("decode", number / len(rows))
+            share = partial(_report_share, run, "decode", number, len(rows))
             try:
-                decoded[row] = networks, appearance, decode_mesh(networks, appearance)
+                decoded[row] = networks, appearance, decode_mesh(networks, appearance, share)
+            except _StoppedError as stopped:
+                assert stopped.__cause__ is not None
+                raise stopped.__cause__  # noqa: B904  # it is the cause
             except CupidError as error:
                 decoded[row] = error
     return decoded
+
+
+class _StoppedError(Exception):
+    """Carries the error of a caller who stops past those who take errors for failures of their object."""
+
+
+def _report_share(run: Run, stage: str, number: int, count: int, share: float) -> None:
+    """Report the finished share of one of several pieces of work of a stage."""
+    try:
+        run.report(stage, (number + share) / count)
+    except CupidError as error:
+        raise _StoppedError from error
 
 
 def _rank(

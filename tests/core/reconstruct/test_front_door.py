@@ -9,8 +9,9 @@ from PIL import Image
 from test_pipeline import CAMERA, SIZE, disc, picture, settings
 
 from cupid_core import Cupid, sample_frame
-from cupid_core.errors import CupidError, InputError
+from cupid_core.errors import CancelledError, CupidError, InputError
 from cupid_core.image.any_input import as_depth, as_image, as_masks
+from cupid_core.reconstruct.progress import Progress
 from cupid_core.reconstruct.results import Scene
 from cupid_core.types import CameraSource
 
@@ -124,3 +125,22 @@ def test_the_frame_that_ships_reads_as_a_frame() -> None:
     assert (width, height) == (640, 480) and len(masks) >= 3 and depth is not None
     for mask in masks.values():
         assert 0.2 < float(depth.depth_m[torch.from_numpy(mask)].nanmedian()) < 3.0
+
+
+def test_progress_moves_inside_decode_and_a_caller_can_stop_there(cupid: Cupid) -> None:
+    shares: list[float] = []
+
+    def collect(report: Progress) -> None:
+        if report.stage == "decode":
+            shares.append(report.fraction)
+
+    cupid(picture(), masks=disc(70, 40, 20), camera=CAMERA, on_progress=collect)
+    assert shares == sorted(shares) and shares[0] == 0.0 and shares[-1] == 1.0
+    assert len([share for share in shares if 0.0 < share < 1.0]) >= 2
+
+    def stop(report: Progress) -> None:
+        if report.stage == "decode" and 0.0 < report.fraction < 1.0:
+            raise CancelledError("Stopped inside decode.", hint="Start again.")
+
+    with pytest.raises(CancelledError, match="inside decode"):
+        cupid(picture(), masks=disc(70, 40, 20), camera=CAMERA, on_progress=stop)
