@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import cupid_core
 from cupid_core.cli import main
@@ -84,6 +85,18 @@ def depth_of_nan(frame: Path) -> None:
     np.save(frame / "depth.npy", np.full((SIDE, SIDE), np.nan, np.float32))
 
 
+def photo_stored_turned(frame: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(frame / "color.png") as photo:
+        photo.save(frame / "color.png", exif=exif)
+
+
+def labels_with_loss(frame: Path) -> None:
+    with Image.open(frame / "labels.png") as labels:
+        labels.save(frame / "labels.jpg")
+
+
 def depth_in_millimetres(frame: Path) -> None:
     np.save(frame / "depth.npy", np.full((SIDE, SIDE), 583.0, np.float32))
 
@@ -121,6 +134,11 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (mask_of_other_size, MASK, "invalid_image"),
     (depth_of_nan, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
     (depth_of_other_size, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
+    (photo_stored_turned, MASK, "invalid_image"),
+    (photo_stored_turned, LABELS, "invalid_image"),
+    (photo_stored_turned, ("--box", "8,10,30,34", "--orientation", "stored", "--samples", "-1"), "invalid_input"),
+    (labels_with_loss, ("--labels", "labels.jpg"), "unreadable_file"),
+    (unchanged, ("--mask", "labels.png"), "invalid_image"),
     (depth_in_millimetres, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
     (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "0"), "invalid_depth"),
     (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "-0.001"), "invalid_depth"),
@@ -169,7 +187,9 @@ def test_each_bad_input_is_its_own_error_and_nothing_is_written(
     """The checkpoint does not exist: an error about the input shows that inputs are read before it is."""
     degrade(frame)
     out = tmp_path / "out"
-    words = tuple(str(frame / word) if word.endswith((".png", ".npy", ".json")) else word for word in words)
+    words = tuple(
+        str(frame / word) if word.endswith((".png", ".npy", ".json", ".jpg")) else word for word in words
+    )
     image = "color.png"
     if words[:1] == ("--image",):
         image, words = Path(words[1]).name, words[2:]
