@@ -227,6 +227,8 @@ class Quality:
         depth_residual_m: median absolute difference of rendered and measured depth; None without depth.
         verdict: what to make of it.
         reasons: why it is not good; empty where it is.
+        p_good: probability that rotation and surface are right, by the calibration of the checkpoint
+            (`scene.certainty`); None without one, and for single hypotheses.
     """
 
     silhouette_iou: float
@@ -236,3 +238,4 @@ class Quality:
     depth_residual_m: float | None = None
     verdict: Verdict = Verdict.GOOD
     reasons: tuple[str, ...] = ()
+    p_good: float | None = None

@@ -69,7 +69,7 @@ ROOMS: dict[str, set[str] | None] = {
         "scene",
     },
     "report": {"geometry", "image", "mesh", "models", "reconstruct", "render", "scene"},
-    "serving": {"geometry", "image", "perception", "reconstruct", "report"},
+    "serving": {"geometry", "image", "perception", "reconstruct", "report", "scene"},
     "cli": None,
 }
 # A method of a value may call a room above its own, which it imports only then: mesh.export(), scene.save().

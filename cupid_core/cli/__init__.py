@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "data prepare": ("cupid_core.cli.data:prepare", "make a data set from meshes"),
     "train": ("cupid_core.cli.train:train_command", "train one stage of the networks"),
     "evaluate": ("cupid_core.cli.evaluate:evaluate", "measure a checkpoint on generated objects"),
+    "calibrate": ("cupid_core.cli.calibrate:calibrate", "measure how certain the results of a checkpoint are"),
 }
 
 BAD_INPUT = 2

@@ -136,13 +136,15 @@ def _measure(
     families: bool,
 ) -> list[CaseRecord]:
     """Measure objects and scenes and print the figures; of a run that is stopped, those of what is measured."""
+    bars = ObjectBar(console, options.objects), ObjectBar(console, scenes, unit="scenes")
     measured: list[CaseRecord] = []
     try:
-        with _Bar(console, options.objects, measured) as bar:
+        with bars[0] as bar:
             run_benchmark(cupid, options, without=without, on_record=bar.show, journal=journal)
-        with _Bar(console, scenes, measured, unit="scenes") as bar:
+        with bars[1] as bar:
             run_scenes(cupid, scenes, options, refine=options.refine, on_record=bar.show, journal=journal)
     finally:
+        measured += [record for bar in bars for record in bar.measured]
         for table in tables(measured, families=families) if measured else ():
             console.print(table)
     return measured
@@ -198,11 +200,11 @@ def _write(
         console.print(f"pictures: {sheet}", highlight=False, soft_wrap=True)
 
 
-class _Bar:
+class ObjectBar:
     """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
-    def __init__(self, console: Console, total: int, measured: list[CaseRecord], unit: str = "objects") -> None:
-        self._measured = measured
+    def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
+        self.measured: list[CaseRecord] = []
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
@@ -211,7 +213,8 @@ class _Bar:
         self._progress = Progress(*columns, *times, console=console, disable=silent)
         self._task = self._progress.add_task(unit, total=total, figure="")
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> ObjectBar:
+        self._start = time.monotonic()
         self._progress.start()
         return self
 
@@ -220,7 +223,7 @@ class _Bar:
 
     def show(self, record: CaseRecord) -> None:
         """One more object is measured."""
-        self._measured.append(record)
+        self.measured.append(record)
         self._ious.append(record.figures.get("iou", 0.0))
         self._scenes.add(record.index)
         done = len(self._ious) if self._unit == "objects" else len(self._scenes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -182,7 +183,7 @@ def run_reconstruction(
 def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = False) -> None:
     """Print a row per object, why others are missing, and where the report is."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "object", "verdict", "IoU", "depth", "size", "position"):
+    for heading in ("id", "object", "verdict", "right", "IoU", "depth", "size", "position", "rotation"):
         justify: Literal["left", "right"] = "left" if heading in ("object", "verdict") else "right"
         table.add_column(heading, justify=justify, no_wrap=heading not in ("object", "position"))
     for item in scene.objects:
@@ -208,16 +209,19 @@ def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = Fals
 def _row(item: SceneObject) -> tuple[str, ...]:
     quality, metric = item.quality, item.model.scale_source is not ScaleSource.UNKNOWN
     extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
+    size = "x".join(f"{value * 1000:.0f}" for value in extent)
     place = " ".join(f"{value:.2f}" for value in item.pose.translation.tolist())
     color = _VERDICT_COLORS[quality.verdict.value]
     return (
         str(item.id),
         escape(item.label),
         f"[{color}]{quality.verdict.value}[/]",
+        "-" if quality.p_good is None else f"{100 * quality.p_good:.0f} %",
         f"{quality.silhouette_iou:.3f}",
         "-" if quality.depth_residual_m is None else f"{quality.depth_residual_m * 1000:.1f} mm",
-        "x".join(f"{value * 1000:.0f}" for value in extent) + " mm" if metric else "unknown",
-        f"{place} m" if metric else f"{place} (no unit)",
+        f"{size} mm ± {100 * item.model.scale_std / item.model.scale:.0f} %" if metric else "unknown",
+        f"{place} m ± {1000 * item.state.position_std():.0f} mm" if metric else f"{place} (no unit)",
+        f"± {math.degrees(item.state.rotation_std(item.model.symmetry)):.0f}°",
     )
 
 

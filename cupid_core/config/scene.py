@@ -233,6 +233,13 @@ class ShapeFitConfig(Settings):
         ge=0.0,
         le=1.0,
     )
+    max_resizing: float = setting(
+        0.35,
+        "1",
+        "Change of the logarithm of the scale from which a fit is refused: one view does not support more.",
+        gt=0.0,
+        le=10.0,
+    )
 
 
 class QualityConfig(Settings):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cupid_core.config import Refine
 from cupid_core.data.tabletop import HELD_OUT, TabletopSettings
 from cupid_core.errors import CupidError, InputError
+from cupid_core.evaluation.certainty_figures import certainty_figures
 from cupid_core.evaluation.image_metrics import silhouette_iou
 from cupid_core.evaluation.measure import (
     FAILURE_FIGURES,
@@ -257,7 +258,9 @@ def _figures(cupid: Cupid, case: TabletopCase, placed: SceneObject) -> Figures:
     known = placed.model.scale_source is not ScaleSource.UNKNOWN
     place = Sim3.from_se3(placed.pose.to(dtype=torch.float64), scale)
     figures |= placed_figures(case, shape, place, metric=known)
-    return figures | metric_figures(metric_truth(case), placed)
+    truth = metric_truth(case)
+    figures |= certainty_figures(truth, placed, figures["placed_chamfer_percent"])
+    return figures | metric_figures(truth, placed)
 
 
 def _rotation_without_camera(cupid: Cupid, case: TabletopCase, best: Hypothesis) -> float:

@@ -23,13 +23,13 @@ from cupid_core.evaluation.shape_metrics import (
     nearest_points,
     occupancy_f1,
     occupancy_iou,
-    points_on_surface,
     surface_agreement,
 )
 from cupid_core.evaluation.surface_truth import SURFACE_POINTS
 from cupid_core.evaluation.tabletop_cases import TabletopCase
 from cupid_core.geometry import SE3, Camera, Sim3, unproject_depth
 from cupid_core.geometry.grid import voxel_centers
+from cupid_core.mesh.surface_points import points_on_surface
 from cupid_core.reconstruct.results import Hypothesis, SceneObject
 from cupid_core.render.raycast import MeshCaster, Rendering, render_mesh
 from cupid_core.types import ScaleSource, TriangleMesh

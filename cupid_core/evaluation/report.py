@@ -25,6 +25,10 @@ SPLIT_TITLES = {
 }
 
 
+# The 95 % bound of a squared error with six degrees of freedom.
+POSE_BOUND = 12.592
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
@@ -52,6 +56,10 @@ def within(limit: float) -> Callable[[Sequence[float]], float]:
 def at_least(limit: float) -> Callable[[Sequence[float]], float]:
     """Share of values from a limit on, percent."""
     return lambda values: 100 * sum(value >= limit for value in values) / len(values)
+
+
+def _percent(values: Sequence[float]) -> float:
+    return 100 * statistics.fmean(values)
 
 
 def _rotation(prefix: str, title: str, figure: str) -> tuple[Row, ...]:
@@ -98,7 +106,25 @@ ROWS: tuple[Row, ...] = (
     Row("fscore_visible", "with depth: F-score at 10 mm, visible, mean", "fscore_visible", statistics.fmean, 3),
     Row("chamfer_whole_mm", "with depth: Chamfer, whole, mm", "chamfer_whole_mm", statistics.median, 1),
     Row("fscore_whole", "with depth: F-score at 10 mm, whole, mean", "fscore_whole", statistics.fmean, 3),
+    Row("nees_median", "stated covariance: squared error of the pose, median (6)", "nees", statistics.median, 1),
+    Row("nees_inside", "stated covariance: pose inside the 95 % bound, %", "nees", within(POSE_BOUND), 1),
+    Row("scale_inside", "stated scale: within one deviation, %", "scale_deviations", within(1.0), 1),
+    Row("right", "right: 15 deg and 10 mm, %", "right", _percent, 1),
+    Row("called_good", "called good, %", "called_good", _percent, 1),
+    Row("called_failed", "called failed, %", "called_failed", _percent, 1),
+    Row("right_if_good", "right, of those called good, %", "right_if_good", _percent, 1),
+    Row("good_if_right", "called good, of those that are right, %", "good_if_right", _percent, 1),
 )  # fmt: skip
+# What a calibration is judged by, by name of the row.
+CERTAINTY_ROWS = (
+    "nees_median",
+    "nees_inside",
+    "scale_inside",
+    "right",
+    "called_good",
+    "right_if_good",
+    "good_if_right",
+)
 
 # Columns of the table of families, by name of their row.
 FAMILY_ROWS = ("iou", "rotation_median_deg", "uv_px", "occupancy_f1", "psnr_db", "fscore")
@@ -222,3 +248,13 @@ def _plain(summary: Summary) -> dict[str, Any]:
         "values": dict(summary.values),
         "counted": dict(summary.counted),
     }
+
+
+def certainty_table(measured: Mapping[str, Sequence[CaseRecord]], title: str) -> Table:
+    """How true stated certainty is, one line per group of records."""
+    rows = [row for row in ROWS if row.name in CERTAINTY_ROWS]
+    table = Table("", "objects", *(row.title for row in rows), title=title)
+    for name, some in measured.items():
+        summary = summarize(some)
+        table.add_row(name, str(summary.count), *(_cell(summary, row) for row in rows))
+    return table

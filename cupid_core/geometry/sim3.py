@@ -129,8 +129,11 @@ class Sim3(Transform):
         return homogeneous(self.scale[..., None, None] * self.rotation(), self.translation)
 
     def rigid(self) -> SE3:
-        """Rotation and translation as SE3, for points that are scaled already: p_a = T.rigid() @ (s p_b)."""
-        return SE3(self.quat_xyzw, self.translation)
+        """Rotation and translation as SE3, for points that are scaled already: p_a = T.rigid() @ (s p_b).
+
+        Of the two quaternions of a rotation it has the one with w >= 0, so that rounding flips no published sign.
+        """
+        return SE3(so3.canonical(self.quat_xyzw), self.translation)
 
     def inverse(self) -> Sim3:
         """T_b_a of T_a_b."""

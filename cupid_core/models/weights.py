@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import safetensors
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -60,8 +60,32 @@ class Normalization(_Published):
     std: tuple[float, ...]
 
 
+class CalibrationEntry(_Published):
+    """How certain results of a checkpoint are, measured on objects with truth (`scene.certainty.Calibration`)."""
+
+    objects: int = Field(ge=1)
+    features: tuple[str, ...]
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+    deviations: dict[str, tuple[float, ...]]
+    lost_deviations: dict[str, tuple[float, ...]]
+    lost: tuple[float, ...]
+    lost_from: float
+    good: tuple[float, ...]
+    good_from: float
+    failed_below: float
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> CalibrationEntry:
+        count = len(self.features)
+        rows = (self.good, self.lost, *self.deviations.values(), *self.lost_deviations.values())
+        if len(self.means) != count or len(self.stds) != count or any(len(row) != count + 1 for row in rows):
+            raise ValueError(f"{count} features need as many means and deviations, and one weight more")
+        return self
+
+
 class PipelineArguments(_Published):
-    """The entry "args" of pipeline.json; published checkpoints have no `color`."""
+    """The entry "args" of pipeline.json; published checkpoints have no `color` and no `calibration`."""
 
     models: dict[str, str]
     sparse_structure_sampler: SamplerEntry
@@ -69,6 +93,7 @@ class PipelineArguments(_Published):
     slat_normalization: Normalization
     image_cond_model: str = ""
     color: Literal["photo", "generated"] = "generated"
+    calibration: CalibrationEntry | None = None
 
 
 class _PipelineFile(_Published):

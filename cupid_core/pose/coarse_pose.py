@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 from torch import Tensor
 
 from cupid_core.config import PoseConfig, SimilarityConfig
@@ -18,7 +21,21 @@ _SIMILARITY = SimilarityConfig(hypotheses=96)
 _POSE = PoseConfig(hypotheses=16, max_noise=0.5)
 
 
-def coarse_pose(points: Tensor, uv: Tensor, weights: Tensor, depth: Tensor, camera: Camera) -> tuple[Sim3, bool]:
+class CoarsePose(NamedTuple):
+    """A pose from predicted points.
+
+    Attributes:
+        S_camera_object: float64; in the unit of depth where that was used, else up to scale with scale 1.
+        uses_depth: it is a similarity of predicted and measured points.
+        residual: median distance of these points, canonical units; NaN without depth.
+    """
+
+    S_camera_object: Sim3
+    uses_depth: bool
+    residual: float
+
+
+def coarse_pose(points: Tensor, uv: Tensor, weights: Tensor, depth: Tensor, camera: Camera) -> CoarsePose:
     """The pose of one object from the canonical points that a network predicts in its image.
 
     Args:
@@ -27,10 +44,6 @@ def coarse_pose(points: Tensor, uv: Tensor, weights: Tensor, depth: Tensor, came
         weights: (N,) how far each prediction is trusted, 0 for not at all.
         depth: (N,) measured z there, 0 where there is none.
         camera: of the image, without a lens.
-
-    Returns:
-        S_camera_object, float64: in the unit of depth where that was used, else up to scale with scale 1; and
-        whether depth was used.
 
     Raises:
         PoseError: the points determine no pose (see its kinds).
@@ -43,7 +56,8 @@ def coarse_pose(points: Tensor, uv: Tensor, weights: Tensor, depth: Tensor, came
         try:
             found = align_robust(points[measured], seen[measured], weights[measured], config=_SIMILARITY)
             if float(found.T_b_a.translation[2]) > 0:
-                return found.T_b_a, True
+                away = (found.T_b_a.apply(points[measured]) - seen[measured]).norm(dim=1) / found.T_b_a.scale
+                return CoarsePose(found.T_b_a, True, float(away.median()))
         except AlignmentError:
             pass  # depth that contradicts the points says nothing about the pose
     trusted = weights > 0
@@ -58,4 +72,4 @@ def coarse_pose(points: Tensor, uv: Tensor, weights: Tensor, depth: Tensor, came
             "The predicted points put the center of the object behind the camera.",
             hint="Check that the mask covers the object.",
         )
-    return Sim3.from_se3(pose.T_camera_object), False
+    return CoarsePose(Sim3.from_se3(pose.T_camera_object), False, math.nan)

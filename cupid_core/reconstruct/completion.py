@@ -11,6 +11,7 @@ hypotheses are samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,10 +26,11 @@ from cupid_core.models.encoder_planes import PLANES
 from cupid_core.models.evidence import ViewEvidence
 from cupid_core.models.image_encoder import tokens_of
 from cupid_core.models.shape_completion import complete_shapes
-from cupid_core.models.surface_head import trusted_points
+from cupid_core.models.surface_head import SurfacePrediction, trusted_points
 from cupid_core.pose.coarse_pose import coarse_pose
 from cupid_core.reconstruct.inputs import ObjectCrop, depth_images, encoder_images, normalized_intrinsics
 from cupid_core.reconstruct.stages import FEWEST_VOXELS, Structure, StructureOrError
+from cupid_core.scene.evidence import Recognition
 
 _MASK = PLANES["rgb"]
 
@@ -55,15 +57,17 @@ def complete_structures(
     measured = depth[:, rows[:, 1], rows[:, 0]]
     found: list[StructureOrError] = []
     coarse: dict[int, Sim3] = {}
+    recognitions: dict[int, Recognition] = {}
     for row in range(len(crops)):
         camera = Camera.from_normalized(intrinsics[row].double().cpu(), 1, 1)
         try:
-            coarse[row], used = coarse_pose(
+            coarse[row], used, residual = coarse_pose(
                 points[row].cpu(), uv.cpu(), trust[row].cpu(), measured[row].cpu(), camera
             )
         except CupidError as error:
             found.append(error)
             continue
+        recognitions[row] = _recognition(predicted, points, trust, row, residual)
         if not used:  # a pose that is only known up to scale cannot be compared with depth
             depth[row] = 0
         found.append(StructureEmptyError("Not completed.", hint="Sample more hypotheses."))
@@ -85,8 +89,22 @@ def complete_structures(
         config.reconstruct.pose_corrections,
     )
     for place, row in enumerate(coarse):
-        found[row] = _structure(occupancy[place] > 0, S_camera_cube, place, row, crops[row])
+        structure = _structure(occupancy[place] > 0, S_camera_cube, place, crops[row])
+        if isinstance(structure, Structure):
+            structure = replace(structure, crop=row, recognition=recognitions[row])
+        found[row] = structure
     return found
+
+
+def _recognition(
+    predicted: SurfacePrediction, points: Tensor, trust: Tensor, row: int, residual: float
+) -> Recognition:
+    """How surely the frame of one object was recognized; of a head without bins only the residual is known."""
+    visible = trust[row] > 0
+    if predicted.bins is None or not bool(visible.any()):
+        return Recognition(residual=residual)
+    gap = (points[row] - predicted.points[row].flatten(1).mT)[visible].norm(dim=1).mean()
+    return Recognition(float(trust[row][visible].mean()), float(gap), residual)
 
 
 def complete_again(
@@ -107,7 +125,7 @@ def complete_again(
     return [found[item.crop] if isinstance(item, Structure) and item.completed else item for item in structures]
 
 
-def _structure(occupied: Tensor, poses: Sim3, place: int, row: int, crop: ObjectCrop) -> StructureOrError:
+def _structure(occupied: Tensor, poses: Sim3, place: int, crop: ObjectCrop) -> StructureOrError:
     """Occupied voxels (R, R, R) with their positions in the crop, as stage 1 samples them."""
     coords = occupied.nonzero()
     if len(coords) < FEWEST_VOXELS:
@@ -119,7 +137,7 @@ def _structure(occupied: Tensor, poses: Sim3, place: int, row: int, crop: Object
     pose = Sim3(poses.scale[place], poses.quat_xyzw[place], poses.translation[place]).to(dtype=torch.float64)
     placed = pose.apply(voxel_centers(coords.double(), resolution))
     uv = crop.camera.px_to_uv(crop.camera.to(dtype=torch.float64, device=placed.device).project(placed))
-    return Structure(row, 0, coords, uv.clamp(0, 1).float(), resolution, completed=True)
+    return Structure(0, 0, coords, uv.clamp(0, 1).float(), resolution)
 
 
 def _stacked(poses: Sequence[Sim3], device: torch.device) -> Sim3:

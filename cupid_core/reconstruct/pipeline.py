@@ -107,7 +107,7 @@ def reconstruct_frame(
                 structures = complete_again(networks.completion, structures, crops, config)
             posed = solve_poses(structures, crops, config)
         if request.early_poses:
-            _report_early_poses(posed, crops, frame, config, run)
+            _report_early_poses(posed, crops, frame, config, networks, run)
     if config.reconstruct.rank_by == "voxels":
         posed = _best_by_voxels(posed, crops, frame, config)
     decoded = _decode(networks, condition, posed, config, request, run)
@@ -327,6 +327,7 @@ def _report_early_poses(
     crops: Sequence[ObjectCrop],
     frame: Frame,
     config: CupidConfig,
+    networks: NetworkBundle,
     run: Run,
 ) -> None:
     if run.on_progress is None:
@@ -336,7 +337,7 @@ def _report_early_poses(
         assert item.pose is not None
         camera = crops[item.crop].crop.uncrop_camera(item.pose.camera)
         whole = replace(item, pose=replace(item.pose, camera=camera))
-        poses.append(early_pose(whole, frame, ids[item.crop], config))
+        poses.append(early_pose(whole, frame, ids[item.crop], config, networks))
     run.report("pose", 1.0, tuple(poses))
 
 

@@ -5,7 +5,9 @@ A placed hypothesis is compared with the image; the best one, fitted where asked
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -24,13 +26,16 @@ from cupid_core.reconstruct.results import Hypothesis, ObjectModel, ObjectState,
 from cupid_core.reconstruct.stages import Appearance, Structure
 from cupid_core.render.raycast import MeshCaster
 from cupid_core.scene.agreement import Mask
+from cupid_core.scene.certainty import Calibration, assess
+from cupid_core.scene.evidence import Evidence, PlacedShape, gather_evidence
 from cupid_core.scene.observation import Observation
 from cupid_core.scene.photo_color import color_from_photo
 from cupid_core.scene.place import Placement, place_up_to_scale, place_with_depth, place_with_size
 from cupid_core.scene.quality import measure_quality
 from cupid_core.scene.refine import Refinement, refine_placement
 from cupid_core.scene.shape_fit import ShapeFit, fit_shapes
-from cupid_core.types import CameraSource, Quality, ScaleSource, TriangleMesh, Verdict
+from cupid_core.scene.shape_symmetry import ShapeSymmetry, find_symmetry
+from cupid_core.types import CameraSource, Quality, ScaleSource, TriangleMesh
 
 # The surface may be anywhere in the outermost voxel: half of it is the deviation that voxels add.
 _VOXEL_SURFACE_STD = 0.5
@@ -203,44 +208,112 @@ def finish_object(
     refined = _refined(ranked, frame, mask, occlusion, config, refine)
     best, placement, S_camera_object = refined.best, refined.best.placement, refined.S_camera_object
     hypothesis, scale = best.hypothesis, float(S_camera_object.scale)
-    measured = placement.scale_source in (ScaleSource.SENSOR, ScaleSource.MODEL)
-    quality = measure_quality(
-        refined.caster.render(S_camera_object, placement.camera),
-        mask,
-        frame.image,
-        hypothesis.pose,
-        hidden=occlusion,
-        depth=frame.depth if measured else None,
-        size_m=refined.caster.longest_side() * scale if measured else None,
-        config=config.quality,
+    quality = _quality_in_image(refined, frame, mask, occlusion, config)
+    symmetry = find_symmetry(refined.mesh, refined.caster)
+    evidence = _evidence(refined, ranked, frame, mask, occlusion, symmetry)
+    certainty = assess(
+        _calibration(hypothesis.networks),
+        evidence.values(),
+        S_camera_object,
+        refined.caster.longest_side() * scale,
+        symmetry=symmetry,
+        unit_std=_unit_std(placement, frame),
     )
-    remarks = (*best.remarks, *refined.remarks)
-    if remarks:
-        verdict = Verdict.DOUBTFUL if quality.verdict is Verdict.GOOD else quality.verdict
-        quality = replace(quality, verdict=verdict, reasons=(*quality.reasons, *remarks))
+    quality = certainty.judge(quality, (*best.remarks, *refined.remarks))
     mesh = refined.mesh
     if _takes_photo_color(hypothesis, config):
-        mesh = color_from_photo(
-            mesh,
-            S_camera_object,
-            placement.camera,
-            frame.image,
-            mask,
-            caster=refined.caster,
-            largest_px=config.mesh.texture_size_px,
-        )
+        largest_px = config.mesh.texture_size_px
+        view = (S_camera_object, placement.camera, frame.image, mask)
+        mesh = color_from_photo(mesh, *view, caster=refined.caster, largest_px=largest_px)
     model = ObjectModel(
         label=frame.names.get(id_, f"object_{id_}"),
         mesh=scaled(mesh, scale),
         watertight=hypothesis.watertight,
         scale=scale,
         scale_source=placement.scale_source,
-        scale_std=placement.scale_std * scale / placement.scale,
+        scale_std=math.nan if placement.scale_source is ScaleSource.UNKNOWN else scale * certainty.scale_std,
         appearance=hypothesis.appearance,
+        symmetry=symmetry.scaled(scale),
     )
-    state = ObjectState(S_camera_object.rigid(), placement.covariance)
+    state = ObjectState(S_camera_object.rigid(), certainty.covariance, certainty.calibrated)
     hypotheses = (hypothesis, *(placed.hypothesis for placed in ranked if placed is not best))
-    return SceneObject(id_, model, state, quality, hypotheses, {}, truncated=False, refinement=refined.refinement)
+    return SceneObject(
+        id_,
+        model,
+        state,
+        quality,
+        hypotheses,
+        {},
+        truncated=False,
+        refinement=refined.refinement,
+        evidence=evidence,
+    )
+
+
+def _quality_in_image(
+    refined: _Refined, frame: Frame, mask: Mask, occlusion: Mask, config: CupidConfig
+) -> Quality:
+    """Agreement of the object at its place with the whole image."""
+    placement, S_camera_object = refined.best.placement, refined.S_camera_object
+    measured = placement.scale_source in (ScaleSource.SENSOR, ScaleSource.MODEL)
+    size_m = refined.caster.longest_side() * float(S_camera_object.scale)
+    return measure_quality(
+        refined.caster.render(S_camera_object, placement.camera),
+        mask,
+        frame.image,
+        refined.best.hypothesis.pose,
+        hidden=occlusion,
+        depth=frame.depth if measured else None,
+        size_m=size_m if measured else None,
+        config=config.quality,
+    )
+
+
+def _evidence(
+    refined: _Refined,
+    ranked: Sequence[PlacedHypothesis],
+    frame: Frame,
+    mask: Mask,
+    occlusion: Mask,
+    symmetry: ShapeSymmetry,
+) -> Evidence:
+    """What speaks for and against the object; the other hypotheses count as they were placed."""
+    placement = refined.best.placement
+    metric = placement.scale_source is not ScaleSource.UNKNOWN
+    others = [other for other in ranked if other is not refined.best]
+    return gather_evidence(
+        PlacedShape(refined.mesh, refined.caster, refined.S_camera_object),
+        _placed_shape(refined.best),
+        [
+            _placed_shape(other)
+            for other in others
+            if other.placement.scale_source is placement.scale_source and other.hypothesis.shape is not None
+        ],
+        Observation(mask, placement.camera, occlusion, frame.depth if metric else None),
+        refined.best.hypothesis.quality,
+        symmetry=symmetry,
+        recognition=refined.best.hypothesis.structure.recognition,
+        fit=refined.refinement,
+        metric=metric,
+    )
+
+
+def _placed_shape(placed: PlacedHypothesis) -> PlacedShape:
+    return PlacedShape(placed.hypothesis.mesh(), placed.caster, placed.placement.S_camera_object)
+
+
+def _calibration(networks: NetworkBundle | None) -> Calibration | None:
+    """Of the checkpoint that an object was made with; None where it has none."""
+    entry = None if networks is None else networks.published.calibration
+    return None if entry is None else Calibration(**entry.model_dump())
+
+
+def _unit_std(placement: Placement, frame: Frame) -> float:
+    """Relative deviation of the unit of length itself: of all depth together, or of the known size."""
+    if placement.scale_source is ScaleSource.KNOWN_SIZE:
+        return placement.scale_std / placement.scale
+    measured = placement.scale_source is not ScaleSource.UNKNOWN and frame.depth is not None
+    return frame.depth.scale_std if measured and frame.depth is not None else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +376,9 @@ def _refined(
     return _Refined(best, caster, mesh, placement.S_camera_object)
 
 
-def early_pose(structure: Structure, frame: Frame, id_: int, config: CupidConfig) -> ObjectPose:
+def early_pose(
+    structure: Structure, frame: Frame, id_: int, config: CupidConfig, networks: NetworkBundle
+) -> ObjectPose:
     """The pose of a structure before it has a mesh, in metres where depth or a known size gives them.
 
     Its voxels stand for the mesh; how much coarser they are is in the deviations.
@@ -313,8 +388,10 @@ def early_pose(structure: Structure, frame: Frame, id_: int, config: CupidConfig
         frame: labels, camera, depth, sizes.
         id_: which object of the frame.
         config: of the placement.
+        networks: of the checkpoint, for its calibration.
     """
     assert structure.pose is not None
+    calibration = _calibration(networks)
     caster = MeshCaster(voxel_boxes(structure.coords.cpu(), structure.resolution))
     try:
         std = _VOXEL_SURFACE_STD / structure.resolution
@@ -322,14 +399,21 @@ def early_pose(structure: Structure, frame: Frame, id_: int, config: CupidConfig
     except CupidError:  # the mesh will meet the same error, which is reported then
         placement = place_up_to_scale(structure.pose)
     T = placement.S_camera_object.rigid()
+    size = placement.scale * caster.longest_side()
+    known = dict.fromkeys((item.name for item in fields(Evidence)), math.nan)
+    known |= {"measured": float(frame.depth is not None), "fitted": 0.0, "drawn": 0.0}
+    certainty = assess(
+        calibration, known, placement.S_camera_object, size, symmetry=None, unit_std=_unit_std(placement, frame)
+    )
+    metric = placement.scale_source is not ScaleSource.UNKNOWN
     return ObjectPose(
         id=id_,
         quat_xyzw=tuple(T.quat_xyzw.tolist()),
         translation=tuple(T.translation.tolist()),
-        covariance=tuple(placement.covariance.reshape(-1).tolist()),
+        covariance=tuple(certainty.covariance.reshape(-1).tolist()),
         scale=placement.scale,
         scale_source=placement.scale_source,
-        scale_std=placement.scale_std,
+        scale_std=placement.scale * certainty.scale_std if metric else math.nan,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,8 +20,10 @@ from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.decode_gaussians import Gaussians
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.reconstruct.stages import Appearance, Structure, decode_gaussians
+from cupid_core.scene.evidence import Evidence
 from cupid_core.scene.refine import Refinement
 from cupid_core.scene.shape_fit import ShapeFit
+from cupid_core.scene.shape_symmetry import ShapeSymmetry
 from cupid_core.types import CameraSource, Quality, ScaleSource, TriangleMesh
 
 if TYPE_CHECKING:
@@ -95,6 +99,7 @@ class ObjectModel:
         scale_source: where the scale comes from.
         scale_std: its standard deviation, same unit; NaN where the source is UNKNOWN.
         appearance: latent that the mesh was decoded from.
+        symmetry: rotations and mirror planes that leave the mesh as it is, in its frame.
     """
 
     label: str
@@ -104,6 +109,7 @@ class ObjectModel:
     scale_source: ScaleSource
     scale_std: float
     appearance: Appearance | None = None
+    symmetry: ShapeSymmetry = field(default_factory=ShapeSymmetry.none)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +118,28 @@ class ObjectState:
 
     Attributes:
         T_camera_object: rigid; the scale is in the mesh.
-        covariance: (6, 6) of x, y, z, rx, ry, rz in the camera frame, as `PoseEstimate`, in the unit of the mesh.
+        covariance: (6, 6) of x, y, z, rx, ry, rz in the camera frame, perturbation t + dt, Exp(dr) R, in the unit
+            of the mesh and radians.
+        calibrated: covariance, deviation of the scale and verdict were measured on objects with truth; else the
+            deviations are wide guesses.
     """
 
     T_camera_object: SE3
     covariance: Tensor
+    calibrated: bool = False
+
+    def position_std(self) -> float:
+        """Root of the summed variances of the position, in the unit of the mesh."""
+        return float(self.covariance[:3, :3].trace().sqrt())
+
+    def rotation_std(self, symmetry: ShapeSymmetry) -> float:
+        """Root of the summed variances of the rotation, radians; without that about an axis of free rotation."""
+        variance = self.covariance[3:, 3:].double()
+        total = float(variance.trace())
+        if symmetry.is_continuous:
+            axis = self.T_camera_object.rotation().double() @ torch.from_numpy(symmetry.axis)
+            total -= float(axis @ variance @ axis)
+        return math.sqrt(max(total, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +155,7 @@ class SceneObject:
         failures: why samples that are not among the hypotheses gave nothing, by number.
         truncated: the object touches the border of the image.
         refinement: what fitting place or shape changed, or why nothing; None where it was not asked for.
+        evidence: what its certainty was computed from; None for an object that was not reconstructed.
     """
 
     id: int
@@ -142,6 +166,7 @@ class SceneObject:
     failures: Mapping[int, CupidError]
     truncated: bool
     refinement: Refinement | ShapeFit | None = None
+    evidence: Evidence | None = None
 
     @property
     def label(self) -> str:

@@ -41,6 +41,7 @@ from cupid_core.reconstruct.progress import OnShare
 from cupid_core.sampling.noise import ItemNoise, NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.sampling.solver import OnStep
+from cupid_core.scene.evidence import Recognition
 from cupid_core.types import TriangleMesh
 
 # Fewer pairs than this determine no pose.
@@ -93,7 +94,7 @@ class Structure:
         uv: (N, 2) image position of each in the crop, in [0, 1], as sampled.
         resolution: voxels per edge.
         pose: solved from these pairs, with the camera of the crop; None before.
-        completed: the positions were computed with the camera of the crop, so they say nothing about that camera.
+        recognition: how surely the frame was recognized that the shape was completed in; None for a sample.
     """
 
     crop: int
@@ -102,7 +103,12 @@ class Structure:
     uv: Tensor
     resolution: int
     pose: PoseEstimate | None = None
-    completed: bool = False
+    recognition: Recognition | None = None
+
+    @property
+    def completed(self) -> bool:
+        """The positions were computed with the camera of the crop, so they say nothing about that camera."""
+        return self.recognition is not None
 
     def centers(self) -> Tensor:
         """(N, 3) float64 canonical positions of the voxels."""

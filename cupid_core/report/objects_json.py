@@ -17,8 +17,10 @@ from cupid_core.errors import CupidError, EmptyMeshError, OpenMeshError
 from cupid_core.mesh.physical import physical_properties
 from cupid_core.reconstruct.results import Hypothesis, Scene, SceneObject
 from cupid_core.scene.agreement import Agreement
+from cupid_core.scene.evidence import Evidence
 from cupid_core.scene.refine import Refinement
 from cupid_core.scene.shape_fit import ShapeFit
+from cupid_core.scene.shape_symmetry import NO_SYMMETRY, TOLERANCE, ShapeSymmetry
 from cupid_core.types import Quality, ScaleSource
 
 SCHEMA = "cupid.objects"
@@ -114,9 +116,14 @@ def _object(item: SceneObject, files: dict[str, str]) -> dict[str, Any]:
         "scale_source": item.model.scale_source.value,
         "scale_std": _number(item.model.scale_std),
         "covariance": _rows(item.state.covariance),
+        "position_std": _number(item.state.position_std()),
+        "rotation_std_deg": _number(math.degrees(item.state.rotation_std(item.model.symmetry))),
+        "calibrated": item.state.calibrated,
+        "symmetry": _symmetry(item.model.symmetry),
         "dimensions": _rows(vertices.amax(dim=0) - vertices.amin(dim=0)),
         "truncated": item.truncated,
         "quality": _quality(item.quality),
+        "evidence": None if item.evidence is None else _evidence(item.evidence),
         "refinement": None if item.refinement is None else _refinement(item.refinement),
         "mesh": {
             "vertices": int(vertices.shape[0]),
@@ -153,6 +160,21 @@ def _quality(quality: Quality) -> dict[str, Any]:
         "reprojection_rms_px": _number(quality.reprojection_rms_px),
         "inlier_ratio": _number(quality.inlier_ratio),
         "depth_residual_m": _number(quality.depth_residual_m),
+        "p_good": _number(quality.p_good),
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in evidence.values().items()}
+
+
+def _symmetry(symmetry: ShapeSymmetry) -> dict[str, Any]:
+    return {
+        "fold": symmetry.fold,
+        "axis": None if symmetry.fold == NO_SYMMETRY else symmetry.axis.tolist(),
+        "center": symmetry.center.tolist(),
+        "mirror_normals": symmetry.mirror_normals.tolist(),
+        "tolerance": TOLERANCE,
     }
 
 

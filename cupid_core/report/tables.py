@@ -7,7 +7,7 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-OVERVIEW_HEADS = ("IoU", "PSNR", "depth residual", "size", "distance", "scale from")
+OVERVIEW_HEADS = ("right", "IoU", "PSNR", "depth residual", "size", "distance", "rotation", "scale from")
 _SOURCES = {
     "depth_sensor": "depth sensor",
     "depth_model": "depth model",
@@ -20,11 +20,13 @@ def overview_cells(item: Record) -> tuple[str, ...]:
     """The row of one object in the table of all objects, in the order of `OVERVIEW_HEADS`."""
     quality = item["quality"]
     return (
+        _plain(quality["p_good"], "{:.0f} %", 100),
         _plain(quality["silhouette_iou"], "{:.3f}"),
         _plain(quality["color_psnr_db"], "{:.1f} dB"),
         _plain(quality["depth_residual_m"], "{:.1f} mm", 1000),
         _size(item),
-        _length(_distance(item), item),
+        f"{_length(_distance(item), item)} ± {_length(item['position_std'], item)}",
+        f"± {item['rotation_std_deg']:.0f}°",
         _SOURCES[item["scale_source"]],
     )
 
@@ -33,6 +35,8 @@ def detail_rows(item: Record) -> list[tuple[str, str]]:
     """Everything about one object, names beside values."""
     quality, physical = item["quality"], item["physical"]
     return [
+        ("right with probability", _plain(quality["p_good"], "{:.0f} %", 100)),
+        ("deviations", "measured on generated objects" if item["calibrated"] else "wide guesses: not calibrated"),
         ("silhouette IoU", _plain(quality["silhouette_iou"], "{:.3f}")),
         ("color PSNR", _plain(quality["color_psnr_db"], "{:.1f} dB")),
         ("reprojection RMS", _plain(quality["reprojection_rms_px"], "{:.2f} px")),
@@ -40,7 +44,8 @@ def detail_rows(item: Record) -> list[tuple[str, str]]:
         ("depth residual, median", _plain(quality["depth_residual_m"], "{:.1f} mm", 1000)),
         ("dimensions", _size(item)),
         ("scale", _scale(item)),
-        ("position in the camera frame", _position(item)),
+        ("position in the camera frame", f"{_position(item)}, ± {_length(item['position_std'], item)}"),
+        ("rotation", f"± {item['rotation_std_deg']:.0f}°{_symmetry(item['symmetry'])}"),
         ("cut off by the border", "yes" if item["truncated"] else "no"),
         ("mesh", f"{item['mesh']['triangles']} triangles, {'' if item['mesh']['watertight'] else 'not '}closed"),
         ("volume", _volume(physical, item)),
@@ -99,8 +104,16 @@ def _size(item: Record) -> str:
 def _scale(item: Record) -> str:
     if item["unit"] != "metre":
         return "unknown"
-    std = f" ± {item['scale_std'] * 1000:.1f}" if item["scale_std"] is not None else ""
-    return f"{item['scale'] * 1000:.1f}{std} mm per unit, from {_SOURCES[item['scale_source']]}"
+    std = f" ± {100 * item['scale_std'] / item['scale']:.0f} %" if item["scale_std"] is not None else ""
+    return f"{item['scale'] * 1000:.1f} mm per unit{std}, from {_SOURCES[item['scale_source']]}"
+
+
+def _symmetry(symmetry: Record) -> str:
+    if symmetry["fold"] == 1:
+        return ""
+    axis = " ".join(f"{value:.2f}" for value in symmetry["axis"])
+    turns = "every angle" if symmetry["fold"] == 0 else f"{360 / symmetry['fold']:.0f}°"
+    return f"; {turns} about ({axis}) leaves the shape as it is"
 
 
 def _distance(item: Record) -> float:

@@ -117,13 +117,13 @@ class FitPixels:
             depth_m = depth_m[picked]
             if np.isfinite(depth_m[~held_out]).sum() < settings.min_points:
                 depth_m = None
-        hidden_outline = _hidden_outline(observation)
+        doubtful_outline = hidden_outline(observation)
         reason = ""
-        if hidden_outline > settings.max_hidden_outline:
-            reason = f"{hidden_outline:.0%} of the outline is hidden"
+        if doubtful_outline > settings.max_hidden_outline:
+            reason = f"{doubtful_outline:.0%} of the outline is hidden"
         elif disagreement > settings.max_disagreement:
             reason = f"mask and depth disagree on {disagreement:.0%} of the mask"
-        doubt = min(1.0, hidden_outline + disagreement)
+        doubt = min(1.0, doubtful_outline + disagreement)
         # Where mask and depth contradict each other, neither is believed.
         mask, hidden = (observation.mask & ~foreign)[picked], (observation.hidden | foreign)[picked]
         return cls(camera, mask, hidden, depth_m, held_out, size, doubt, reason)
@@ -170,7 +170,12 @@ def _object_depth(observation: Observation, size: float) -> tuple[Depths | None,
     return np.where(own, depth, np.nan).astype(np.float32), dilated(inner & ~own, 1) & observation.mask
 
 
-def _hidden_outline(observation: Observation) -> float:
+def foreign_share(observation: Observation, size: float) -> float:
+    """Share of the mask whose depth is not the object's, for an object of this longest side."""
+    return int(_object_depth(observation, size)[1].sum()) / int(observation.mask.sum())
+
+
+def hidden_outline(observation: Observation) -> float:
     """Share of the outline that lies beside something hidden or at the border of the image."""
     mask = observation.mask
     ring = dilated(mask, _BESIDE_PX) & ~mask

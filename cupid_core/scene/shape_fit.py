@@ -7,6 +7,7 @@ meshes, masks and depth, not on what made the mesh; the descent itself is in `sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -161,6 +162,9 @@ def _refusal(
     old, new = first.agreement.depth_residual_m, stage.agreement.depth_residual_m
     if old is not None and (new is None or new > old + settings.max_residual_growth * size):
         return f"the depth residual became worse, {_change(first, stage)}"
+    resized = math.log(float(stage.fitted.S_camera_object.scale) / float(first.fitted.S_camera_object.scale))
+    if abs(resized) > settings.max_resizing:
+        return f"the scale changed by {100 * math.expm1(abs(resized)):.0f} %, {_change(first, stage)}"
     if stage.score < best.score + gain:
         return f"nothing better was found, {_change(first, stage)}"
     return ""

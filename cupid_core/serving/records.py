@@ -21,6 +21,7 @@ from cupid_core.geometry.distortion import Distortion
 from cupid_core.geometry.se3 import SE3
 from cupid_core.image.masks import Box
 from cupid_core.reconstruct.results import Scene, SceneObject
+from cupid_core.scene.shape_symmetry import ShapeSymmetry
 from cupid_core.types import CameraSource, Quality, ScaleSource
 
 _NEUTRAL_GRAY = 0.7
@@ -110,6 +111,8 @@ class ObjectRecord:
         id: stable over images.
         class_id: of the detection.
         score: of the detection; None where it has none.
+        calibrated: covariance, scale deviation and verdict were measured on objects with truth.
+        symmetry: of the shape, object frame.
     """
 
     number: int
@@ -127,6 +130,8 @@ class ObjectRecord:
     id: str = ""
     class_id: str = ""
     score: float | None = None
+    calibrated: bool = False
+    symmetry: ShapeSymmetry = field(default_factory=ShapeSymmetry.none)
 
     @classmethod
     def of(cls, item: SceneObject) -> ObjectRecord:
@@ -145,6 +150,8 @@ class ObjectRecord:
             scale_source=item.model.scale_source,
             scale_std=item.model.scale_std,
             quality=item.quality,
+            calibrated=item.state.calibrated,
+            symmetry=item.model.symmetry,
             class_id=item.label,
         )
 

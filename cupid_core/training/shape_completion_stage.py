@@ -196,7 +196,7 @@ class ShapeCompletionStage:
         for item in range(len(image)):
             camera = Camera.from_normalized(views.intrinsics[item].double(), 1, 1)
             try:
-                S, measures = coarse_pose(points[item], uv, trust[item], measured[item], camera)
+                S, measures, _ = coarse_pose(points[item], uv, trust[item], measured[item], camera)
             except PoseError:
                 continue
             coarse.append(S)

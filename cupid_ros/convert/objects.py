@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cupid_core.reconstruct.progress import ObjectPose
+from cupid_core.scene.shape_symmetry import NO_SYMMETRY, TOLERANCE, ShapeSymmetry
 from cupid_core.serving.frames import Stamped
 from cupid_core.serving.records import ObjectRecord, Observation
 from cupid_core.serving.requests import Feedback
@@ -82,8 +83,22 @@ def make_object(
         mesh_uri=mesh_uri,
         **shape,
         watertight=item.watertight,
+        calibrated=item.calibrated,
+        **symmetry_fields(types, item.symmetry),
         quality=make_quality(types, item.quality),
     )
+
+
+def symmetry_fields(types: MessageTypes, symmetry: ShapeSymmetry) -> dict[str, Any]:
+    """The fields of cupid_ros/Object about symmetry, by name."""
+    axis = symmetry.axis if symmetry.fold != NO_SYMMETRY else np.zeros(3)
+    return {
+        "symmetry_fold": symmetry.fold,
+        "symmetry_axis": make_vector(types, axis, "Vector3"),
+        "symmetry_center": make_vector(types, symmetry.center, "Point"),
+        "mirror_normals": [make_vector(types, normal, "Vector3") for normal in symmetry.mirror_normals],
+        "symmetry_tolerance": TOLERANCE,
+    }
 
 
 def make_detections_3d(types: MessageTypes, observation: Observation) -> Any:
@@ -190,6 +205,7 @@ def make_quality(types: MessageTypes, quality: Quality) -> Any:
         color_psnr_db=_or_nan(quality.color_psnr_db),
         reprojection_rms_px=float(quality.reprojection_rms_px),
         inlier_ratio=float(quality.inlier_ratio),
+        p_good=_or_nan(quality.p_good),
         depth_residual_m=_or_nan(quality.depth_residual_m),
         reasons=list(quality.reasons),
     )

@@ -282,13 +282,13 @@ def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
 
 
 def test_a_stopped_command_shows_what_it_has_measured(tiny_checkpoint, monkeypatch, capsys):
-    show = evaluate_command._Bar.show
+    show = evaluate_command.ObjectBar.show
 
     def show_and_stop(bar, record):
         show(bar, record)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_command._Bar, "show", show_and_stop)
+    monkeypatch.setattr(evaluate_command.ObjectBar, "show", show_and_stop)
     options = ["--checkpoint", str(tiny_checkpoint), "--n", "3", "--held-out", "0", "--samples", "1"]
     options += ["--steps", "1", "--appearance-steps", "1", "--rank-by-voxels", "--no-true-structure"]
     assert main(["evaluate", "tabletop", *options]) == 130

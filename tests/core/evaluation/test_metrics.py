@@ -21,10 +21,10 @@ from cupid_core.evaluation.shape_metrics import (
     nearest_points,
     occupancy_f1,
     occupancy_iou,
-    points_on_surface,
     surface_agreement,
 )
 from cupid_core.geometry import SE3
+from cupid_core.mesh.surface_points import points_on_surface
 from cupid_core.types import TriangleMesh
 
 PLAIN = torch.tensor((1, 0, 0))

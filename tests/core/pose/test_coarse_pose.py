@@ -1,5 +1,7 @@
 """Coarse poses from predicted canonical points, with depth and without."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -34,30 +36,32 @@ def angle_deg(a: Sim3, b: Sim3) -> float:
 
 def test_with_depth_the_pose_is_metric() -> None:
     pose, points, uv, depth = scene(noise=0.01)
-    found, used = coarse_pose(points, uv, torch.ones(len(points)), depth, CAMERA)
+    found, used, residual = coarse_pose(points, uv, torch.ones(len(points)), depth, CAMERA)
     assert used and angle_deg(found, pose) < 2
+    assert 0.003 < residual < 0.03
     assert float(found.scale) == pytest.approx(METRES, rel=0.03)
 
 
 def test_without_depth_the_pose_is_up_to_scale() -> None:
     pose, points, uv, _ = scene(noise=0.005)
-    found, used = coarse_pose(points, uv, torch.ones(len(points)), torch.zeros(len(points)), CAMERA)
+    found, used, residual = coarse_pose(points, uv, torch.ones(len(points)), torch.zeros(len(points)), CAMERA)
     assert not used and float(found.scale) == 1.0 and angle_deg(found, pose) < 3
+    assert math.isnan(residual)
     torch.testing.assert_close(found.translation, pose.translation / METRES, rtol=0.05, atol=0.05)
 
 
 def test_depth_that_contradicts_the_points_is_left_out() -> None:
     pose, points, uv, _ = scene()
     wrong = 0.2 + torch.rand(len(points), generator=torch.Generator().manual_seed(1))
-    found, used = coarse_pose(points, uv, torch.ones(len(points)), wrong, CAMERA)
-    assert not used and angle_deg(found, pose) < 1
+    found, used, residual = coarse_pose(points, uv, torch.ones(len(points)), wrong, CAMERA)
+    assert not used and math.isnan(residual) and angle_deg(found, pose) < 1
 
 
 def test_points_without_trust_do_not_count() -> None:
     pose, points, uv, depth = scene()
     trust = torch.ones(len(points))
     trust[::3], points[::3] = 0.0, 0.4
-    found, _ = coarse_pose(points, uv, trust, depth, CAMERA)
+    found, _, _ = coarse_pose(points, uv, trust, depth, CAMERA)
     assert angle_deg(found, pose) < 0.1
 
 

@@ -10,9 +10,10 @@ import torch
 
 from cupid_core.config import ShapeFitConfig
 from cupid_core.errors import EmptyMaskError, EmptyMeshError, InputError, InvalidCameraError, InvalidTensorError
-from cupid_core.evaluation.shape_metrics import points_on_surface, surface_agreement
+from cupid_core.evaluation.shape_metrics import surface_agreement
 from cupid_core.geometry import SE3, Camera, Distortion, Sim3
 from cupid_core.mesh.extract import extract_from_sdf
+from cupid_core.mesh.surface_points import points_on_surface
 from cupid_core.render.raycast import render_mesh
 from cupid_core.scene.observation import Observation
 from cupid_core.scene.shape_fit import fit_shape, fit_shapes
