@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -51,6 +52,7 @@ class Frame:
         sizes_m: longest side of objects of known size, by id.
         only: ids of the objects that are wanted; the others only hide parts of them. None takes all.
         occlusion_masks: (H, W) by id, where something else hides the object; None finds it from labels and depth.
+        up: (3,) unit vector against gravity, camera frame; None where it is not known.
     """
 
     image: Image
@@ -62,6 +64,7 @@ class Frame:
     sizes_m: Mapping[int, float] = field(default_factory=dict)
     only: frozenset[int] | None = None
     occlusion_masks: Mapping[int, Mask] | None = None
+    up: Tensor | None = None
 
     @classmethod
     def of(
@@ -78,6 +81,7 @@ class Frame:
         only: Collection[int] | None = None,
         occlusion_masks: Mapping[int, Mask] | None = None,
         orientation: Orientation = "auto",
+        up: Sequence[float] | None = None,
     ) -> Frame:
         """Bring everything that belongs to the pixels together and remove the lens distortion from all of it.
 
@@ -95,6 +99,7 @@ class Frame:
             only: ids that are wanted; None takes all.
             occlusion_masks: by id; None finds them from labels and depth.
             orientation: of a photograph that is stored turned; "auto" takes that of the masks and depth.
+            up: direction against gravity, camera frame, of any length; None where it is not known.
 
         Raises:
             InputError: something cannot be used, or does not fit the image.
@@ -134,6 +139,7 @@ class Frame:
             sizes_m=sizes,
             only=wanted,
             occlusion_masks=occlusion_masks,
+            up=_unit_vector(up),
         )
         frame._check_objects()
         return frame
@@ -161,6 +167,17 @@ class Frame:
                 f"None of the objects {sorted(self.only or ())} is in the image: it has {present}.",
                 hint="Ask for ids that have a mask.",
             )
+
+
+def _unit_vector(up: Sequence[float] | None) -> Tensor | None:
+    if up is None:
+        return None
+    direction = torch.tensor([float(value) for value in up], dtype=torch.float64)
+    length = direction.norm()
+    if direction.shape != (3,) or not 0 < float(length) < math.inf:
+        raise InputError(f"The direction of up is {list(up)}.", hint="Give three numbers, not all of them zero.")
+    unit: Tensor = direction / length
+    return unit
 
 
 @dataclass(frozen=True, eq=False)

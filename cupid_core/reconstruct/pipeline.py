@@ -13,6 +13,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cupid_core.config import CupidConfig, Refine, RuntimeName
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
@@ -97,14 +98,14 @@ def reconstruct_frame(
     crops = crop_objects(frame, occlusion, config)
     with run.stage("encode"):
         condition = encode_images(networks, crops)
-    structures = _structures(networks, condition, crops, config, request, run)
+    structures = _structures(networks, condition, crops, config, request, frame.up, run)
     with run.stage("pose"):
         posed = solve_poses(structures, crops, config)
         if frame.camera is None:
             frame = frame.with_camera(agreed_camera(posed, crops, frame, config), CameraSource.ESTIMATED)
             crops = crop_objects(frame, occlusion, config)  # the same pixels, and now one camera
             if networks.completion is not None:
-                structures = complete_again(networks.completion, structures, crops, config)
+                structures = complete_again(networks.completion, structures, crops, config, frame.up)
             posed = solve_poses(structures, crops, config)
         if request.early_poses:
             _report_early_poses(posed, crops, frame, config, networks, run)
@@ -148,6 +149,7 @@ def _structures(
     crops: Sequence[ObjectCrop],
     config: CupidConfig,
     request: Request,
+    up: Tensor | None,
     run: Run,
 ) -> list[StructureOrError]:
     """Stage 1 for all objects; those of one object adjacent.
@@ -159,7 +161,7 @@ def _structures(
     completed: dict[int, StructureOrError] = {}
     with run.stage("structure") as on_step:
         if networks.completion is not None and config.reconstruct.complete_shapes:
-            found = complete_structures(networks.completion, crops, config)
+            found = complete_structures(networks.completion, crops, config, up)
             completed = {row: item for row, item in enumerate(found) if isinstance(item, Structure)}
         if not completed:
             return _sampled(networks, condition, seeds, config, on_step)
@@ -411,6 +413,7 @@ class Cupid:
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
         orientation: Orientation = "auto",
+        up: Sequence[float] | None = None,
         seed: int = 0,
         samples: int = 1,
         refine: Refine = "none",
@@ -433,6 +436,8 @@ class Cupid:
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
             orientation: of a photo that is stored turned, by its EXIF data: "upright" or "stored", as masks and
                 depth are; "auto" tells by their size.
+            up: direction against gravity in the camera frame, from an IMU, the mounting of the camera or TF; with
+                it a camera may be turned as it likes. None where it is not known.
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
             refine: "pose" moves the placed objects so that they meet depth and mask better; "shape" also fits the
@@ -460,6 +465,7 @@ class Cupid:
                 sizes_m=sizes_m,
                 only=only,
                 orientation=orientation,
+                up=up,
             )
         request = Request(seed=seed, samples=samples, refine=refine, early_poses=early_poses)
         return self.reconstruct(frame, request, run)

@@ -99,7 +99,7 @@ class Oracle:
 def reconstruct(scene: TabletopScene, **given: object) -> Scene:
     # The oracle asks no network.
     networks = SimpleNamespace(
-        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color="generated")
+        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color="generated", calibration=None)
     )
     cupid = Cupid(networks, CupidConfig())  # type: ignore[arg-type]
     return cupid(scene.color.numpy(), masks=scene.labels.numpy(), **given)  # type: ignore[arg-type]
@@ -218,7 +218,7 @@ def test_a_scene_that_cannot_be_used_is_refused() -> None:
 def colored_scene(scene: TabletopScene, color: str, published: str) -> Scene:
     """The scene with a setting for color and a checkpoint that asks for one."""
     networks = SimpleNamespace(
-        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color=published)
+        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color=published, calibration=None)
     )
     config = CupidConfig(reconstruct=ReconstructConfig(color=color))  # type: ignore[arg-type]
     frame = Frame.of(
