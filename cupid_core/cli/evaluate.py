@@ -25,7 +25,7 @@ from cupid_core.cli.arguments import Assignments, OptionalFile, Switch
 from cupid_core.config import CupidConfig, Refine, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
 from cupid_core.evaluation.reliability import reliability_svg
 from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
@@ -119,21 +119,41 @@ def evaluate(
     )
     file = json.with_suffix(".jsonl") if json else None
     journal = open_journal(file, cupid, options, without=other) if file else None
-    with ObjectBar(console, n) as bar:
-        records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
-    with ObjectBar(console, scenes, unit="scenes") as bar:
-        records += run_scenes(cupid, scenes, options, refine=refine, on_record=bar.show, journal=journal)
-    for table in tables(records, families=families):
-        console.print(table)
+    measured = _measure(cupid, options, scenes, console, without=other, journal=journal, families=families)
     checkpoints = {"checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
     facts = {"benchmark": what, **checkpoints, "options": asdict(options) | {"scenes": scenes}, **_machine(place)}
-    _write(console, records, facts, json, sheet)
+    _write(console, measured, facts, json, sheet)
     if reliability is not None:
-        write_text(reliability, reliability_svg(records))
+        write_text(reliability, reliability_svg(measured))
         console.print(f"reliability: {reliability}", highlight=False, soft_wrap=True)
     if journal is not None:
         journal.remove()
-    return 0 if any(not record.failure for record in records) else NOTHING_FOUND
+    return 0 if any(not record.failure for record in measured) else NOTHING_FOUND
+
+
+def _measure(
+    cupid: Cupid,
+    options: BenchmarkOptions,
+    scenes: int,
+    console: Console,
+    *,
+    without: Cupid | None,
+    journal: RecordJournal | None,
+    families: bool,
+) -> list[CaseRecord]:
+    """Measure objects and scenes and print the figures; of a run that is stopped, those of what is measured."""
+    bars = ObjectBar(console, options.objects), ObjectBar(console, scenes, unit="scenes")
+    measured: list[CaseRecord] = []
+    try:
+        with bars[0] as bar:
+            run_benchmark(cupid, options, without=without, on_record=bar.show, journal=journal)
+        with bars[1] as bar:
+            run_scenes(cupid, scenes, options, refine=options.refine, on_record=bar.show, journal=journal)
+    finally:
+        measured += [record for bar in bars for record in bar.measured]
+        for table in tables(measured, families=families) if measured else ():
+            console.print(table)
+    return measured
 
 
 def _machine(device: torch.device) -> dict[str, str]:
@@ -190,6 +210,7 @@ class ObjectBar:
     """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
     def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
+        self.measured: list[CaseRecord] = []
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
@@ -199,6 +220,7 @@ class ObjectBar:
         self._task = self._progress.add_task(unit, total=total, figure="")
 
     def __enter__(self) -> ObjectBar:
+        self._start = time.monotonic()
         self._progress.start()
         return self
 
@@ -207,6 +229,7 @@ class ObjectBar:
 
     def show(self, record: CaseRecord) -> None:
         """One more object is measured."""
+        self.measured.append(record)
         self._ious.append(record.figures.get("iou", 0.0))
         self._scenes.add(record.index)
         done = len(self._ious) if self._unit == "objects" else len(self._scenes)

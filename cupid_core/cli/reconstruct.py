@@ -18,6 +18,7 @@ from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_w
 from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs, sample_inputs
 from cupid_core.cli.progress import StageBars
 from cupid_core.config import CupidConfig, PresetName, Refine, RuntimeName
+from cupid_core.image.orientation import Orientation
 from cupid_core.models.locate import checkpoint_hash, locate
 from cupid_core.reconstruct.inputs import Frame
 from cupid_core.reconstruct.pipeline import Cupid, Request
@@ -68,9 +69,10 @@ def reconstruct(
     camera: str = "",
     camera_info: OptionalFile = None,
     depth: OptionalFile = None,
-    depth_unit_m: float = 0.001,
+    depth_unit_m: float | None = None,
     names: OptionalFile = None,
     known_size: str = "",
+    orientation: Orientation = "auto",
     checkpoint: str = "tabletop",
     preset: PresetName = "normal",
     samples: int = 0,
@@ -96,10 +98,13 @@ def reconstruct(
         box: x0,y0,x1,y1 in pixels around one object; its mask is found inside.
         camera: fx,fy,cx,cy in pixels, or exif: the focal length that the photo itself states.
         camera_info: YAML or JSON with a sensor_msgs/CameraInfo or a calibration, lens distortion included.
-        depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in meters.
-        depth_unit_m: meters per count of a 16-bit depth image.
+        depth: depth image aligned to the image: whole numbers of 16 bits or more in millimeters, or floating in
+            meters.
+        depth_unit_m: meters per count of the depth image; not given, 0.001 for whole numbers and 1 for floating.
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
+        orientation: which pixels of a photo that is stored turned (EXIF) mask, labels and depth belong to: upright
+            or stored; auto tells by their size.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
         preset: fast: one hypothesis per object; normal: one, fitted to depth and mask; best: four, fitted.
         samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
@@ -116,7 +121,9 @@ def reconstruct(
     Returns:
         0, or 3 when not one object could be reconstructed.
     """
-    inputs = InputArgs(image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size)
+    inputs = InputArgs(
+        image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size, orientation
+    )
     if image == Path("sample") and not image.exists():
         inputs = sample_inputs()
     settings = settings_of.load(CupidConfig, config, assignments)
@@ -146,6 +153,8 @@ def run_reconstruction(
     check_output(out)
     device = choose_device(options.device)
     inputs = read_inputs(args, settings, device=str(device))
+    for note in inputs.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     folder = locate(options.checkpoint)
     with StageBars(console) as bars:
         cupid = Cupid.from_pretrained(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,7 @@ from cupid_core.config import CupidConfig, Refine, RuntimeName
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
+from cupid_core.image.orientation import Orientation
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.locate import locate
 from cupid_core.reconstruct.completion import complete_again, complete_structures
@@ -63,6 +65,9 @@ class Request:
     early_poses: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in (("samples", self.samples), ("seed", self.seed)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise InputError(f"{name} is {value!r}.", hint="Give a whole number.")
         if self.samples < 1:
             raise InputError(f"{self.samples} samples.", hint="Sample at least one hypothesis.")
         if self.refine not in get_args(Refine):
@@ -210,11 +215,27 @@ def _decode(
     with run.stage("decode"):
         for number, (row, appearance) in enumerate(zip(rows, appearances, strict=True)):
             run.report("decode", number / len(rows))
+            share = partial(_report_share, run, "decode", number, len(rows))
             try:
-                decoded[row] = networks, appearance, decode_mesh(networks, appearance)
+                decoded[row] = networks, appearance, decode_mesh(networks, appearance, share)
+            except _StoppedError as stopped:
+                assert stopped.__cause__ is not None
+                raise stopped.__cause__  # noqa: B904  # it is the cause
             except CupidError as error:
                 decoded[row] = error
     return decoded
+
+
+class _StoppedError(Exception):
+    """Carries the error of a caller who stops past those who take errors for failures of their object."""
+
+
+def _report_share(run: Run, stage: str, number: int, count: int, share: float) -> None:
+    """Report the finished share of one of several pieces of work of a stage."""
+    try:
+        run.report(stage, (number + share) / count)
+    except CupidError as error:
+        raise _StoppedError from error
 
 
 def _rank(
@@ -388,9 +409,10 @@ class Cupid:
         masks: MasksInput | None = None,
         camera: CameraInput | None = None,
         depth: DepthInput | None = None,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[int, str] | Sequence[str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
+        orientation: Orientation = "auto",
         up: Sequence[float] | None = None,
         seed: int = 0,
         samples: int = 1,
@@ -409,9 +431,11 @@ class Cupid:
                 the depth model, or estimates the focal length.
             depth: aligned depth: path, array or tensor in metres or uint16 millimetres, or DepthMap. None leaves
                 objects without a known size up to scale, and they say so.
-            names: of objects, by id.
+            names: of objects, by id, or in a list those of 1, 2, ...
             sizes_m: longest side of objects of known size, by id, metres; depth comes first.
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
+            orientation: of a photo that is stored turned, by its EXIF data: "upright" or "stored", as masks and
+                depth are; "auto" tells by their size.
             up: direction against gravity in the camera frame, from an IMU, the mounting of the camera or TF; with
                 it a camera may be turned as it likes. None where it is not known.
             seed: the same seed gives the same result.
@@ -440,6 +464,7 @@ class Cupid:
                 names=names,
                 sizes_m=sizes_m,
                 only=only,
+                orientation=orientation,
                 up=up,
             )
         request = Request(seed=seed, samples=samples, refine=refine, early_poses=early_poses)

@@ -20,6 +20,7 @@ from cupid_core.models.bundle import NetworkBundle
 from cupid_core.reconstruct import inputs, pipeline
 from cupid_core.reconstruct.inputs import Frame, ObjectCrop
 from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.progress import OnShare
 from cupid_core.reconstruct.results import Scene
 from cupid_core.reconstruct.stages import Structure, StructureOrError
 from cupid_core.render.raycast import render_mesh
@@ -91,7 +92,7 @@ class Oracle:
         labels = self.scene.labels.numpy()[crop.mask]
         return next(item for item in self.scene.objects if item.label == np.bincount(labels).argmax())
 
-    def mesh(self, networks: NetworkBundle, structure: Structure) -> TriangleMesh:
+    def mesh(self, networks: NetworkBundle, structure: Structure, on_share: OnShare) -> TriangleMesh:
         return voxel_boxes(structure.coords, structure.resolution)
 
 
