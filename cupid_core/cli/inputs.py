@@ -50,6 +50,7 @@ class InputArgs:
         depth_unit_m: meters per count of the depth image; None takes 0.001 for whole numbers and 1 for floating.
         names: file with the names of the objects.
         known_size: longest side in meters of the one object, or ID=METERS,ID=METERS.
+        up: x,y,z against gravity in the camera frame.
         orientation: which pixels of a photo that is stored turned the other inputs belong to.
     """
 
@@ -63,13 +64,14 @@ class InputArgs:
     depth_unit_m: float | None = None
     names: Path | None = None
     known_size: str = ""
+    up: str = ""
     orientation: Orientation = "auto"
 
     def given(self) -> dict[str, str]:
         """What was given beside the image, by the name of the option; of files their name without the folder."""
         options = {
             "mask": self.mask, "labels": self.labels, "box": self.box, "camera": self.camera,
-            "camera_info": self.camera_info, "depth": self.depth, "known_size": self.known_size,
+            "camera_info": self.camera_info, "depth": self.depth, "known_size": self.known_size, "up": self.up,
         }  # fmt: skip
         return {name: value.name if isinstance(value, Path) else value for name, value in options.items() if value}
 
@@ -85,6 +87,7 @@ class Inputs:
         depth: None where there is none.
         names: of objects, by id; objects without a name are missing.
         sizes_m: known longest sides of objects in meters, by id.
+        up: (x, y, z) against gravity, camera frame; None where it was not given.
         notes: what people should know about how the inputs were read.
     """
 
@@ -94,6 +97,7 @@ class Inputs:
     depth: DepthMap | None
     names: Mapping[int, str]
     sizes_m: Mapping[int, float]
+    up: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -134,6 +138,7 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
         depth=_depth(args, config, picture, camera, device),
         names={} if args.names is None else read_names(args.names),
         sizes_m=known_sizes(args.known_size, list(masks)),
+        up=parse_up(args.up) if args.up else None,
         notes=_notes(args, upright),
     )
 
@@ -176,6 +181,22 @@ def _name(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(value)
     return value
+
+
+def parse_up(text: str) -> tuple[float, ...]:
+    """Three numbers of `--up`.
+
+    Raises:
+        InputError: the text is something else.
+    """
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--up is {text!r}.",
+            hint="Give x,y,z against gravity with x right, y down and z forward: 0,-1,0 for a level camera.",
+        ) from None
+    return x, y, z
 
 
 def known_sizes(text: str, ids: list[int]) -> dict[int, float]:

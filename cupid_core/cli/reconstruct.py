@@ -72,6 +72,7 @@ def reconstruct(
     depth_unit_m: float | None = None,
     names: OptionalFile = None,
     known_size: str = "",
+    up: str = "",
     orientation: Orientation = "auto",
     checkpoint: str = "tabletop",
     preset: PresetName = "normal",
@@ -103,6 +104,8 @@ def reconstruct(
         depth_unit_m: meters per count of the depth image; not given, 0.001 for whole numbers and 1 for floating.
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
+        up: x,y,z against gravity in the camera frame (x right, y down, z forward), from an IMU or how the camera is
+            mounted: --up=0,-1,0 for a level one. With it a camera may be turned as it likes.
         orientation: which pixels of a photo that is stored turned (EXIF) mask, labels and depth belong to: upright
             or stored; auto tells by their size.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
@@ -122,7 +125,7 @@ def reconstruct(
         0, or 3 when not one object could be reconstructed.
     """
     inputs = InputArgs(
-        image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size, orientation
+        image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size, up, orientation
     )
     if image == Path("sample") and not image.exists():
         inputs = sample_inputs()
@@ -168,6 +171,7 @@ def run_reconstruction(
             depth=inputs.depth,
             names=inputs.names,
             sizes_m=inputs.sizes_m,
+            up=inputs.up,
         )
         request = Request(options.seed, options.samples, options.refine)
         scene = cupid.reconstruct(frame, request, Run(bars))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cupid_core.cli.inputs import parse_up
 from cupid_core.config import CupidConfig
 from cupid_core.errors import InputError
 from cupid_core.geometry import so3
@@ -68,6 +69,13 @@ def test_a_direction_of_up_without_length_is_refused() -> None:
         with pytest.raises(InputError, match="direction of up"):
             Frame.of(picture, labels, up=bad)
     assert Frame.of(picture, labels, up=(0.0, -2.0, 0.0)).up.tolist() == [0.0, -1.0, 0.0]
+
+
+def test_up_of_the_command_line() -> None:
+    assert parse_up("0.1,-1,0.2") == (0.1, -1.0, 0.2)
+    for bad in ("up", "1,2", "1,2,3,4", ""):
+        with pytest.raises(InputError, match="--up"):
+            parse_up(bad)
 
 
 def changes_deg(networks: CompletionNetworks, *, try_turns: bool) -> list[float]:
