@@ -104,7 +104,7 @@ def reconstruct(
         depth_unit_m: meters per count of the depth image; not given, 0.001 for whole numbers and 1 for floating.
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
-        up: x,y,z against gravity in the camera frame (x right, y down, z forward), from an IMU or how the camera is
+        up: x,y,z against gravity in the camera frame (x right, y down, z forward), from an IMU or how a camera is
             mounted: --up=0,-1,0 for a level one. With it a camera may be turned as it likes.
         orientation: which pixels of a photo that is stored turned (EXIF) mask, labels and depth belong to: upright
             or stored; auto tells by their size.
