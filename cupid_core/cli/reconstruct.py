@@ -187,15 +187,15 @@ def run_reconstruction(
 def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = False) -> None:
     """Print a row per object, why others are missing, and where the report is."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "object", "verdict", "right", "IoU", "depth", "size", "position", "rotation"):
+    for heading in ("id", "object", "verdict", "right", "IoU", "depth", "size", "deviation"):
         justify: Literal["left", "right"] = "left" if heading in ("object", "verdict") else "right"
-        table.add_column(heading, justify=justify, no_wrap=heading not in ("object", "position"))
+        table.add_column(heading, justify=justify, no_wrap=heading != "object")
     for item in scene.objects:
         table.add_row(*_row(item))
     if scene.objects:
         console.print(table)
         sources = sorted({item.model.scale_source.value.replace("_", " ") for item in scene.objects})
-        console.print(f"scale from: {', '.join(sources)}", highlight=False)
+        console.print(f"scale from: {', '.join(sources)}; deviation of size, position, rotation", highlight=False)
     for item in scene.objects:
         for reason in item.quality.reasons:
             console.print(f"{item.id} {escape(item.label)}: {escape(reason)}", highlight=False, soft_wrap=True)
@@ -210,11 +210,15 @@ def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = Fals
     console.print(f"{total:.1f} s; report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _percent(item: SceneObject) -> str:
+    return f"{100 * item.model.scale_std / item.model.scale:.0f} %"
+
+
 def _row(item: SceneObject) -> tuple[str, ...]:
     quality, metric = item.quality, item.model.scale_source is not ScaleSource.UNKNOWN
     extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
     size = "x".join(f"{value * 1000:.0f}" for value in extent)
-    place = " ".join(f"{value:.2f}" for value in item.pose.translation.tolist())
+    turn = f"{math.degrees(item.state.rotation_std(item.model.symmetry)):.0f}°"
     color = _VERDICT_COLORS[quality.verdict.value]
     return (
         str(item.id),
@@ -223,9 +227,8 @@ def _row(item: SceneObject) -> tuple[str, ...]:
         "-" if quality.p_good is None else f"{100 * quality.p_good:.0f} %",
         f"{quality.silhouette_iou:.3f}",
         "-" if quality.depth_residual_m is None else f"{quality.depth_residual_m * 1000:.1f} mm",
-        f"{size} mm ± {100 * item.model.scale_std / item.model.scale:.0f} %" if metric else "unknown",
-        f"{place} m ± {1000 * item.state.position_std():.0f} mm" if metric else f"{place} (no unit)",
-        f"± {math.degrees(item.state.rotation_std(item.model.symmetry)):.0f}°",
+        f"{size} mm" if metric else "unknown",
+        f"{_percent(item)} {1000 * item.state.position_std():.0f} mm {turn}" if metric else turn,
     )
 
 
