@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,16 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process_clock.started.set(time.monotonic())
     _replace_what_cannot_be_encoded()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words == ["--version"]:
-        from cupid_core import __version__  # reads the metadata of the installed package
-
-        print(f"cupid {__version__}")
-        return 0
-    if not words or words[0] in ("-h", "--help"):
-        print(_overview())
-        return 0 if words else BAD_INPUT
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except CupidError as error:
         _print_error(f"error [{error.code}]: {error}")
         return BAD_INPUT
@@ -71,6 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     """Find the command that the words begin with, and call it with the others."""
+    if words == ["--version"]:
+        from cupid_core import __version__  # reads the metadata of the installed package
+
+        print(f"cupid {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else BAD_INPUT
     for count in (2, 1):
         name = " ".join(words[:count])
         if name in COMMANDS:

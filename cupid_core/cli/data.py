@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cupid_core import config as settings_of
 from cupid_core.cli.arguments import OptionalFile
+from cupid_core.cli.progress import ProgressLines
 from cupid_core.data.assets.prepare import AssetFailure, PreparationSummary, prepare_assets
 from cupid_core.data.assets.prepare_asset import AssetReport, LatentRecipe
 from cupid_core.errors import ConfigError
@@ -58,10 +59,12 @@ def prepare(
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task("prepare", total=None, last="")
+        task, lines = bar.add_task("prepare", total=None, last=""), ProgressLines(console)
 
         def show(finished: int, total: int, news: AssetReport | AssetFailure) -> None:
             bar.update(task, completed=finished, total=total, last=news.source.name)
+            if not console.is_terminal:
+                lines.show("prepare", finished / total, f"{finished} of {total} meshes")
             if isinstance(news, AssetFailure):
                 _print(console, f"left out: {news.source}\n  {news.code}: {news.reason}", style="yellow")
 

@@ -25,12 +25,13 @@ from cupid_core.cli.arguments import Assignments, OptionalFile, Switch
 from cupid_core.config import CupidConfig, Refine, SamplerConfig
 from cupid_core.errors import InputError
 from cupid_core.evaluation.benchmark import BenchmarkOptions, open_journal, run_benchmark
-from cupid_core.evaluation.records import CaseRecord
+from cupid_core.evaluation.records import CaseRecord, RecordJournal
+from cupid_core.evaluation.reliability import reliability_svg
 from cupid_core.evaluation.report import tables, write_json
 from cupid_core.evaluation.scenes import run_scenes
 from cupid_core.evaluation.sheet import contact_sheet
 from cupid_core.evaluation.tabletop_cases import UNSEEN_SEED
-from cupid_core.files import atomic_write
+from cupid_core.files import atomic_write, write_text
 from cupid_core.reconstruct.pipeline import Cupid
 from cupid_core.reconstruct.stages import samplers_of
 from cupid_core.runtime.device import choose_device, inference_dtype
@@ -64,6 +65,7 @@ def evaluate(
     json: OptionalFile = None,
     sheet: OptionalFile = None,
     sheet_rows: int = 8,
+    reliability: OptionalFile = None,
     families: bool = True,
 ) -> int:
     """Run unseen generated objects through the whole pipeline and measure the results against their truth.
@@ -93,10 +95,11 @@ def evaluate(
             continues a run that was stopped.
         sheet: pictures of the first objects, a PNG.
         sheet_rows: objects of each split in it.
+        reliability: diagram of stated probabilities against what came true, an SVG.
         families: show the table of families.
     """
     console = Console(width=None if Console().is_terminal else 160)
-    _check_writable(json, sheet)
+    _check_writable(json, sheet, reliability)
     if threads:
         torch.set_num_threads(threads)
     place, settings = choose_device(device), settings_of.load(CupidConfig, config, assignments)
@@ -116,18 +119,41 @@ def evaluate(
     )
     file = json.with_suffix(".jsonl") if json else None
     journal = open_journal(file, cupid, options, without=other) if file else None
-    with ObjectBar(console, n) as bar:
-        records = run_benchmark(cupid, options, without=other, on_record=bar.show, journal=journal)
-    with ObjectBar(console, scenes, unit="scenes") as bar:
-        records += run_scenes(cupid, scenes, options, refine=refine, on_record=bar.show, journal=journal)
-    for table in tables(records, families=families):
-        console.print(table)
+    measured = _measure(cupid, options, scenes, console, without=other, journal=journal, families=families)
     checkpoints = {"checkpoint": checkpoint, "without_checkpoint": without_checkpoint}
     facts = {"benchmark": what, **checkpoints, "options": asdict(options) | {"scenes": scenes}, **_machine(place)}
-    _write(console, records, facts, json, sheet)
+    _write(console, measured, facts, json, sheet)
+    if reliability is not None:
+        write_text(reliability, reliability_svg(measured))
+        console.print(f"reliability: {reliability}", highlight=False, soft_wrap=True)
     if journal is not None:
         journal.remove()
-    return 0 if any(not record.failure for record in records) else NOTHING_FOUND
+    return 0 if any(not record.failure for record in measured) else NOTHING_FOUND
+
+
+def _measure(
+    cupid: Cupid,
+    options: BenchmarkOptions,
+    scenes: int,
+    console: Console,
+    *,
+    without: Cupid | None,
+    journal: RecordJournal | None,
+    families: bool,
+) -> list[CaseRecord]:
+    """Measure objects and scenes and print the figures; of a run that is stopped, those of what is measured."""
+    bars = ObjectBar(console, options.objects), ObjectBar(console, scenes, unit="scenes")
+    measured: list[CaseRecord] = []
+    try:
+        with bars[0] as bar:
+            run_benchmark(cupid, options, without=without, on_record=bar.show, journal=journal)
+        with bars[1] as bar:
+            run_scenes(cupid, scenes, options, refine=options.refine, on_record=bar.show, journal=journal)
+    finally:
+        measured += [record for bar in bars for record in bar.measured]
+        for table in tables(measured, families=families) if measured else ():
+            console.print(table)
+    return measured
 
 
 def _machine(device: torch.device) -> dict[str, str]:
@@ -184,6 +210,7 @@ class ObjectBar:
     """A progress bar over objects or scenes with the mean silhouette IoU so far; lines without a terminal."""
 
     def __init__(self, console: Console, total: int, unit: str = "objects") -> None:
+        self.measured: list[CaseRecord] = []
         self._unit, self._ious, self._scenes = unit, list[float](), set[int]()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figure]}"))
@@ -193,6 +220,7 @@ class ObjectBar:
         self._task = self._progress.add_task(unit, total=total, figure="")
 
     def __enter__(self) -> ObjectBar:
+        self._start = time.monotonic()
         self._progress.start()
         return self
 
@@ -201,6 +229,7 @@ class ObjectBar:
 
     def show(self, record: CaseRecord) -> None:
         """One more object is measured."""
+        self.measured.append(record)
         self._ious.append(record.figures.get("iou", 0.0))
         self._scenes.add(record.index)
         done = len(self._ious) if self._unit == "objects" else len(self._scenes)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from cupid_core.config import CupidConfig
@@ -21,16 +19,19 @@ from cupid_core.errors import (
     InvalidPromptError,
     UnreadableFileError,
 )
-from cupid_core.geometry.camera import Camera
+from cupid_core.geometry import Camera, check_depth_unit
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
 from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
 from cupid_core.image.masks import Mask, mask_from_alpha, masks_from_labels
+from cupid_core.image.object_values import check_longest_side
+from cupid_core.image.orientation import Orientation, is_taken_upright, orientation_of
 from cupid_core.image.rectify import check_camera
 from cupid_core.image.rgb import RgbImage
 from cupid_core.perception.depth import build_depth_source
 from cupid_core.perception.segment import Prompt
 from cupid_core.perception.segmenters import build_segmenter
 from cupid_core.samples import sample_frame
+from cupid_core.structured_text import StructureError, parse_words
 from cupid_core.types import DepthMap
 
 
@@ -46,9 +47,11 @@ class InputArgs:
         camera: fx,fy,cx,cy, or exif.
         camera_info: file with a camera.
         depth: aligned depth image.
-        depth_unit_m: meters per count of a depth image of whole numbers.
+        depth_unit_m: meters per count of the depth image; None takes 0.001 for whole numbers and 1 for floating.
         names: file with the names of the objects.
         known_size: longest side in meters of the one object, or ID=METERS,ID=METERS.
+        up: x,y,z against gravity in the camera frame.
+        orientation: which pixels of a photo that is stored turned the other inputs belong to.
     """
 
     image: Path
@@ -58,15 +61,17 @@ class InputArgs:
     camera: str = ""
     camera_info: Path | None = None
     depth: Path | None = None
-    depth_unit_m: float = 0.001
+    depth_unit_m: float | None = None
     names: Path | None = None
     known_size: str = ""
+    up: str = ""
+    orientation: Orientation = "auto"
 
     def given(self) -> dict[str, str]:
         """What was given beside the image, by the name of the option; of files their name without the folder."""
         options = {
             "mask": self.mask, "labels": self.labels, "box": self.box, "camera": self.camera,
-            "camera_info": self.camera_info, "depth": self.depth, "known_size": self.known_size,
+            "camera_info": self.camera_info, "depth": self.depth, "known_size": self.known_size, "up": self.up,
         }  # fmt: skip
         return {name: value.name if isinstance(value, Path) else value for name, value in options.items() if value}
 
@@ -82,6 +87,8 @@ class Inputs:
         depth: None where there is none.
         names: of objects, by id; objects without a name are missing.
         sizes_m: known longest sides of objects in meters, by id.
+        up: (x, y, z) against gravity, camera frame; None where it was not given.
+        notes: what people should know about how the inputs were read.
     """
 
     image: NDArray[np.uint8]
@@ -90,6 +97,8 @@ class Inputs:
     depth: DepthMap | None
     names: Mapping[int, str]
     sizes_m: Mapping[int, float]
+    up: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def sample_inputs() -> InputArgs:
@@ -114,7 +123,11 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
     """
     _one_of("--mask, --labels and --box", [args.mask, args.labels, args.box])
     _one_of("--camera and --camera-info", [args.camera, args.camera_info])
-    picture = read_image(args.image)
+    if args.depth_unit_m is not None:
+        check_depth_unit(args.depth_unit_m)
+    aligned = {"mask": args.mask, "label image": args.labels, "depth image": args.depth}
+    upright = is_taken_upright(args.image, aligned, args.orientation)
+    picture = read_image(args.image, upright=upright)
     height, width = picture.rgb.shape[:2]
     camera = _camera(args, height, width)
     masks = _masks(args, config, picture, device)
@@ -125,11 +138,21 @@ def read_inputs(args: InputArgs, config: CupidConfig, *, device: str = "cpu") ->
         depth=_depth(args, config, picture, camera, device),
         names={} if args.names is None else read_names(args.names),
         sizes_m=known_sizes(args.known_size, list(masks)),
+        up=parse_up(args.up) if args.up else None,
+        notes=_notes(args, upright),
     )
 
 
+def _notes(args: InputArgs, upright: bool) -> tuple[str, ...]:
+    turned = orientation_of(args.image)
+    if turned == 1:
+        return ()
+    which = "upright, and so are positions in it" if upright else "as stored, like what belongs to it"
+    return (f"the photo is stored turned (EXIF orientation {turned}); its pixels are taken {which}",)
+
+
 def read_names(path: Path) -> dict[int, str]:
-    """Names of objects by id.
+    """Names of objects by id, as they are written: `no`, `1.50` and `null` are words.
 
     Args:
         path: YAML or JSON: a mapping of id to name, or one with a list `objects` of {label: id, name: name}.
@@ -138,19 +161,42 @@ def read_names(path: Path) -> dict[int, str]:
         UnreadableFileError: missing, or of another form.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_words(path.read_text(encoding="utf-8"))
         if isinstance(values, dict) and isinstance(values.get("objects"), list):
             values = {entry["label"]: entry["name"] for entry in values["objects"]}
-        return {int(key): str(name) for key, name in values.items()}
+        return {int(key): _name(name) for key, name in values.items()}
     except FileNotFoundError as error:
         raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, StructureError) as error:
         raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Give a YAML or JSON file.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         example = json.dumps({"objects": [{"label": 1, "name": "mug"}]})
         raise UnreadableFileError(
             f"{path} holds no names of objects by id.", hint=f"Write '1: mug' lines, or {example}."
         ) from error
+
+
+def _name(value: Any) -> str:
+    """A name of a file; without one, or with a list in its place, a ValueError."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(value)
+    return value
+
+
+def parse_up(text: str) -> tuple[float, ...]:
+    """Three numbers of `--up`.
+
+    Raises:
+        InputError: the text is something else.
+    """
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--up is {text!r}.",
+            hint="Give x,y,z against gravity with x right, y down and z forward: 0,-1,0 for a level camera.",
+        ) from None
+    return x, y, z
 
 
 def known_sizes(text: str, ids: list[int]) -> dict[int, float]:
@@ -172,8 +218,7 @@ def known_sizes(text: str, ids: list[int]) -> dict[int, float]:
         id_ = ids[0] if id_ is None else id_
         if id_ not in ids:
             raise InputError(f"--known-size '{part.strip()}': there is no object {id_}, only {ids}.", hint=hint)
-        if not (math.isfinite(size) and size > 0):
-            raise InputError(f"--known-size '{part.strip()}' is not a positive length.", hint=hint)
+        check_longest_side(id_, size)
         sizes[id_] = size
     return sizes
 

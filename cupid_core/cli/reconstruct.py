@@ -18,6 +18,7 @@ from cupid_core.cli.arguments import Assignments, OptionalFile, Switch, preset_w
 from cupid_core.cli.inputs import InputArgs, Inputs, read_inputs, sample_inputs
 from cupid_core.cli.progress import StageBars
 from cupid_core.config import CupidConfig, PresetName, Refine, RuntimeName
+from cupid_core.image.orientation import Orientation
 from cupid_core.models.locate import checkpoint_hash, locate
 from cupid_core.reconstruct.inputs import Frame
 from cupid_core.reconstruct.pipeline import Cupid, Request
@@ -68,9 +69,11 @@ def reconstruct(
     camera: str = "",
     camera_info: OptionalFile = None,
     depth: OptionalFile = None,
-    depth_unit_m: float = 0.001,
+    depth_unit_m: float | None = None,
     names: OptionalFile = None,
     known_size: str = "",
+    up: str = "",
+    orientation: Orientation = "auto",
     checkpoint: str = "tabletop",
     preset: PresetName = "normal",
     samples: int = 0,
@@ -96,10 +99,15 @@ def reconstruct(
         box: x0,y0,x1,y1 in pixels around one object; its mask is found inside.
         camera: fx,fy,cx,cy in pixels, or exif: the focal length that the photo itself states.
         camera_info: YAML or JSON with a sensor_msgs/CameraInfo or a calibration, lens distortion included.
-        depth: depth image aligned to the image: 16 bits in counts, or 32-bit floating in meters.
-        depth_unit_m: meters per count of a 16-bit depth image.
+        depth: depth image aligned to the image: whole numbers of 16 bits or more in millimeters, or floating in
+            meters.
+        depth_unit_m: meters per count of the depth image; not given, 0.001 for whole numbers and 1 for floating.
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
+        up: x,y,z against gravity in the camera frame (x right, y down, z forward), from an IMU or how a camera is
+            mounted: --up=0,-1,0 for a level one. With it a camera may be turned as it likes.
+        orientation: which pixels of a photo that is stored turned (EXIF) mask, labels and depth belong to: upright
+            or stored; auto tells by their size.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.
         preset: fast: one hypothesis per object; normal: one, fitted to depth and mask; best: four, fitted.
         samples: hypotheses per object, of which the best one is placed; 0 takes those of the preset.
@@ -116,7 +124,9 @@ def reconstruct(
     Returns:
         0, or 3 when not one object could be reconstructed.
     """
-    inputs = InputArgs(image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size)
+    inputs = InputArgs(
+        image, mask, labels, box, camera, camera_info, depth, depth_unit_m, names, known_size, up, orientation
+    )
     if image == Path("sample") and not image.exists():
         inputs = sample_inputs()
     settings = settings_of.load(CupidConfig, config, assignments)
@@ -146,6 +156,8 @@ def run_reconstruction(
     check_output(out)
     device = choose_device(options.device)
     inputs = read_inputs(args, settings, device=str(device))
+    for note in inputs.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     folder = locate(options.checkpoint)
     with StageBars(console) as bars:
         cupid = Cupid.from_pretrained(
@@ -159,6 +171,7 @@ def run_reconstruction(
             depth=inputs.depth,
             names=inputs.names,
             sizes_m=inputs.sizes_m,
+            up=inputs.up,
         )
         request = Request(options.seed, options.samples, options.refine)
         scene = cupid.reconstruct(frame, request, Run(bars))
@@ -174,15 +187,15 @@ def run_reconstruction(
 def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = False) -> None:
     """Print a row per object, why others are missing, and where the report is."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "object", "verdict", "right", "IoU", "depth", "size", "position", "rotation"):
+    for heading in ("id", "object", "verdict", "right", "IoU", "depth", "size", "deviation"):
         justify: Literal["left", "right"] = "left" if heading in ("object", "verdict") else "right"
-        table.add_column(heading, justify=justify, no_wrap=heading not in ("object", "position"))
+        table.add_column(heading, justify=justify, no_wrap=heading != "object")
     for item in scene.objects:
         table.add_row(*_row(item))
     if scene.objects:
         console.print(table)
         sources = sorted({item.model.scale_source.value.replace("_", " ") for item in scene.objects})
-        console.print(f"scale from: {', '.join(sources)}", highlight=False)
+        console.print(f"scale from: {', '.join(sources)}; deviation of size, position, rotation", highlight=False)
     for item in scene.objects:
         for reason in item.quality.reasons:
             console.print(f"{item.id} {escape(item.label)}: {escape(reason)}", highlight=False, soft_wrap=True)
@@ -197,11 +210,15 @@ def show_summary(scene: Scene, out: Path, console: Console, *, urdf: bool = Fals
     console.print(f"{total:.1f} s; report: {out / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _percent(item: SceneObject) -> str:
+    return f"{100 * item.model.scale_std / item.model.scale:.0f} %"
+
+
 def _row(item: SceneObject) -> tuple[str, ...]:
     quality, metric = item.quality, item.model.scale_source is not ScaleSource.UNKNOWN
     extent = (item.mesh.vertices.amax(dim=0) - item.mesh.vertices.amin(dim=0)).tolist()
     size = "x".join(f"{value * 1000:.0f}" for value in extent)
-    place = " ".join(f"{value:.2f}" for value in item.pose.translation.tolist())
+    turn = f"{math.degrees(item.state.rotation_std(item.model.symmetry)):.0f}°"
     color = _VERDICT_COLORS[quality.verdict.value]
     return (
         str(item.id),
@@ -210,9 +227,8 @@ def _row(item: SceneObject) -> tuple[str, ...]:
         "-" if quality.p_good is None else f"{100 * quality.p_good:.0f} %",
         f"{quality.silhouette_iou:.3f}",
         "-" if quality.depth_residual_m is None else f"{quality.depth_residual_m * 1000:.1f} mm",
-        f"{size} mm ± {100 * item.model.scale_std / item.model.scale:.0f} %" if metric else "unknown",
-        f"{place} m ± {1000 * item.state.position_std():.0f} mm" if metric else f"{place} (no unit)",
-        f"± {math.degrees(item.state.rotation_std(item.model.symmetry)):.0f}°",
+        f"{size} mm" if metric else "unknown",
+        f"{_percent(item)} {1000 * item.state.position_std():.0f} mm {turn}" if metric else turn,
     )
 
 

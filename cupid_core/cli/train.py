@@ -19,6 +19,7 @@ from cupid_core.cli import process_clock
 from cupid_core.cli.arguments import Assignments
 from cupid_core.errors import ConfigError
 from cupid_core.runtime.device import choose_device
+from cupid_core.training import shards
 from cupid_core.training.catalogue import build_stage, stage_settings
 from cupid_core.training.loop import LoopOptions, RunResult, train
 from cupid_core.training.loop import Progress as TrainingProgress
@@ -56,6 +57,7 @@ def train_command(
     """
     console = Console()
     logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)])
+    logging.getLogger(shards.__name__).setLevel(logging.INFO)  # the first ones take minutes
     settings = settings_of.load(TrainConfig, config, assignments)
     section = stage_settings(stage, settings)
     if settings.threads:
@@ -101,7 +103,7 @@ class _Bar:
     """A progress bar on a terminal, lines elsewhere."""
 
     def __init__(self, console: Console, stage: str, steps: int) -> None:
-        self._console = console
+        self._console, self._start, self._first = console, time.monotonic(), 0
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -127,9 +129,14 @@ class _Bar:
             text = f"{news.images_per_s:.1f} images/s  {text}"
             self._progress.update(self._task, completed=news.step, losses=text)
         if news.kind == "validation" or not self._console.is_terminal:
-            self._console.print(
-                f"step {news.step}/{news.steps}  {news.kind}  {text}", highlight=False, soft_wrap=True
+            spent = time.monotonic() - self._start
+            self._first = self._first or news.step  # of a resumed run, more than 1
+            done = news.step - self._first
+            left = f", about {spent / done * (news.steps - news.step) / 60:.0f} min left" if done else ""
+            share = (
+                f"step {news.step}/{news.steps} ({100 * news.step / news.steps:.0f} %), {spent / 60:.1f} min{left}"
             )
+            self._console.print(f"{share}  {news.kind}  {text}", highlight=False, soft_wrap=True)
 
 
 def _print_end(console: Console, stage: str, result: RunResult, folder: Path) -> None:

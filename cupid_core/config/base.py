@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from cupid_core.errors import ConfigError
 from cupid_core.files import write_text
+from cupid_core.structured_text import StructureError, parse_values
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -66,7 +67,7 @@ def from_mapping(kind: type[SettingsT], values: dict[str, Any], origin: str = "t
 
 
 def load(kind: type[SettingsT], path: Path | None, assignments: Sequence[str] = ()) -> SettingsT:
-    """Read settings from a YAML file; keys that are not in the file keep their defaults.
+    """Read settings from a YAML or JSON file; keys that are not in the file keep their defaults.
 
     Args:
         kind: the settings model to build.
@@ -74,7 +75,8 @@ def load(kind: type[SettingsT], path: Path | None, assignments: Sequence[str] = 
         assignments: changes made after reading, see `assign`.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, is not a mapping, or `from_mapping` or `assign` refuses it.
+        ConfigError: the file is missing, is neither YAML nor JSON, is not a mapping, or `from_mapping` or `assign`
+            refuses it.
     """
     settings = kind() if path is None else from_mapping(kind, _read_yaml(path), origin=str(path))
     return assign(settings, assignments)
@@ -128,8 +130,8 @@ def _field_at(kind: type[Settings], location: tuple[str, ...]) -> FieldInfo | No
 
 def _parse_value(text: str, assignment: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_values(text)
+    except StructureError as error:
         raise ConfigError(
             f"{origin} '{assignment}': the value is not YAML.", hint="Write it as in a settings file."
         ) from error
@@ -137,13 +139,15 @@ def _parse_value(text: str, assignment: str, origin: str) -> Any:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"File not found: {path}.", hint="Check the path.") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}.", hint="Give the path of a readable YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}.", hint="Correct the line it names.") from error
+    except (StructureError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is neither YAML nor JSON: {error}.", hint="Correct the line it names."
+        ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):

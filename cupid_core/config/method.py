@@ -91,6 +91,14 @@ class PoseConfig(Settings):
         gt=0.0,
         le=1.0,
     )
+    unknown_principal_point_std: float = setting(
+        0.15,
+        "image fraction",
+        "How far the principal point may be from the center when no camera is given, as in cropped images: for "
+        "the covariance, and for pairs that contradict a centered one.",
+        gt=0.0,
+        le=1.0,
+    )
     unknown_focal: float = setting(
         0.85,
         "image fraction",

@@ -40,6 +40,12 @@ class ReconstructConfig(Settings):
         "switch",
         "Complete the shape of the first hypothesis in one pass, where the checkpoint has the networks for it.",
     )
+    try_turns: bool = setting(
+        True,
+        "switch",
+        "Look at each crop also turned by 90, 180 and 270 degrees, and complete the shape in the turn that the "
+        "network is surest of; with known gravity only the upright one is looked at.",
+    )
     pose_corrections: int = setting(
         2, "count", "How often the completion of the shape corrects the coarse pose and looks again.", ge=0, le=8
     )

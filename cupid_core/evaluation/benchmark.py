@@ -30,6 +30,7 @@ from cupid_core.evaluation.measure import (
     picture_figures,
     placed_figures,
     random_figures,
+    ranking_figures,
     render_in_view,
     structure_figures,
     surface_figures,
@@ -260,6 +261,7 @@ def _figures(cupid: Cupid, case: TabletopCase, placed: SceneObject) -> Figures:
     figures |= placed_figures(case, shape, place, metric=known)
     truth = metric_truth(case)
     figures |= certainty_figures(truth, placed, figures["placed_chamfer_percent"])
+    figures |= ranking_figures(case, placed.hypotheses)
     return figures | metric_figures(truth, placed)
 
 

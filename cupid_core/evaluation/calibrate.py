@@ -67,9 +67,9 @@ class Condition:
 
 CONDITIONS: Mapping[str, Condition] = {
     "normal": Condition(samples=1, refine="shape", with_depth=True),
-    "fast": Condition(samples=1, refine="none", with_depth=True),
+    "fast": Condition(samples=1, refine="none", with_depth=True, share=0.5),
     "no depth": Condition(samples=1, refine="shape", with_depth=False, share=0.5),
-    "best": Condition(samples=4, refine="shape", with_depth=True, share=0.2),
+    "best": Condition(samples=4, refine="shape", with_depth=True, share=0.1),
 }
 
 

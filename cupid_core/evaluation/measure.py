@@ -6,6 +6,7 @@ Every function returns figures by name; `docs/evaluation.md` says what each name
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -124,6 +125,25 @@ def surface_figures(case: TabletopCase, mesh: TriangleMesh) -> Figures:
     """The whole surface in the canonical frame: `chamfer` in cube edges, `fscore` at a voxel of 32."""
     agreement = surface_agreement(points_on_surface(mesh, SURFACE_POINTS), case.surface, TOLERANCE)
     return {"chamfer": agreement.chamfer, "fscore": agreement.fscore}
+
+
+def ranking_figures(case: TabletopCase, hypotheses: Sequence[Hypothesis]) -> Figures:
+    """What the choice among several hypotheses is worth, none of them fitted; empty where there is only one.
+
+    `picked_rotation_deg`, `mean_rotation_deg`, `best_rotation_deg`, and the same as `_chamfer` of the whole
+    surface in the canonical frame, cube edges.
+    """
+    drawn = [item for item in hypotheses if item.shape is not None]
+    if len(drawn) < 2:
+        return {}
+    found: Figures = {}
+    poses = [item.pose.T_camera_object.matrix().double() for item in drawn]
+    turns = [rotation_error_deg(case.T_camera_object, pose, case.symmetry) for pose in poses]
+    away = [surface_figures(case, item.mesh())["chamfer"] for item in drawn]
+    for name, values in (("rotation_deg", turns), ("chamfer", away)):
+        parts = {"picked": values[0], "mean": sum(values) / len(values), "best": min(values)}
+        found |= {f"{which}_{name}": value for which, value in parts.items()}
+    return found
 
 
 def random_figures(case: TabletopCase, mesh: MeshCaster) -> Figures:

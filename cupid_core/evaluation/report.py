@@ -58,7 +58,7 @@ def at_least(limit: float) -> Callable[[Sequence[float]], float]:
     return lambda values: 100 * sum(value >= limit for value in values) / len(values)
 
 
-def _percent(values: Sequence[float]) -> float:
+def _mean_percent(values: Sequence[float]) -> float:
     return 100 * statistics.fmean(values)
 
 
@@ -77,6 +77,13 @@ def _pictures(suffix: str, title: str) -> tuple[Row, ...]:
     )
 
 
+def _hypotheses(figure: str, title: str, sum_up: Callable[[Sequence[float]], float]) -> tuple[Row, ...]:
+    names = ("picked", "mean", "best")
+    return tuple(
+        Row(f"{name}_{figure}", f"{name} hypothesis: {title}", f"{name}_{figure}", sum_up) for name in names
+    )
+
+
 ROWS: tuple[Row, ...] = (
     Row("iou", "silhouette IoU, mean", "iou", statistics.fmean, 3),
     Row("iou_stated", "silhouette IoU the result states, mean", "iou_stated", statistics.fmean, 3),
@@ -91,7 +98,7 @@ ROWS: tuple[Row, ...] = (
     *_pictures("_without", "same, without pose-aligned conditioning"),
     *_pictures("_true", "true structure and pose"),
     *_pictures("_true_without", "same, without pose-aligned conditioning"),
-    Row("chamfer_percent", "Chamfer, canonical, % of the cube", "chamfer", lambda v: 100 * statistics.fmean(v)),
+    Row("chamfer_percent", "Chamfer, canonical, % of the cube", "chamfer", _mean_percent),
     Row("fscore", "F-score at 1/32, canonical, mean", "fscore", statistics.fmean, 3),
     Row("placed_iou", "placed: silhouette IoU, mean", "placed_iou", statistics.fmean, 3),
     Row("placed_iou_90", "placed: silhouette IoU of at least .90, %", "placed_iou", at_least(0.9), 1),
@@ -106,14 +113,16 @@ ROWS: tuple[Row, ...] = (
     Row("fscore_visible", "with depth: F-score at 10 mm, visible, mean", "fscore_visible", statistics.fmean, 3),
     Row("chamfer_whole_mm", "with depth: Chamfer, whole, mm", "chamfer_whole_mm", statistics.median, 1),
     Row("fscore_whole", "with depth: F-score at 10 mm, whole, mean", "fscore_whole", statistics.fmean, 3),
+    *_hypotheses("rotation_deg", "rotation, median, deg", statistics.median),
+    *_hypotheses("chamfer", "Chamfer, % of the cube", _mean_percent),
     Row("nees_median", "stated covariance: squared error of the pose, median (6)", "nees", statistics.median, 1),
     Row("nees_inside", "stated covariance: pose inside the 95 % bound, %", "nees", within(POSE_BOUND), 1),
     Row("scale_inside", "stated scale: within one deviation, %", "scale_deviations", within(1.0), 1),
-    Row("right", "right: 15 deg and 10 mm, %", "right", _percent, 1),
-    Row("called_good", "called good, %", "called_good", _percent, 1),
-    Row("called_failed", "called failed, %", "called_failed", _percent, 1),
-    Row("right_if_good", "right, of those called good, %", "right_if_good", _percent, 1),
-    Row("good_if_right", "called good, of those that are right, %", "good_if_right", _percent, 1),
+    Row("right", "right: 15 deg and 10 mm, %", "right", _mean_percent, 1),
+    Row("called_good", "called good, %", "called_good", _mean_percent, 1),
+    Row("called_failed", "called failed, %", "called_failed", _mean_percent, 1),
+    Row("right_if_good", "right, of those called good, %", "right_if_good", _mean_percent, 1),
+    Row("good_if_right", "called good, of those that are right, %", "good_if_right", _mean_percent, 1),
 )  # fmt: skip
 # What a calibration is judged by, by name of the row.
 CERTAINTY_ROWS = (

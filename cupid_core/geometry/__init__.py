@@ -2,7 +2,14 @@
 
 from cupid_core.geometry.camera import Camera
 from cupid_core.geometry.distortion import Distortion
-from cupid_core.geometry.pointmap import depth_to_metres, normals, points_to_depth, unproject_depth
+from cupid_core.geometry.pointmap import (
+    check_depth_unit,
+    depth_to_metres,
+    normals,
+    points_to_depth,
+    unproject_depth,
+    within_sensor_range,
+)
 from cupid_core.geometry.se3 import SE3
 from cupid_core.geometry.sim3 import Sim3
 from cupid_core.geometry.similarity import SimilarityEstimate, align, align_robust
@@ -15,8 +22,10 @@ __all__ = [
     "SimilarityEstimate",
     "align",
     "align_robust",
+    "check_depth_unit",
     "depth_to_metres",
     "normals",
     "points_to_depth",
     "unproject_depth",
+    "within_sensor_range",
 ]

@@ -171,6 +171,36 @@ class Camera:
         shift = self.K.new_tensor([[0.0, 0.0, x0], [0.0, 0.0, y0], [0.0, 0.0, 0.0]])
         return replace(self, K=self.K - shift, width=width, height=height)
 
+    def window(self, region: tuple[int, int, int, int], binning: tuple[int, int]) -> Camera:
+        """The camera of the image that a sensor sends of a region of interest, with binning.
+
+        Args:
+            region: x offset, y offset, width, height in pixels of the whole sensor; all zero for the whole.
+            binning: pixels that become one, in x and in y; 0 is 1.
+
+        Raises:
+            InvalidCameraError: the region is not inside the sensor, or binning leaves nothing of it.
+
+        Source: sensor_msgs/CameraInfo.
+        """
+        x, y, width, height = region if any(region) else (0, 0, self.width, self.height)
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > self.width or y + height > self.height:
+            raise InvalidCameraError(
+                f"The region of interest {width} x {height} at ({x}, {y}) is not inside {self.width} x "
+                f"{self.height}.",
+                hint="Set all four to 0 for the whole image.",
+            )
+        bin_x, bin_y = binning[0] or 1, binning[1] or 1
+        if min(bin_x, bin_y) < 1 or bin_x > width or bin_y > height:
+            raise InvalidCameraError(
+                f"Binning {bin_x} x {bin_y} leaves nothing of {width} x {height}.",
+                hint="Set binning to 1 if there is none.",
+            )
+        # Pixels of an incomplete last bin are dropped, so the image is cut to whole bins before it is scaled.
+        columns, rows = width // bin_x, height // bin_y
+        cut = self.crop(x, y, columns * bin_x, rows * bin_y)
+        return cut if bin_x == bin_y == 1 else cut.resize(columns, rows)
+
     def resize(self, width: int, height: int) -> Camera:
         """The camera of the image scaled to another size; borders stay in place, so pixel centers shift.
 

@@ -23,7 +23,12 @@ Image: TypeAlias = NDArray[Any]
 Interpolation = Literal["linear", "nearest"]
 
 # ROS CameraInfo: plumb_bob k1 k2 p1 p2 [k3], rational_polynomial k1 k2 p1 p2 k3 k4 k5 k6, equidistant k1 k2 k3 k4.
-_COUNTS: dict[str, tuple[int, ...]] = {"plumb_bob": (5, 4), "rational_polynomial": (8,), "equidistant": (4,)}
+# OpenCV's rational model goes on with s1 s2 s3 s4 (thin prism) and tau_x tau_y (tilted sensor).
+_COUNTS: dict[str, tuple[int, ...]] = {
+    "plumb_bob": (5, 4),
+    "rational_polynomial": (8, 12, 14, 5, 4),
+    "equidistant": (4,),
+}
 # Far below a thousandth of a pixel at any focal length; by default OpenCV stops after five rounds.
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 500, 1e-13)
 # A ray that does not project back to its pixel within this (plane z = 1; 0.1 px at f = 1000 px) is not its ray.
@@ -36,7 +41,9 @@ class Distortion:
 
     Attributes:
         model: ROS name of the model.
-        coefficients: in OpenCV's and ROS's order; plumb_bob 4 or 5, rational_polynomial 8, equidistant 4.
+        coefficients: in OpenCV's and ROS's order; plumb_bob 4 or 5, rational_polynomial 8, 12 (with thin prism) or
+            14 (with a tilted sensor), equidistant 4. Zeros behind them, with which drivers fill up a longer array,
+            are left out.
 
     Points that the model cannot image (beyond the angle where its polynomial folds back, or where no ray leads to
     the pixel) come back as NaN, which means "absent" everywhere in this package. Computed in float64 on the CPU;
@@ -57,7 +64,9 @@ class Distortion:
             raise InvalidCameraError(
                 f"Distortion model '{self.model}' is unknown.", hint=f"Use one of: {', '.join(_COUNTS)}."
             )
-        if len(self.coefficients) not in _COUNTS[self.model]:
+        fitting = _without_padding(self.coefficients, _COUNTS[self.model])
+        object.__setattr__(self, "coefficients", fitting)
+        if len(fitting) not in _COUNTS[self.model]:
             raise InvalidCameraError(
                 f"Distortion model '{self.model}' got {len(self.coefficients)} coefficients, "
                 f"expected {' or '.join(map(str, _COUNTS[self.model]))}.",
@@ -76,7 +85,10 @@ class Distortion:
 
     @property
     def max_radius(self) -> float:
-        """Distance from the axis, on the plane z = 1, up to which the model is one to one; may be infinite."""
+        """Distance from the axis, on the plane z = 1, up to which the model is one to one; may be infinite.
+
+        Of its radial part: what decentering, thin prism and tilt add is small.
+        """
         k = self.coefficients
         if self.model == "equidistant":
             # Derivative of theta (1 + k1 theta^2 + k2 theta^4 + ...), in theta^2.
@@ -85,7 +97,7 @@ class Distortion:
         third = k[4] if len(k) > 4 else 0.0
         squared = Polynomial([0.0, 1.0])
         above = Polynomial([1.0, k[0], k[1], third])
-        below = Polynomial([1.0, *(k[5:] if len(k) > 5 else ())])
+        below = Polynomial([1.0, *k[5:8]])
         slope = (above + 2.0 * squared * above.deriv()) * below - 2.0 * squared * above * below.deriv()
         return math.sqrt(min(_smallest_positive_root(slope), _smallest_positive_root(below)))
 
@@ -168,6 +180,14 @@ class Distortion:
                 cv2.undistortPointsIter(points, identity, coefficients, identity, identity, _CRITERIA)
             )
         return np.asarray(cv2.undistortPoints(points, identity, coefficients, criteria=_CRITERIA))
+
+
+def _without_padding(coefficients: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, ...]:
+    """The coefficients without zeros behind the longest count that all others fit in."""
+    if len(coefficients) in counts:
+        return coefficients
+    shorter = [count for count in sorted(counts, reverse=True) if count < len(coefficients)]
+    return next((coefficients[:count] for count in shorter if not any(coefficients[count:])), coefficients)
 
 
 def _smallest_positive_root(polynomial: Polynomial) -> float:

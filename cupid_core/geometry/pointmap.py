@@ -6,6 +6,7 @@ False in the mask, never zero.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,45 +18,96 @@ from torch.nn import functional
 from cupid_core.errors import InvalidDepthError, InvalidTensorError
 from cupid_core.geometry.camera import Camera
 
-_MILLIMETRES_PER_METRE = 1000.0
+_METRES_PER_COUNT = 0.001
+# What depth cameras measure: beyond, stereo is off by a meter and time of flight sees nothing. Readings of a
+# tabletop in centimeters, taken for meters, are beyond as well.
+_RANGE_M = (0.01, 30.0)
+# Of 16 bits, which many drivers send for "too far"; also where the image was converted to another type since.
+_NO_READING = 65535
 
 
-def depth_to_metres(depth: NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
+def depth_to_metres(
+    depth: NDArray[Any] | Tensor, *, metres_per_count: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Read a depth image as sensors deliver it.
 
+    Holes are zero, negative, NaN, infinite, 65535, the largest value of an integer type, and everything beyond
+    30 m, which no depth camera measures.
+
     Args:
-        depth: (H, W); uint16 is millimetres (ROS 16UC1), float32 or float64 is metres (ROS 32FC1). Zero, negative,
-            NaN and infinite values are holes.
+        depth: (H, W) integers of 16 bits or more, or floating.
+        metres_per_count: unit of the numbers; None takes millimetres for integers (ROS 16UC1) and metres for
+            floating (ROS 32FC1).
 
     Returns:
         depth_m: (H, W) metres, NaN in holes; float64 for float64 input, float32 otherwise.
         valid: (H, W) bool, False in holes.
 
     Raises:
-        InvalidDepthError: another type or shape, or not one valid pixel.
+        InvalidDepthError: another type or shape, a unit that is not positive, not one valid pixel, or a median
+            that shows another unit: below 1 cm or beyond 30 m.
 
     Source: REP 118 (depth images), with its special values all treated as absence.
     """
     array = depth.detach().cpu().numpy() if isinstance(depth, Tensor) else depth
-    # Types are compared by name: ROS images may come in the other byte order, which torch does not take.
-    if array.ndim != 2 or array.dtype.name not in ("uint16", "float32", "float64"):
+    if array.ndim != 2 or array.dtype.kind not in "uif" or array.dtype.itemsize < 2:
         raise InvalidDepthError(
             f"Depth has shape {array.shape} and type {array.dtype}.",
-            hint="Expected (H, W) as uint16 in millimetres (16UC1) or float in metres (32FC1).",
+            hint="Expected (H, W): whole numbers of 16 bits or more in millimetres, or floating in metres.",
         )
-    metres = torch.from_numpy(array.astype(np.float64 if array.dtype.name == "float64" else np.float32))
-    if array.dtype.name == "uint16":
-        metres = metres / _MILLIMETRES_PER_METRE
+    is_whole = array.dtype.kind in "ui"
+    if metres_per_count is None:
+        metres_per_count = _METRES_PER_COUNT if is_whole else 1.0
+    check_depth_unit(metres_per_count)
+    # Types are compared by name: ROS images may come in the other byte order, which torch does not take.
+    counts = torch.from_numpy(
+        array.astype(np.float64 if is_whole or array.dtype.name == "float64" else np.float32)
+    )
     if isinstance(depth, Tensor):
-        metres = metres.to(depth.device)
-    depth_m = _without_holes(metres)
-    valid = depth_m.isfinite()
-    if not bool(valid.any()):
+        counts = counts.to(depth.device)
+    saturated = counts == _NO_READING
+    if is_whole:
+        saturated |= counts == float(np.iinfo(array.dtype).max)
+    metres = torch.where(saturated, torch.nan, counts * metres_per_count)
+    depth_m = within_sensor_range(metres.float() if is_whole else metres)
+    return depth_m, depth_m.isfinite()
+
+
+def check_depth_unit(metres_per_count: float) -> None:
+    """Make sure that a unit of depth is a positive number.
+
+    Raises:
+        InvalidDepthError: it is zero, negative, infinite or NaN.
+    """
+    if not (math.isfinite(metres_per_count) and metres_per_count > 0):
         raise InvalidDepthError(
-            f"The depth image ({array.shape[0]} x {array.shape[1]}) has not one valid pixel.",
+            f"The unit of depth is {metres_per_count:g} m.",
+            hint="Give the metres of one count, a positive number: 0.001 for millimetres.",
+        )
+
+
+def within_sensor_range(depth_m: Tensor) -> Tensor:
+    """Depth (H, W) with NaN for what no depth camera measures.
+
+    Raises:
+        InvalidDepthError: not one pixel is left, or the median of the positive finite ones is out of range, as in
+            another unit.
+    """
+    measured = depth_m[(depth_m > 0) & depth_m.isfinite()]
+    if not len(measured):
+        raise InvalidDepthError(
+            f"The depth image ({' x '.join(map(str, depth_m.shape))}) has not one valid pixel.",
             hint="Check the sensor's range and that depth is aligned to the color image.",
         )
-    return depth_m, valid
+    nearest, farthest = _RANGE_M
+    median = float(measured.median())
+    if not nearest <= median <= farthest:
+        raise InvalidDepthError(
+            f"The median depth is {median:g} m; depth cameras measure {nearest:g} to {farthest:g} m.",
+            hint="Check the unit: floating depth counts as metres, whole numbers as millimetres. Millimetres in "
+            "floating numbers are divided by 1000, or read with the unit 0.001 (--depth-unit-m 0.001).",
+        )
+    return _without_holes(torch.where(depth_m <= farthest, depth_m, torch.nan))
 
 
 def unproject_depth(depth_m: Tensor, camera: Camera) -> Tensor:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from cupid_core.errors import (
@@ -27,11 +27,14 @@ from cupid_core.errors import (
     InvalidImageError,
     UnreadableFileError,
 )
-from cupid_core.geometry import depth_to_metres
+from cupid_core.geometry import depth_to_metres, within_sensor_range
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.camera_files import camera_of_photo, parse_camera, read_camera_info
-from cupid_core.image.files import read_depth, read_image, read_labels, read_mask
-from cupid_core.image.masks import Mask, mask_from_alpha, mask_from_array, masks_from_labels
+from cupid_core.image.files import named, read_depth, read_image, read_labels, read_mask
+from cupid_core.image.mask_values import is_soft
+from cupid_core.image.masks import Mask, flat_array, mask_from_alpha, mask_from_picture, masks_from_labels
+from cupid_core.image.object_values import as_id
+from cupid_core.image.pillow_modes import Palette, pillow_pixels
 from cupid_core.image.rgb import RgbImage, to_rgb8
 from cupid_core.types import CameraSource, DepthMap, ScaleSource
 
@@ -57,19 +60,23 @@ class NamedMasks:
     names: Mapping[int, str] = field(default_factory=dict)
 
 
-def as_image(image: ImageInput) -> RgbImage:
+def as_image(image: ImageInput, *, upright: bool = True) -> RgbImage:
     """An image in 8-bit RGB, with its opacity where it has one.
 
     Args:
         image: path of a picture or .npy; PIL image; (H, W), (H, W, 3) or (H, W, 4) array; a tensor of these
             shapes, or channels first (3, H, W).
+        upright: turn it as its EXIF orientation says, where it has one.
 
     Raises:
         InvalidImageError: another type or shape, no pixels, NaN, floats outside [0, 1].
         UnreadableFileError: the file is missing, damaged, or no picture.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
+        return read_image(Path(image), upright=upright)
+    if isinstance(image, Image.Image) and not upright:
+        image = image.copy()
+        image.getexif().pop(ExifTags.Base.Orientation, None)
     pixels = _pixels(image, "An image", InvalidImageError)
     if isinstance(image, Tensor) and pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[2] > 4:
         pixels = np.moveaxis(pixels, 0, -1)
@@ -97,7 +104,7 @@ def as_masks(
         if alpha is None:
             raise InvalidImageError(
                 "There is no mask, and the image has no alpha channel.",
-                hint="Give masks=, or an image whose alpha channel selects the object.",
+                hint="Give a mask, or an image whose alpha channel selects the object.",
             )
         return NamedMasks({1: mask_from_alpha(alpha)})
     if isinstance(masks, Mapping | list | tuple) and not masks:
@@ -106,12 +113,14 @@ def as_masks(
         if all(isinstance(key, str) for key in masks):
             found = {id_: _mask(mask, height, width) for id_, mask in enumerate(masks.values(), start=1)}
             return NamedMasks(found, {id_: str(name) for id_, name in enumerate(masks, start=1)})
-        return NamedMasks({_id(key): _mask(mask, height, width) for key, mask in masks.items()})
+        return NamedMasks({as_id(key): _mask(mask, height, width) for key, mask in masks.items()})
     if isinstance(masks, Sequence) and not isinstance(masks, str | bytes):
         return NamedMasks({id_: _mask(mask, height, width) for id_, mask in enumerate(masks, start=1)})
     if isinstance(masks, str | os.PathLike):
         return NamedMasks(_masks_of_file(Path(masks), height, width))
-    return NamedMasks(_masks_of_array(_single_channel(_pixels(masks, "A mask", InvalidImageError)), height, width))
+    return NamedMasks(
+        _masks_of_array(_pixels(masks, "A mask", InvalidImageError, "indices"), masks, height, width)
+    )
 
 
 def as_camera(
@@ -149,42 +158,38 @@ def as_camera(
 
 
 def as_depth(
-    depth: DepthInput | None, *, metres_per_count: float = 0.001, scale_std: float = 0.0
+    depth: DepthInput | None, *, metres_per_count: float | None = None, scale_std: float = 0.0
 ) -> DepthMap | None:
     """Depth aligned to the image, in metres.
 
     Args:
         depth: a DepthMap; path of a depth image or .npy; array, tensor or PIL image (H, W) of whole counts, or
             floating metres. None: there is none.
-        metres_per_count: unit of whole counts.
+        metres_per_count: unit of the numbers; None takes millimetres for whole and metres for floating numbers.
         scale_std: relative standard deviation of all depths together.
 
     Raises:
-        InvalidDepthError: another type or shape, or not one valid pixel.
+        InvalidDepthError: another type or shape, not one valid pixel, or what no depth camera measures.
         UnreadableFileError: the file is missing, damaged, or no picture.
     """
-    if depth is None or isinstance(depth, DepthMap):
-        return depth
+    if depth is None:
+        return None
+    if isinstance(depth, DepthMap):
+        if depth.source is not ScaleSource.SENSOR:
+            return depth
+        return replace(depth, depth_m=within_sensor_range(depth.depth_m))
     if isinstance(depth, str | os.PathLike):
         return read_depth(Path(depth), metres_per_count=metres_per_count, scale_std=scale_std)
-    values = _pixels(depth, "Depth", InvalidDepthError)
-    if values.dtype.name == "int32" and values.size and int(values.min()) >= 0 and int(values.max()) < 2**16:
-        values = values.astype(np.uint16)  # PIL reads 16-bit pictures into 32 bits
-    depth_m, _ = depth_to_metres(values)
-    if values.dtype.name == "uint16":
-        depth_m = depth_m * (metres_per_count / 0.001)
+    values = flat_array(_pixels(depth, "Depth", InvalidDepthError))
+    depth_m, _ = depth_to_metres(values, metres_per_count=metres_per_count)
     return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
 
 
-def _pixels(values: Any, what: str, error: type[InputError]) -> NDArray[Any]:
+def _pixels(values: Any, what: str, error: type[InputError], palette: Palette = "colors") -> NDArray[Any]:
     """Numbers of a PIL image, array or tensor."""
     if isinstance(values, Image.Image):
         try:
-            upright = ImageOps.exif_transpose(values)
-            if upright.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
-                upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-            pixels: NDArray[Any] = np.asarray(upright)
-            return pixels
+            return pillow_pixels(ImageOps.exif_transpose(values), palette)
         except (OSError, ValueError, SyntaxError) as reason:
             raise error(f"{what} cannot be decoded: {reason}.", hint="Give an undamaged picture.") from reason
     if isinstance(values, Tensor):
@@ -197,54 +202,46 @@ def _pixels(values: Any, what: str, error: type[InputError]) -> NDArray[Any]:
     raise error(f"{what} was given as {kind}.", hint=f"Give {_FORMS}.")
 
 
-def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
-    single = pixels
-    if pixels.ndim == 3 and pixels.shape[0] == 1:
-        single = pixels[0]
-    elif pixels.ndim == 3 and pixels.shape[2] == 1:
-        single = pixels[..., 0]
-    return single
-
-
 def _mask(mask: Any, height: int, width: int) -> Mask:
     """One mask of any form."""
     if isinstance(mask, str | os.PathLike):
         return read_mask(Path(mask), height, width)
-    pixels = _single_channel(_pixels(mask, "A mask", InvalidImageError))
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        return mask_from_array(mask_from_alpha(to_rgb8(pixels[..., -1]).rgb[..., 0]), height, width)
-    return mask_from_array(pixels, height, width)
+    return mask_from_picture(_pixels(mask, "A mask", InvalidImageError, "mask"), height, width)
 
 
 def _masks_of_file(path: Path, height: int, width: int) -> Mapping[int, Mask]:
     try:
         labels = read_labels(path)
     except UnreadableFileError as error:
-        # A picture with opacity, or in colors, may still be the mask of one object.
+        # A picture with opacity, in colors or compressed with loss may still be the mask of one object.
         if not path.is_file():
             raise
         try:
             return {1: read_mask(path, height, width)}
         except CupidError:
             raise error from None
-    return _masks_of_array(labels, height, width)
+    if _is_one_mask(labels):
+        return {1: read_mask(path, height, width)}
+    try:
+        return masks_from_labels(labels, height, width)
+    except CupidError as error:
+        raise named(path, error) from error
 
 
-def _masks_of_array(labels: NDArray[Any], height: int, width: int) -> Mapping[int, Mask]:
-    values = np.unique(labels) if labels.dtype.kind in "bui" and labels.ndim == 2 else np.empty(0)
-    binary = labels.dtype.kind == "b" or set(values.tolist()) in ({255}, {0, 255})
-    if binary or labels.dtype.kind == "f":
-        return {1: mask_from_array(labels, height, width)}
-    return masks_from_labels(labels, height, width)
+def _masks_of_array(labels: NDArray[Any], given: Any, height: int, width: int) -> Mapping[int, Mask]:
+    labels = flat_array(labels)
+    if labels.ndim == 2 and labels.dtype.kind in "bui" and not _is_one_mask(labels):
+        return masks_from_labels(labels, height, width)
+    return {1: _mask(given, height, width)}
 
 
-def _id(key: Any) -> int:
-    if isinstance(key, bool) or not isinstance(key, int | np.integer) or int(key) < 1:
-        raise InputError(
-            f"{key!r} is not the id of an object.",
-            hint="Give masks by whole numbers from 1, or all of them by name.",
-        )
-    return int(key)
+def _is_one_mask(labels: NDArray[Any]) -> bool:
+    """Whether numbers are the mask of one object rather than ids: 0 and 255, soft, or below zero around it."""
+    if labels.dtype.kind == "b" or not labels.size:
+        return True
+    values = np.unique(labels)
+    two = len(values) == 2 and values[0] < 0 < values[1]
+    return two or set(values.tolist()) in ({255}, {0, 255}) or is_soft(labels)
 
 
 def _camera_of_numbers(values: Any, width: int, height: int) -> Camera:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from PIL import ExifTags
 
 from cupid_core.errors import CupidError, InvalidCameraError, UnreadableFileError
 from cupid_core.geometry import Camera, Distortion
 from cupid_core.image.files import open_image
+from cupid_core.structured_text import StructureError, parse_values
 
 # Diagonal of the film that equivalent focal lengths refer to: 36 x 24 mm.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
@@ -66,7 +66,7 @@ def camera_of_photo(path: Path | str, width: int, height: int) -> Camera:
 
 
 def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
-    """Read the camera of an image.
+    """Read the camera of an image, which `roi` and `binning` make smaller than the sensor, as in ROS.
 
     Understood: what `ros2 topic echo --once .../camera_info` prints, the same as JSON, calibration files of
     camera_calibration (camera_matrix, distortion_coefficients), and plain mappings with K as 3 x 3 rows.
@@ -77,7 +77,7 @@ def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
 
     Raises:
         UnreadableFileError: missing, not YAML or JSON, or not a mapping.
-        InvalidCameraError: numbers missing or not a valid camera; binning or a region of interest.
+        InvalidCameraError: numbers missing or not a valid camera, or a region of interest beyond the sensor.
     """
     path = Path(path)
     values = _mapping(path)
@@ -89,45 +89,44 @@ def read_camera_info(path: Path | str, *, rectified: bool = False) -> Camera:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
-    except yaml.YAMLError as error:
+        first = parse_values(path.read_text(encoding="utf-8"))
+    except StructureError as error:
         raise UnreadableFileError(f"{path} is neither YAML nor JSON: {error}.", hint=_LAYOUT) from error
-    # `ros2 topic echo` ends every message with a line of dashes, so an empty document follows.
-    first = documents[0] if documents else None
+    except (OSError, ValueError) as error:  # not UTF-8, or no path at all
+        raise UnreadableFileError(f"{path} cannot be read: {error}.", hint="Check the path.") from error
     if not isinstance(first, dict):
         raise UnreadableFileError(f"{path} does not contain a mapping.", hint=_LAYOUT)
     return cast("Mapping[str, Any]", first)
 
 
 def _camera(values: Mapping[str, Any], rectified: bool) -> Camera:
-    _refuse_cut_images(values)
     width = _whole(values, "width", "image_width")
     height = _whole(values, "height", "image_height")
     if rectified:
         p = _numbers(values, 12, "p", "P", "projection_matrix")
-        return Camera.from_parameters(fx=p[0], fy=p[5], cx=p[2], cy=p[6], width=width, height=height)
+        camera = Camera.from_parameters(fx=p[0], fy=p[5], cx=p[2], cy=p[6], width=width, height=height)
+        return _windowed(camera, values)
     k = _numbers(values, 9, "k", "K", "camera_matrix")
     if k[1] != 0.0 or k[3:4] + k[6:] != [0.0, 0.0, 0.0, 1.0]:
         raise InvalidCameraError(
             f"K = {k} is not a K without skew.", hint="Give fx 0 cx, 0 fy cy, 0 0 1, row by row."
         )
-    return Camera.from_parameters(
+    camera = Camera.from_parameters(
         fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_distortion(values)
     )
+    return _windowed(camera, values)
 
 
-def _refuse_cut_images(values: Mapping[str, Any]) -> None:
-    """CameraInfo describes the whole sensor; binning and regions would need another K."""
+def _windowed(camera: Camera, values: Mapping[str, Any]) -> Camera:
+    """CameraInfo describes the whole sensor; of its region of interest and binning the image is smaller."""
     region = values.get("roi") or {}
-    if any(int(values.get(key) or 0) > 1 for key in ("binning_x", "binning_y")) or any(
-        int(region.get(key) or 0) for key in ("x_offset", "y_offset", "width", "height")
-    ):
-        raise InvalidCameraError(
-            "The camera has binning or a region of interest, so its K is not that of the image.",
-            hint="Give the K of the image as it is: K divided by the binning, cx and cy less the offset.",
-        )
+    if not isinstance(region, Mapping):
+        raise InvalidCameraError(f"'roi' is {region!r}.", hint=_LAYOUT)
+    x, y, width, height = (
+        _whole({name: region.get(name) or 0}, name) for name in ("x_offset", "y_offset", "width", "height")
+    )
+    binning = tuple(_whole({name: values.get(name) or 0}, name) for name in ("binning_x", "binning_y"))
+    return camera.window((x, y, width, height), (binning[0], binning[1]))
 
 
 def _distortion(values: Mapping[str, Any]) -> Distortion | None:
@@ -149,6 +148,8 @@ def _find(values: Mapping[str, Any], *names: str) -> Any | None:
 
 def _whole(values: Mapping[str, Any], *names: str) -> int:
     found = _find(values, *names)
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)  # some programs write every number of JSON as 640.0
     if isinstance(found, bool) or not isinstance(found, int):
         raise InvalidCameraError(f"'{names[0]}' is {found!r}, expected a whole number.", hint=_LAYOUT)
     return found

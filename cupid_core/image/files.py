@@ -22,7 +22,8 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from cupid_core.errors import CupidError, InvalidDepthError, UnreadableFileError
 from cupid_core.geometry import depth_to_metres
-from cupid_core.image.masks import Mask, mask_from_alpha, mask_from_array
+from cupid_core.image.masks import Mask, flat_array, mask_from_picture
+from cupid_core.image.pillow_modes import HALF_OF_WHITE, Palette, pillow_pixels
 from cupid_core.image.rgb import RgbImage, to_rgb8
 from cupid_core.types import DepthMap, ScaleSource
 
@@ -36,27 +37,32 @@ MAX_PIXELS = 64_000_000
 _MAX_CHANNELS = 4
 
 
-def read_image(path: Path | str, *, bits: int | None = None) -> RgbImage:
-    """Read a photograph; turned upright as its EXIF orientation says.
+def read_image(path: Path | str, *, bits: int | None = None, upright: bool = True) -> RgbImage:
+    """Read a photograph.
 
     Args:
         path: PNG, JPEG, TIFF, WebP, BMP or .npy; RGB, RGBA, gray or palette, 8 or 16 bits.
         bits: significant bits of 16-bit files, see `to_rgb8`.
+        upright: turn it as its EXIF orientation says (`image.orientation`).
 
     Raises:
         UnreadableFileError: missing, damaged, too large, or not an image.
         InvalidImageError: `to_rgb8` cannot convert its content.
     """
     path = Path(path)
-    pixels = _load(path, keep_palette=False)
+    pixels = _load(path, "colors", upright=upright)
     try:
         return to_rgb8(pixels, bits=bits)
     except CupidError as error:
-        raise _named(path, error) from error
+        raise named(path, error) from error
 
 
 def read_mask(path: Path | str, height: int, width: int) -> Mask:
-    """Read the mask of one object: the opacity of the image where it has one, else its gray values.
+    """Read the mask of one object from a picture or array.
+
+    Opacity counts where it selects something, else the values, as `mask_values.selected_pixels` understands them:
+    0 and anything, soft borders, probabilities, scores. Of a palette of grays the grays count, of a colored one
+    the index: black, else index 0, is the background. Files compressed with loss are cut at half of white.
 
     Args:
         path: as `read_image`.
@@ -68,17 +74,19 @@ def read_mask(path: Path | str, height: int, width: int) -> Mask:
 
     Raises:
         UnreadableFileError: missing, damaged, too large, or not an image.
-        InvalidImageError: another size, or colors without opacity.
+        InvalidImageError: another size, several colors or several objects.
         EmptyMaskError: it selects no pixel.
     """
     path = Path(path)
-    pixels = _load(path, keep_palette=False)
     try:
-        if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-            return mask_from_array(mask_from_alpha(to_rgb8(pixels[..., -1]).rgb[..., 0]), height, width)
-        return mask_from_array(_single_channel(pixels), height, width)
+        pixels = _load(path, "mask")
+        if pixels.dtype == np.uint8 and is_lossy(path):
+            pixels = np.where(pixels > HALF_OF_WHITE, np.uint8(255), np.uint8(0))
+        return mask_from_picture(pixels, height, width)
+    except UnreadableFileError:
+        raise
     except CupidError as error:
-        raise _named(path, error) from error
+        raise named(path, error) from error
 
 
 def read_labels(path: Path | str) -> NDArray[np.int32]:
@@ -88,47 +96,47 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
         (H, W) int32 object ids, 0 is background. `masks_from_labels` gives one mask per object.
 
     Raises:
-        UnreadableFileError: missing, damaged, not one channel of whole numbers.
+        UnreadableFileError: missing, damaged, compressed with loss, not one channel of whole numbers.
     """
     path = Path(path)
-    pixels = _single_channel(_load(path, keep_palette=True))
+    hint = "Write labels as a gray 8- or 16-bit PNG: 0 for the background, the id of the object elsewhere."
+    pixels = _label_channel(_load(path, "indices"))
+    if is_lossy(path):
+        raise UnreadableFileError(
+            f"{path} was compressed with loss, so its values along borders are those of no object.", hint=hint
+        )
+    if pixels.dtype.kind == "f" and np.isfinite(pixels).all() and (pixels == np.rint(pixels)).all():
+        pixels = pixels.astype(np.int64)
     if pixels.ndim != 2 or 0 in pixels.shape or pixels.dtype.kind not in "bui":
         raise UnreadableFileError(
-            f"{path} holds {pixels.shape} {pixels.dtype}, expected one channel of whole numbers.",
-            hint="Write labels as a gray 8- or 16-bit PNG: 0 for the background, the id of the object elsewhere.",
+            f"{path} holds {pixels.shape} {pixels.dtype}, expected one channel of whole numbers.", hint=hint
         )
     if int(pixels.min()) < 0 or int(pixels.max()) > np.iinfo(np.int32).max:
         raise UnreadableFileError(f"{path} holds labels below 0 or above 2^31.", hint="Number the objects from 1.")
     return pixels.astype(np.int32)
 
 
-def read_depth(path: Path | str, *, metres_per_count: float = 0.001, scale_std: float = 0.0) -> DepthMap:
+def read_depth(path: Path | str, *, metres_per_count: float | None = None, scale_std: float = 0.0) -> DepthMap:
     """Read an aligned depth image of a sensor.
 
     Args:
         path: 16-bit PNG or TIFF in counts, 32-bit floating TIFF in metres, or .npy of either.
-        metres_per_count: unit of whole numbers; millimetres unless the sensor says otherwise.
+        metres_per_count: unit of the numbers; None takes millimetres for whole and metres for floating numbers.
         scale_std: relative standard deviation of all depths together.
 
     Returns:
-        Metres with NaN in holes (zero, negative, not finite); source SENSOR.
+        Metres with NaN in holes, see `geometry.depth_to_metres`; source SENSOR.
 
     Raises:
         UnreadableFileError: missing, damaged, too large, or not an image.
-        InvalidDepthError: 8 bits, colors, or not one valid pixel.
+        InvalidDepthError: 8 bits, colors, not one valid pixel, or another unit than stated.
     """
     path = Path(path)
-    pixels = _load(path, keep_palette=True)
-    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    # Pillow reads some 16-bit files into 32 bits.
-    if pixels.dtype.name == "int32" and pixels.size and int(pixels.min()) >= 0 and int(pixels.max()) < 2**16:
-        pixels = pixels.astype(np.uint16)
+    pixels = flat_array(_load(path, "indices"))
     try:
-        depth_m, _ = depth_to_metres(pixels)
+        depth_m, _ = depth_to_metres(pixels, metres_per_count=metres_per_count)
     except InvalidDepthError as error:
-        raise _named(path, error) from error
-    if pixels.dtype.name == "uint16":
-        depth_m = depth_m * (metres_per_count / 0.001)
+        raise named(path, error) from error
     return DepthMap(depth_m.to(torch.float32), ScaleSource.SENSOR, scale_std)
 
 
@@ -168,7 +176,16 @@ def check_pixel_count(width: int, height: int, origin: str) -> None:
         raise _too_large(origin, f"{width} x {height}")
 
 
-def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
+def is_lossy(path: Path) -> bool:
+    """Whether a picture was compressed with loss, by its first bytes: JPEG, and WebP that is not lossless."""
+    with path.open("rb") as stream:
+        header = stream.read(4096)
+    if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
+        return b"VP8L" not in header
+    return header[:3] == b"\xff\xd8\xff"
+
+
+def _load(path: Path, palette: Palette, *, upright: bool = True) -> NDArray[Any]:
     if not path.is_file():
         raise UnreadableFileError(f"File not found: {path}.", hint="Check the path.")
     if path.suffix.lower() == ".npy":
@@ -182,8 +199,9 @@ def _load(path: Path, *, keep_palette: bool) -> NDArray[Any]:
     with open_image(path) as opened:
         opened.load()
         if _has_deep_colors(path, opened):
-            return _load_deep(path, int(opened.getexif().get(_ORIENTATION_TAG, 1)))
-        return _pillow_array(ImageOps.exif_transpose(opened), keep_palette)
+            return _load_deep(path, int(opened.getexif().get(_ORIENTATION_TAG, 1)) if upright else 1)
+        pixels = pillow_pixels(ImageOps.exif_transpose(opened) if upright else opened, palette)
+        return _unscaled(path, pixels) if palette == "indices" and opened.mode == "L" else pixels
 
 
 def _load_array(path: Path) -> NDArray[Any]:
@@ -199,17 +217,12 @@ def _load_array(path: Path) -> NDArray[Any]:
     return np.array(loaded)
 
 
-def _pillow_array(image: Image.Image, keep_palette: bool) -> NDArray[Any]:
-    if image.mode == "P" and not keep_palette:
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
-        image = image.convert("RGB")  # CMYK, YCbCr, Lab, HSV
-    pixels = np.asarray(image)
-    if image.mode == "1":
-        return pixels.astype(np.uint8) * np.uint8(255)
-    if image.mode == "I" and int(pixels.min()) >= 0 and int(pixels.max()) < 2**16:
-        return pixels.astype(np.uint16)
-    return pixels
+def _unscaled(path: Path, gray: NDArray[Any]) -> NDArray[Any]:
+    """Values as they are stored in a PNG of 2 or 4 bits, which Pillow stretches to 255."""
+    with path.open("rb") as stream:
+        header = stream.read(26)
+    bits = header[24] if header[:4] == b"\x89PNG" and header[25] == 0 else 8
+    return gray // np.uint8(255 // (2**bits - 1)) if bits < 8 else gray
 
 
 def _is_deep_tiff(path: Path) -> bool:
@@ -270,11 +283,17 @@ def _load_deep(path: Path, orientation: int) -> NDArray[Any]:
     return np.asarray(pixels if order is None else pixels[..., order])
 
 
-def _single_channel(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Gray written as colors becomes one channel; real colors stay as they are and are refused later."""
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
-        return pixels[..., 0]
-    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] <= 2 else pixels
+def _label_channel(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Gray written as colors becomes one channel, and what is transparent the background.
+
+    Real colors stay as they are and are refused later.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in (2, 3, 4):
+        return flat_array(pixels)
+    gray = pixels[..., 0]
+    if pixels.shape[2] > 2 and not (pixels[..., :3] == pixels[..., :1]).all():
+        return pixels
+    return np.where(pixels[..., -1] > 0, gray, 0) if pixels.shape[2] in (2, 4) else gray
 
 
 def _too_large(origin: str, size: str) -> UnreadableFileError:
@@ -289,6 +308,6 @@ def _damaged(path: Path, error: Exception) -> UnreadableFileError:
     return UnreadableFileError(f"{path} cannot be read: {first_line}.", hint=f"Give an undamaged {_FORMATS}.")
 
 
-def _named(path: Path, error: CupidError) -> CupidError:
+def named(path: Path, error: CupidError) -> CupidError:
     """The same error with the name of the file in front."""
     return type(error)(f"{path}: {error.problem}", hint=error.hint)

@@ -95,12 +95,14 @@ def check_camera(camera: Camera, height: int, width: int) -> None:
     """
     if (camera.height, camera.width) != (height, width):
         same_shape = abs(camera.width * height - camera.height * width) <= max(camera.width, width)
-        hint = (
-            f"Use camera.resize({width}, {height})." if same_shape else "Give the CameraInfo of this very image."
-        )
+        hint = "Give the camera of this very image"
+        if same_shape:
+            hint = f"Scale fx, fy, cx and cy by {width / camera.width:g}, and state {width} x {height}"
+        elif (camera.height, camera.width) == (width, height):
+            hint += "; a photo that is stored turned (EXIF) is read upright"
         raise InvalidCameraError(
             f"The camera is {camera.width} x {camera.height}, the image {width} x {height} (width x height).",
-            hint=hint,
+            hint=f"{hint}.",
         )
     fx, fy, cx, cy = (float(camera.K[index]) for index in ((0, 0), (1, 1), (0, 2), (1, 2)))
     longer = max(height, width)

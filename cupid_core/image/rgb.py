@@ -80,7 +80,7 @@ def _from_uint16(image: NDArray[Any], bits: int | None) -> NDArray[np.uint8]:
     if bits is None and 0 < highest < _TWELVE_BITS:
         raise InvalidImageError(
             f"No value of this uint16 image is above {highest}, so it may hold 10, 12 or 16 bits.",
-            hint="Say which: to_rgb8(image, bits=12); or convert it to uint8.",
+            hint="Convert it to 8 bits per channel, or scale it so that white is 65535.",
         )
     white = 2 ** (16 if bits is None else bits) - 1
     if not 2**8 < white < 2**16 or highest > white:

@@ -80,7 +80,7 @@ def check_segmenter_image(image: NDArray[np.uint8]) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise InvalidImageError(
             f"The image is {image.shape} {image.dtype}, expected (H, W, 3) uint8 with at least one pixel.",
-            hint="`image.rgb.to_rgb8` brings any image to it.",
+            hint="Convert it to 8 bits per channel in RGB order.",
         )
 
 

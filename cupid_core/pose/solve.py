@@ -25,6 +25,7 @@ from cupid_core.pose.pinhole import (
     Array,
     IntrinsicsPrior,
     Pinhole,
+    choose,
     join,
     quaternions_xyzw,
     view_from_projection,
@@ -45,6 +46,12 @@ _IMAGE_POINT = 1e-6
 # Iterations in which the pose decides which pairs were clamped at the image border, and the margin for noise.
 _BORDER_ROUNDS = 2
 _BORDER_SIGMAS = 2.0
+# Log likelihood that a principal point away from the middle has to gain: by chance one in 400 does.
+_CENTER_EVIDENCE = 6.0
+# And how far away it has to be, in deviations of an ordinary one.
+_CENTER_SIGMAS = 3.0
+# Of the image: smaller errors of the pairs are rounding.
+_EXACT = 1e-4
 
 
 @torch.no_grad()
@@ -65,6 +72,9 @@ def solve_pose(
         weights: (N,) relative inverse variances of the image points, 0 for "does not count"; None for all ones.
         camera: of the image, with its lens. None estimates focal length (square pixels, no skew) and principal
             point (a narrow prior at the image center) for an image of `config.image_width_px` x `image_height_px`.
+            An image that was cropped has its principal point elsewhere. It is found where the pairs show it;
+            flat, distant or noisy ones do not, and the rotation is then off by the angle between the two (0.3 of
+            the image: 20 degrees). The covariance allows for it (`config.unknown_principal_point_std`).
         config: what to refine of a given camera, priors, robustness.
 
     Returns:
@@ -226,7 +236,48 @@ def _polished(group: _Group, views: dict[int, Pinhole]) -> Fit:
         sample = pad([item.sample for item in chosen])
         view, _ = refine(sample, fit.view, prior, cutoff=config.tukey_cutoff, tolerance=0.1)
         fit = polish(chosen, sample, view, prior, config)
-    return fit
+    return fit if group.cameras[0] is not None else _with_free_center(fit, chosen, sample, config)
+
+
+def _with_free_center(fit: Fit, chosen: list[Observation], sample: PointBlock, config: PoseConfig) -> Fit:
+    """The fit of objects without a camera, of an image that may have been cropped.
+
+    It takes the principal point to be in the middle. Where the pairs contradict, it is fitted; where they do not
+    tell, the covariance says what the pose is if it is elsewhere.
+    """
+    loose = config.model_copy(update={"principal_point_std": config.unknown_principal_point_std})
+    prior = intrinsics_prior([None] * len(chosen), loose, [item.usable for item in chosen])
+    around = polish(chosen, sample, fit.view, prior, config, max_steps=1)
+    best = replace(fit, covariance=around.covariance)
+    pairs = np.array([item.usable for item in chosen], dtype=np.float64)
+    if config.independent_pairs:
+        pairs = np.minimum(pairs, config.independent_pairs)
+    for start in (fit.view, _square_view(sample, fit.view)):
+        view, _ = refine(sample, start, prior, cutoff=config.tukey_cutoff, tolerance=0.1)
+        free = polish(chosen, sample, view, prior, config)
+        ratio = (best.variance + _EXACT**2) / (free.variance + _EXACT**2)
+        shift = np.linalg.norm(free.view.intrinsics[:, 2:] - prior.mean[:, 2:], axis=1)
+        better = free.sound & (pairs * np.log(ratio) > _CENTER_EVIDENCE)
+        # Outliers that change sides look like evidence.
+        better &= (shift > _CENTER_SIGMAS * config.principal_point_std) & (free.inlier_ratio >= CLEAN_INLIERS)
+        values = {
+            name: np.where(better.reshape(-1, *[1] * (getattr(fit, name).ndim - 1)), getattr(free, name), kept)
+            for name, kept in vars(best).items()
+            if name != "view"
+        }
+        best = Fit(view=choose(better, free.view, best.view), **values)
+    return best
+
+
+def _square_view(sample: PointBlock, otherwise: Pinhole) -> Pinhole:
+    """Views of the DLT with square pixels and their own principal point; others where it has none."""
+    matrix, volumetric = projection_from_blocks(weighted_blocks(sample))
+    view, _ = view_from_projection(matrix)
+    focal = np.sqrt(view.intrinsics[:, :1] * view.intrinsics[:, 1:2])
+    low, high = PLAUSIBLE_FOCAL
+    usable = volumetric & (focal[:, 0] > low) & (focal[:, 0] < high) & np.isfinite(view.translation).all(axis=1)
+    square = replace(view, intrinsics=np.concatenate((focal, focal, view.intrinsics[:, 2:]), axis=1))
+    return choose(usable, square, otherwise)
 
 
 def _exclude_clamped(item: Observation, fit: Fit, k: int, config: PoseConfig) -> Observation:

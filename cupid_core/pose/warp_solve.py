@@ -51,7 +51,8 @@ def solve_poses(
 ) -> list[PoseEstimate | PoseError]:
     """The poses of several objects at once; arguments, results and errors are those of `solve.solve_poses`.
 
-    Pairs are taken as float32.
+    Pairs are taken as float32. Without a camera the principal point is taken to be in the middle, and the
+    covariance takes that for certain; `solve.solve_poses` allows for images that were cropped.
 
     Raises:
         MissingPackageError: Warp is not installed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,7 +26,9 @@ from cupid_core.image.any_input import (
 )
 from cupid_core.image.crop import Crop, crop_to_content, network_input
 from cupid_core.image.foreground import with_mask
-from cupid_core.image.masks import labels_from_masks
+from cupid_core.image.masks import labels_from_masks, without_specks
+from cupid_core.image.object_values import as_ids, as_names, as_sizes
+from cupid_core.image.orientation import Orientation, is_taken_upright
 from cupid_core.image.rectify import rectify
 from cupid_core.models.conv_image_encoder import mark_occlusion
 from cupid_core.models.encoder_planes import point_planes, select_planes
@@ -49,6 +52,7 @@ class Frame:
         sizes_m: longest side of objects of known size, by id.
         only: ids of the objects that are wanted; the others only hide parts of them. None takes all.
         occlusion_masks: (H, W) by id, where something else hides the object; None finds it from labels and depth.
+        up: (3,) unit vector against gravity, camera frame; None where it is not known.
     """
 
     image: Image
@@ -60,6 +64,7 @@ class Frame:
     sizes_m: Mapping[int, float] = field(default_factory=dict)
     only: frozenset[int] | None = None
     occlusion_masks: Mapping[int, Mask] | None = None
+    up: Tensor | None = None
 
     @classmethod
     def of(
@@ -71,38 +76,46 @@ class Frame:
         camera_source: CameraSource | None = None,
         depth: DepthInput | None = None,
         depth_scale_std: float = 0.0,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[int, str] | Sequence[str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
         occlusion_masks: Mapping[int, Mask] | None = None,
+        orientation: Orientation = "auto",
+        up: Sequence[float] | None = None,
     ) -> Frame:
         """Bring everything that belongs to the pixels together and remove the lens distortion from all of it.
 
         Args:
             image: any kind `as_image` reads.
-            masks: any kind `as_masks` reads; None takes the alpha channel of the image.
+            masks: any kind `as_masks` reads, specks far from their object left out (`without_specks`); None takes
+                the alpha channel of the image.
             camera: of the image, distortion included, any kind `as_camera` reads; None takes the camera that comes
                 with the depth, if any.
             camera_source: where `camera` comes from; None where its kind says it.
             depth: aligned to the image, any kind `as_depth` reads.
             depth_scale_std: relative deviation of the unit of depth that is given as pixels.
-            names: by id.
-            sizes_m: by id; positive.
+            names: by id, or in a list those of 1, 2, ...
+            sizes_m: by id, metres; 1 mm to 20 m.
             only: ids that are wanted; None takes all.
             occlusion_masks: by id; None finds them from labels and depth.
+            orientation: of a photograph that is stored turned; "auto" takes that of the masks and depth.
+            up: direction against gravity, camera frame, of any length; None where it is not known.
 
         Raises:
             InputError: something cannot be used, or does not fit the image.
             EmptyMaskError: there is no object.
         """
-        picture = as_image(image)
+        upright = is_taken_upright(image, {"mask": masks, "depth image": depth}, orientation)
+        picture = as_image(image, upright=upright)
         rgb, (height, width) = picture.rgb, picture.rgb.shape[:2]
         camera, source = as_camera(camera, width, height, photo=image)
         source = source if camera is None or camera_source is None else camera_source
         depth = as_depth(depth, scale_std=depth_scale_std)
         found = as_masks(masks, height, width, alpha=picture.alpha)
-        labels = labels_from_masks(found.masks, height, width)
-        _check_sizes(sizes_m or {})
+        cleaned = {id_: without_specks(mask) for id_, mask in found.masks.items()}
+        labels = labels_from_masks(cleaned, height, width)
+        named = as_names(names)
+        sizes, wanted = as_sizes(sizes_m), as_ids(only)
         if camera is None and depth is not None and depth.camera is not None:
             camera, source = depth.camera, CameraSource.DEPTH_MODEL
         if camera is not None:
@@ -122,10 +135,11 @@ class Frame:
             camera=camera,
             camera_source=source,
             depth=depth,
-            names={**found.names, **(names or {})},
-            sizes_m=dict(sizes_m or {}),
-            only=None if only is None else frozenset(only),
+            names={**found.names, **named},
+            sizes_m=sizes,
+            only=wanted,
             occlusion_masks=occlusion_masks,
+            up=_unit_vector(up),
         )
         frame._check_objects()
         return frame
@@ -153,6 +167,17 @@ class Frame:
                 f"None of the objects {sorted(self.only or ())} is in the image: it has {present}.",
                 hint="Ask for ids that have a mask.",
             )
+
+
+def _unit_vector(up: Sequence[float] | None) -> Tensor | None:
+    if up is None:
+        return None
+    direction = torch.tensor([float(value) for value in up], dtype=torch.float64)
+    length = direction.norm()
+    if direction.shape != (3,) or not 0 < float(length) < math.inf:
+        raise InputError(f"The direction of up is {list(up)}.", hint="Give three numbers, not all of them zero.")
+    unit: Tensor = direction / length
+    return unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,9 +361,3 @@ def _depth_in(crop: Crop, depth: DepthMap, mask: Mask) -> NDArray[np.float32]:
 def _rectified_mask(mask: Mask, camera: Camera) -> Mask:
     straight: Mask = camera.undistort(mask.astype(np.uint8), "nearest")[0].astype(np.bool_)
     return straight
-
-
-def _check_sizes(sizes_m: Mapping[int, float]) -> None:
-    for id_, size in sizes_m.items():
-        if not (np.isfinite(size) and size > 0):
-            raise InputError(f"Object {id_} has a longest side of {size} m.", hint="Give a positive length.")

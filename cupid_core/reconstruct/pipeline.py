@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cupid_core.config import CupidConfig, Refine, RuntimeName
 from cupid_core.errors import CupidError, EmptyMeshError, InputError
 from cupid_core.geometry.camera import Camera
 from cupid_core.image.any_input import CameraInput, DepthInput, ImageInput, MasksInput
+from cupid_core.image.orientation import Orientation
 from cupid_core.models.bundle import NetworkBundle
 from cupid_core.models.locate import locate
 from cupid_core.reconstruct.completion import complete_again, complete_structures
@@ -62,6 +65,9 @@ class Request:
     early_poses: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in (("samples", self.samples), ("seed", self.seed)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                raise InputError(f"{name} is {value!r}.", hint="Give a whole number.")
         if self.samples < 1:
             raise InputError(f"{self.samples} samples.", hint="Sample at least one hypothesis.")
         if self.refine not in get_args(Refine):
@@ -92,14 +98,14 @@ def reconstruct_frame(
     crops = crop_objects(frame, occlusion, config)
     with run.stage("encode"):
         condition = encode_images(networks, crops)
-    structures = _structures(networks, condition, crops, config, request, run)
+    structures = _structures(networks, condition, crops, config, request, frame.up, run)
     with run.stage("pose"):
         posed = solve_poses(structures, crops, config)
         if frame.camera is None:
             frame = frame.with_camera(agreed_camera(posed, crops, frame, config), CameraSource.ESTIMATED)
             crops = crop_objects(frame, occlusion, config)  # the same pixels, and now one camera
             if networks.completion is not None:
-                structures = complete_again(networks.completion, structures, crops, config)
+                structures = complete_again(networks.completion, structures, crops, config, frame.up)
             posed = solve_poses(structures, crops, config)
         if request.early_poses:
             _report_early_poses(posed, crops, frame, config, networks, run)
@@ -143,6 +149,7 @@ def _structures(
     crops: Sequence[ObjectCrop],
     config: CupidConfig,
     request: Request,
+    up: Tensor | None,
     run: Run,
 ) -> list[StructureOrError]:
     """Stage 1 for all objects; those of one object adjacent.
@@ -154,7 +161,7 @@ def _structures(
     completed: dict[int, StructureOrError] = {}
     with run.stage("structure") as on_step:
         if networks.completion is not None and config.reconstruct.complete_shapes:
-            found = complete_structures(networks.completion, crops, config)
+            found = complete_structures(networks.completion, crops, config, up)
             completed = {row: item for row, item in enumerate(found) if isinstance(item, Structure)}
         if not completed:
             return _sampled(networks, condition, seeds, config, on_step)
@@ -208,11 +215,27 @@ def _decode(
     with run.stage("decode"):
         for number, (row, appearance) in enumerate(zip(rows, appearances, strict=True)):
             run.report("decode", number / len(rows))
+            share = partial(_report_share, run, "decode", number, len(rows))
             try:
-                decoded[row] = networks, appearance, decode_mesh(networks, appearance)
+                decoded[row] = networks, appearance, decode_mesh(networks, appearance, share)
+            except _StoppedError as stopped:
+                assert stopped.__cause__ is not None
+                raise stopped.__cause__  # noqa: B904  # it is the cause
             except CupidError as error:
                 decoded[row] = error
     return decoded
+
+
+class _StoppedError(Exception):
+    """Carries the error of a caller who stops past those who take errors for failures of their object."""
+
+
+def _report_share(run: Run, stage: str, number: int, count: int, share: float) -> None:
+    """Report the finished share of one of several pieces of work of a stage."""
+    try:
+        run.report(stage, (number + share) / count)
+    except CupidError as error:
+        raise _StoppedError from error
 
 
 def _rank(
@@ -386,9 +409,11 @@ class Cupid:
         masks: MasksInput | None = None,
         camera: CameraInput | None = None,
         depth: DepthInput | None = None,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[int, str] | Sequence[str] | None = None,
         sizes_m: Mapping[int, float] | None = None,
         only: Collection[int] | None = None,
+        orientation: Orientation = "auto",
+        up: Sequence[float] | None = None,
         seed: int = 0,
         samples: int = 1,
         refine: Refine = "none",
@@ -406,9 +431,13 @@ class Cupid:
                 the depth model, or estimates the focal length.
             depth: aligned depth: path, array or tensor in metres or uint16 millimetres, or DepthMap. None leaves
                 objects without a known size up to scale, and they say so.
-            names: of objects, by id.
+            names: of objects, by id, or in a list those of 1, 2, ...
             sizes_m: longest side of objects of known size, by id, metres; depth comes first.
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
+            orientation: of a photo that is stored turned, by its EXIF data: "upright" or "stored", as masks and
+                depth are; "auto" tells by their size.
+            up: direction against gravity in the camera frame, from an IMU, the mounting of the camera or TF; with
+                it a camera may be turned as it likes. None where it is not known.
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
             refine: "pose" moves the placed objects so that they meet depth and mask better; "shape" also fits the
@@ -435,6 +464,8 @@ class Cupid:
                 names=names,
                 sizes_m=sizes_m,
                 only=only,
+                orientation=orientation,
+                up=up,
             )
         request = Request(seed=seed, samples=samples, refine=refine, early_poses=early_poses)
         return self.reconstruct(frame, request, run)

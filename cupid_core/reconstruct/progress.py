@@ -58,6 +58,8 @@ class Progress:
     poses: tuple[ObjectPose, ...] = ()
 
 
+OnShare = Callable[[float], None]
+"""Called with the finished share, 0 to 1, of one piece of work; raising stops it."""
 OnProgress = Callable[[Progress], None]
 """Called often; raising stops the reconstruction, and the error reaches the caller as it is."""
 Cancelled = Callable[[], bool]

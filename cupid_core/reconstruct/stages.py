@@ -14,12 +14,13 @@ Source: CUPID (arXiv 2510.20776), section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cupid_core.config import CupidConfig, SamplerConfig
 from cupid_core.errors import BehindCameraError, CheckpointError, CupidError, StructureEmptyError
@@ -36,6 +37,7 @@ from cupid_core.models.weights import SamplerEntry
 from cupid_core.pose.estimate import PoseEstimate
 from cupid_core.pose.solve import solve_poses as solve_pose_batch
 from cupid_core.reconstruct.inputs import ObjectCrop, encoder_images, pose_config, visible_fraction
+from cupid_core.reconstruct.progress import OnShare
 from cupid_core.sampling.noise import ItemNoise, NoiseSource
 from cupid_core.sampling.sample import sample, sampling_times
 from cupid_core.sampling.solver import OnStep
@@ -44,6 +46,8 @@ from cupid_core.types import TriangleMesh
 
 # Fewer pairs than this determine no pose.
 FEWEST_VOXELS = 6
+# Of the time of decoding; the rest extracts the mesh.
+_DECODER_SHARE = 0.65
 
 
 @dataclass(frozen=True)
@@ -232,13 +236,42 @@ def sample_appearances(
     return [appearance.of_item(item) for item in range(len(structures))]
 
 
-def decode_mesh(networks: NetworkBundle, appearance: Appearance) -> TriangleMesh:
+def decode_mesh(networks: NetworkBundle, appearance: Appearance, on_share: OnShare | None = None) -> TriangleMesh:
     """The mesh of one item, in its canonical frame, closed.
+
+    Args:
+        networks: of a checkpoint.
+        appearance: of the item.
+        on_share: told how much is done, after every block of the decoder and at the end.
 
     Raises:
         EmptyMeshError: the latents have no surface.
     """
-    return decode_meshes(networks, appearance, solid=True)[0].to("cpu")
+    if on_share is None:
+        return decode_meshes(networks, appearance, solid=True)[0].to("cpu")
+    with _reported_blocks(networks.mesh_decoder, on_share):
+        mesh = decode_meshes(networks, appearance, solid=True)[0].to("cpu")
+    on_share(1.0)
+    return mesh
+
+
+@contextmanager
+def _reported_blocks(decoder: nn.Module, on_share: OnShare) -> Iterator[None]:
+    """Tells after every block how much of the decoding is done; a decoder of another runtime has no blocks."""
+    blocks = [block for name in ("blocks", "upsample") for block in getattr(decoder, name, ())]
+    finished = 0
+
+    def count(*_: object) -> None:
+        nonlocal finished
+        finished += 1
+        on_share(_DECODER_SHARE * finished / len(blocks))
+
+    hooks = [block.register_forward_hook(count) for block in blocks if isinstance(block, nn.Module)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def decode_gaussians(networks: NetworkBundle, appearance: Appearance) -> Gaussians:

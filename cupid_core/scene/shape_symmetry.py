@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 # reconstructed surfaces are rough by a good half of it.
 TOLERANCE = 0.015
 NO_SYMMETRY, CONTINUOUS = 1, 0
+# Folds whose changes differ by less, relative to the longest side, are equally good.
+_ALIKE = 0.004
 _POINTS = 256
 # Folds that are looked for. The angles have no fold in common: what they all leave as it is turns freely.
 _FOLDS = (8, 6, 5, 4, 3, 2)
@@ -83,38 +85,52 @@ def find_symmetry(mesh: TriangleMesh, caster: MeshCaster) -> ShapeSymmetry:
         InputError: the mesh has no area.
     """
     points = points_on_surface(mesh, _POINTS).double().cpu().numpy()
-    center, longest = points.mean(axis=0), caster.longest_side()
+    center, moments = _area_moments(mesh)
+    longest = caster.longest_side()
 
-    def is_unchanged(transform: Floats) -> bool:
+    def change(transform: Floats) -> float:
+        """Mean distance by which the surface moves, relative to the longest side."""
         moved = (points - center) @ transform.T + center
-        away = caster.closest(moved.astype(np.float32))[0]
-        return float(away.mean()) <= TOLERANCE * longest
+        return float(caster.closest(moved.astype(np.float32))[0].mean()) / longest
 
     fold, best = NO_SYMMETRY, np.full(3, math.nan)
-    axes = _candidates(points - center)
+    axes = _candidates(moments)
     for axis in axes:
-        found = _fold_about(axis, is_unchanged)
+        found = _fold_about(axis, change)
         # Continuous before every fold, then the highest.
         if (found or math.inf) > (fold or math.inf):
             fold, best = found, axis
-    mirrors = [axis for axis in axes if is_unchanged(np.eye(3) - 2 * np.outer(axis, axis))]
+    mirrors = [axis for axis in axes if change(np.eye(3) - 2 * np.outer(axis, axis)) <= TOLERANCE]
     return ShapeSymmetry(fold, best, center, np.array(mirrors).reshape(-1, 3))
 
 
-def _fold_about(axis: Floats, is_unchanged: Callable[[Floats], bool]) -> int:
-    """The highest fold about an axis; 0 where every angle leaves the shape as it is."""
-    if all(is_unchanged(_rotation(axis, math.radians(angle))) for angle in _FREE_ANGLES_DEG):
+def _fold_about(axis: Floats, change: Callable[[Floats], float]) -> int:
+    """The highest fold about an axis that changes the shape as little as any; 0 where every angle leaves it."""
+    if all(change(_rotation(axis, math.radians(angle))) <= TOLERANCE for angle in _FREE_ANGLES_DEG):
         return CONTINUOUS
-    for fold in _FOLDS:
-        if is_unchanged(_rotation(axis, 2 * math.pi / fold)):
-            return fold
-    return NO_SYMMETRY
+    changes = {fold: change(_rotation(axis, 2 * math.pi / fold)) for fold in _FOLDS}
+    least = min(changes.values())
+    if least > TOLERANCE:
+        return NO_SYMMETRY
+    # A hexagon is nearly unchanged by an eighth of a turn, but less by a sixth.
+    return next(fold for fold in _FOLDS if changes[fold] <= min(TOLERANCE, least + _ALIKE))
 
 
-def _candidates(points: Floats) -> list[Floats]:
+def _area_moments(mesh: TriangleMesh) -> tuple[Floats, Floats]:
+    """Centroid (3,) of the surface, exactly, and its second moments (3, 3) about it."""
+    corners = mesh.vertices.detach().double().cpu().numpy()[mesh.faces.cpu().numpy()]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    center: Floats = (area[:, None] * corners.mean(axis=1)).sum(axis=0) / area.sum()
+    # The midpoints of the edges, equally weighted, integrate what is quadratic over a triangle.
+    middles = (corners + np.roll(corners, 1, axis=1)) / 2 - center
+    moments: Floats = np.einsum("f,fki,fkj->ij", area, middles, middles)
+    return center, moments
+
+
+def _candidates(moments: Floats) -> list[Floats]:
     """Canonical axes, z first, and principal axes that are not among them."""
     axes = [np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])]
-    for axis in np.linalg.eigh(points.T @ points)[1].T:
+    for axis in np.linalg.eigh(moments)[1].T:
         if all(abs(float(axis @ other)) < _SAME_AXIS for other in axes):
             axes.append(axis)
     return axes

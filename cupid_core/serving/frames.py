@@ -69,6 +69,7 @@ class CameraFrame:
         labels: (H, W) int32, 0 where there is no object; None without.
         detections: of the objects; empty takes every value of the label image as an object.
         problems: why parts of the input were left out.
+        up: (3,) against gravity, camera frame; None where it is not known.
     """
 
     stamped: Stamped
@@ -78,6 +79,7 @@ class CameraFrame:
     labels: NDArray[np.int32] | None = None
     detections: tuple[Detection, ...] = ()
     problems: tuple[CupidError, ...] = ()
+    up: tuple[float, float, float] | None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The images a job gets: "image", and where there are any "depth" (float32 metres) and "labels"."""

@@ -121,6 +121,7 @@ class CupidJob:
             depth=depth,
             names=request.names,
             only={*request.numbers, *request.boxes} & masks.keys(),
+            up=request.up,
             seed=request.seed,
             samples=request.samples,
             refine=request.refine,

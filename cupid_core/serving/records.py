@@ -75,6 +75,7 @@ class SceneRequest:
         refine: what fits the placed objects to mask and depth.
         overlay: draw the result on the image.
         early_poses: report poses before the meshes are decoded.
+        up: (3,) against gravity, camera frame; None where it is not known.
     """
 
     camera: CameraValues | None = None
@@ -89,6 +90,7 @@ class SceneRequest:
     refine: Refine = "none"
     overlay: bool = False
     early_poses: bool = False
+    up: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,7 @@ def scene_request(
         refine=effort.refine,
         overlay=config.output.overlay,
         early_poses=early_poses,
+        up=frame.up,
     )
 
 

@@ -29,6 +29,7 @@ from cupid_core.files import atomic_write, write_text
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.1
+_SAY_EVERY_S = 10.0
 _CHECKSUM = "crc32"
 
 
@@ -103,6 +104,7 @@ class ShardStore:
 
     def __init__(self, root: Path, recipe: ShardRecipe, workers: int = 0, *, deadline: float = math.inf) -> None:
         self._deadline = deadline
+        self._began = self._said_at = time.monotonic()
         digest = hashlib.sha256(recipe.describe().encode()).hexdigest()[:8]
         self.folder = root / f"{recipe.name}-{digest}"
         write_text(self.folder / "recipe.txt", recipe.describe())
@@ -182,6 +184,7 @@ class ShardStore:
         if not self._workers:
             if not path.is_file():
                 self._check_time(index)
+                self._say(f"Making shard {index} of the data")
                 write_shard(path, self._recipe.make(index))
             return
         responsible = self._workers[index % len(self._workers)]
@@ -192,7 +195,15 @@ class ShardStore:
                     f"The process that makes shard {index} ended with code {responsible.exitcode}.",
                     hint="Its message is above; run without workers to get the whole error.",
                 )
+            self._say(f"Waiting for shard {index} of the data")
             time.sleep(_POLL_S)
+
+    def _say(self, what: str) -> None:
+        """Log what a training waits for, now and then."""
+        now = time.monotonic()
+        if now - self._said_at >= _SAY_EVERY_S:
+            _log.info("%s, %.0f s after the start", what, now - self._began)
+            self._said_at = now
 
     def _check_time(self, index: int) -> None:
         if time.monotonic() > self._deadline:

@@ -44,7 +44,8 @@ def read_camera(message: Any, *, rectified: bool = False) -> Camera:
         camera = Camera.from_parameters(
             fx=k[0], fy=k[4], cx=k[2], cy=k[5], width=width, height=height, distortion=_lens(message)
         )
-    return _binned(_cropped(camera, message.roi), int(message.binning_x) or 1, int(message.binning_y) or 1)
+    x, y, across, down = (int(getattr(message.roi, name)) for name in ("x_offset", "y_offset", "width", "height"))
+    return camera.window((x, y, across, down), (int(message.binning_x), int(message.binning_y)))
 
 
 def make_camera_info(types: MessageTypes, camera: Camera, stamped: Stamped) -> Any:
@@ -78,29 +79,3 @@ def _numbers(values: Any, count: int, name: str) -> tuple[float, ...]:
     if len(numbers) != count:
         raise InvalidCameraError(f"'{name}' has {len(numbers)} numbers.", hint=f"Send {count}.")
     return numbers
-
-
-def _cropped(camera: Camera, roi: Any) -> Camera:
-    x, y, width, height = (int(getattr(roi, name)) for name in ("x_offset", "y_offset", "width", "height"))
-    if (x, y, width, height) == (0, 0, 0, 0):  # the whole sensor, as sensor_msgs says
-        return camera
-    if width < 1 or height < 1 or x + width > camera.width or y + height > camera.height:
-        raise InvalidCameraError(
-            f"The region of interest {width} x {height} at ({x}, {y}) is not inside {camera.width} x "
-            f"{camera.height}.",
-            hint="Set all four to 0 for the whole image.",
-        )
-    return camera.crop(x, y, width, height)
-
-
-def _binned(camera: Camera, binning_x: int, binning_y: int) -> Camera:
-    if binning_x == binning_y == 1:
-        return camera
-    width, height = camera.width // binning_x, camera.height // binning_y
-    if width < 1 or height < 1:
-        raise InvalidCameraError(
-            f"Binning {binning_x} x {binning_y} leaves nothing of {camera.width} x {camera.height}.",
-            hint="Set binning to 1 if there is none.",
-        )
-    # Pixels of an incomplete last bin are dropped, so the image is cut to whole bins before it is scaled.
-    return camera.crop(0, 0, width * binning_x, height * binning_y).resize(width, height)

@@ -41,6 +41,26 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
     assert imported.returncode == 0, imported.stderr
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_console_that_is_not_utf8_ends_no_command(encoding: str) -> None:
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for words, code in (
+        (["config", "describe"], 0),
+        (["reconstruct", "碗.png", "--out", "无"], 2),
+        (["--help"], 0),
+    ):
+        done = cupid(*words, **environment)
+        assert done.returncode == code and "Traceback" not in done.stderr
+    assert "not found: ?.png" in cupid("reconstruct", "碗.png", "--out", "无", **environment).stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    for words in ("config describe", "--help", "reconstruct --help"):
+        command = f"{sys.executable} -m cupid_core {words} | head -n 1"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert done.stdout.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_describes_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

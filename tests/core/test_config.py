@@ -101,12 +101,20 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path, text: str) -> N
         config.load(Example, path)
 
 
+def test_settings_may_be_json_with_tabs_and_yaml_with_exponents(tmp_path):
+    path = tmp_path / "settings"
+    path.write_text('\ufeff{\n\t"refine": {\n\t\t"iterations": 7\n\t}\n}', encoding="utf-8")
+    assert config.load(config.CupidConfig, path).refine.iterations == 7
+    path.write_text("refine: {depth_noise: 1e-02}\nros: {topics: {image: on}}\n", encoding="utf-8")
+    assert config.load(config.CupidConfig, path, ["refine.depth_noise=2e-02"]).refine.depth_noise == 0.02
+
+
 def test_a_binary_or_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     with pytest.raises(errors.ConfigError, match="File not found"):
         config.load(Example, path)
     path.write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(errors.ConfigError, match="not YAML"):
+    with pytest.raises(errors.ConfigError, match="neither YAML nor JSON"):
         config.load(Example, path)
 
 

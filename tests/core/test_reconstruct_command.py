@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import cupid_core
 from cupid_core.cli import main
@@ -84,6 +85,22 @@ def depth_of_nan(frame: Path) -> None:
     np.save(frame / "depth.npy", np.full((SIDE, SIDE), np.nan, np.float32))
 
 
+def photo_stored_turned(frame: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(frame / "color.png") as photo:
+        photo.save(frame / "color.png", exif=exif)
+
+
+def labels_with_loss(frame: Path) -> None:
+    with Image.open(frame / "labels.png") as labels:
+        labels.save(frame / "labels.jpg")
+
+
+def depth_in_millimetres(frame: Path) -> None:
+    np.save(frame / "depth.npy", np.full((SIDE, SIDE), 583.0, np.float32))
+
+
 def depth_of_other_size(frame: Path) -> None:
     np.save(frame / "depth.npy", np.ones((SIDE, SIDE * 2), np.float32))
 
@@ -117,6 +134,18 @@ BAD_INPUTS: list[tuple[Callable[[Path], None], tuple[str, ...], str]] = [
     (mask_of_other_size, MASK, "invalid_image"),
     (depth_of_nan, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
     (depth_of_other_size, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
+    (photo_stored_turned, MASK, "invalid_image"),
+    (photo_stored_turned, LABELS, "invalid_image"),
+    (photo_stored_turned, ("--box", "8,10,30,34", "--orientation", "stored", "--samples", "-1"), "invalid_input"),
+    (labels_with_loss, ("--labels", "labels.jpg"), "unreadable_file"),
+    (unchanged, ("--mask", "labels.png"), "invalid_image"),
+    (depth_in_millimetres, (*MASK, "--depth", "depth.npy"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "0"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "-0.001"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "nan"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth-unit-m", "inf"), "invalid_depth"),
+    (unchanged, (*MASK, "--depth", "depth.png", "--depth-unit-m", "1"), "invalid_depth"),
+    (unchanged, (*MASK, "--known-size", "190"), "invalid_input"),
     (no_pixels, ("--image", "empty.npy", *MASK), "invalid_image"),
     (camera_of_other_size, (*MASK, "--camera-info", "frame.json"), "invalid_camera"),
     (unchanged, (*MASK, "--camera", "0,0,0,0"), "invalid_camera"),
@@ -158,7 +187,9 @@ def test_each_bad_input_is_its_own_error_and_nothing_is_written(
     """The checkpoint does not exist: an error about the input shows that inputs are read before it is."""
     degrade(frame)
     out = tmp_path / "out"
-    words = tuple(str(frame / word) if word.endswith((".png", ".npy", ".json")) else word for word in words)
+    words = tuple(
+        str(frame / word) if word.endswith((".png", ".npy", ".json", ".jpg")) else word for word in words
+    )
     image = "color.png"
     if words[:1] == ("--image",):
         image, words = Path(words[1]).name, words[2:]
@@ -257,6 +288,31 @@ def test_names_are_read_from_plain_mappings_and_frames(tmp_path: Path) -> None:
     assert read_names(path) == {2: "bowl"}
     with pytest.raises(UnreadableFileError):
         read_names(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("1: no\n2: 1.50\n3: null\n", {1: "no", 2: "1.50", 3: "null"}),
+        ("1: on\n2: 007\n3: 1e3\n4: 12:30\n", {1: "on", 2: "007", 3: "1e3", 4: "12:30"}),
+        ("1: 2024-01-01\n2: ~\n3: 0x1F\n4: Yes", {1: "2024-01-01", 2: "~", 3: "0x1F", 4: "Yes"}),
+        ("objects:\n- {label: 1, name: off}\n- label: 2\n  name: 1_000\n", {1: "off", 2: "1_000"}),
+        ('{\n\t"1": "mug",\n\t"2": 1.50\n}', {1: "mug", 2: "1.50"}),
+        ('\ufeff{"1": "no", "2": "碗"}', {1: "no", 2: "碗"}),
+    ],
+)
+def test_names_are_the_words_as_written(tmp_path: Path, text: str, names: dict[int, str]) -> None:
+    path = tmp_path / "names"
+    path.write_text(text, encoding="utf-8")
+    assert read_names(path) == names
+
+
+@pytest.mark.parametrize("text", ['{"1": null}', '{"1": true}', "1:", "1: [a]", "a: mug", "mug", '{"1": " "}'])
+def test_what_is_no_name_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "names"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UnreadableFileError, match="names of objects"):
+        read_names(path)
 
 
 def test_known_sizes() -> None:

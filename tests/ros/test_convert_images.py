@@ -140,8 +140,8 @@ def test_encodings_are_refused_for_the_wrong_kind_of_image(types: BagMessageType
 
 
 def test_metric_depth_is_the_same_from_counts_and_metres() -> None:
-    counts = np.array([[0, 1000], [65535, 1]], np.uint16)
-    metres = np.array([[np.nan, 1.0], [65.535, 0.001]], np.float32)
+    counts = np.array([[0, 1000], [29535, 100]], np.uint16)
+    metres = np.array([[np.nan, 1.0], [29.535, 0.1]], np.float32)
     for pixels in (Pixels(counts, "16UC1"), Pixels(counts, "mono16"), Pixels(metres, "32FC1")):
         depth = read_depth(pixels, scale_std=0.02)
         np.testing.assert_allclose(depth.depth_m.numpy(), metres, rtol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cupid_core.cli import evaluate as evaluate_command
 from cupid_core.cli import main
 from cupid_core.config import CupidConfig
 from cupid_core.data.tabletop import TabletopSettings
@@ -278,6 +279,21 @@ def test_the_command_measures_a_checkpoint(tiny_checkpoint, tmp_path, capsys):
     assert one["figures"]["psnr_true"] == one["figures"]["psnr_true_without"]
     assert one["figures"]["psnr"] == pytest.approx(one["figures"]["psnr_without"], abs=1e-6)
     assert sheet.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_stopped_command_shows_what_it_has_measured(tiny_checkpoint, monkeypatch, capsys):
+    show = evaluate_command.ObjectBar.show
+
+    def show_and_stop(bar, record):
+        show(bar, record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate_command.ObjectBar, "show", show_and_stop)
+    options = ["--checkpoint", str(tiny_checkpoint), "--n", "3", "--held-out", "0", "--samples", "1"]
+    options += ["--steps", "1", "--appearance-steps", "1", "--rank-by-voxels", "--no-true-structure"]
+    assert main(["evaluate", "tabletop", *options]) == 130
+    said = capsys.readouterr()
+    assert "1 of 3 objects (33 %)" in said.out and "Tabletop benchmark" in said.out and "stopped" in said.err
 
 
 def test_a_missing_folder_is_reported_before_the_work(tiny_checkpoint, tmp_path, capsys):

@@ -20,6 +20,13 @@ LENSES = {
     "plumb_bob": Distortion("plumb_bob", (-0.35, 0.15, 1e-3, -5e-4, -0.02)),
     "plumb_bob_4": Distortion("plumb_bob", (0.08, -0.03, 1e-3, 2e-3)),
     "rational": Distortion("rational_polynomial", (0.5, -2.6, 4e-4, -1e-4, 1.5, 0.4, -2.4, 1.4)),
+    "thin_prism": Distortion(
+        "rational_polynomial", (0.05, -0.02, 2e-4, 3e-4, 0.01, 0.01, 0.01, 2e-3, 1e-3, 2e-4, 1e-3, 2e-4)
+    ),
+    "tilted": Distortion(
+        "rational_polynomial",
+        (0.05, -0.02, 2e-4, 3e-4, 0.01, 0.01, 0.01, 2e-3, 1e-3, 2e-4, 1e-3, 2e-4, 0.01, 0.02),
+    ),
     "fisheye": Distortion("equidistant", (0.02, -0.01, 0.003, -0.0005)),
 }
 
@@ -303,9 +310,9 @@ def test_invalid_sizes_are_refused(size):
         ("brown_conrady", (0.0,) * 5),
         ("", ()),
         ("plumb_bob", (0.1, 0.1)),
-        ("plumb_bob", (0.0,) * 8),
-        ("rational_polynomial", (0.0,) * 5),
-        ("equidistant", (0.0,) * 5),
+        ("plumb_bob", (0.1,) * 8),
+        ("rational_polynomial", (0.1,) * 9),
+        ("equidistant", (0.1,) * 5),
         ("plumb_bob", (math.nan, 0.0, 0.0, 0.0, 0.0)),
     ],
 )

@@ -28,8 +28,8 @@ def plane(normal: tuple[float, float, float], distance: float, camera: Camera = 
 
 
 def test_millimetres_and_metres_mean_the_same():
-    millimetres = np.array([[0, 1, 1234], [65535, 500, 0]], dtype=np.uint16)
-    metres = np.array([[0.0, 0.001, 1.234], [65.535, 0.5, np.nan]], dtype=np.float32)
+    millimetres = np.array([[0, 1, 1234], [29535, 500, 0]], dtype=np.uint16)
+    metres = np.array([[0.0, 0.001, 1.234], [29.535, 0.5, np.nan]], dtype=np.float32)
     from_mm, valid_mm = depth_to_metres(millimetres)
     from_m, valid_m = depth_to_metres(metres)
     assert valid_mm.equal(valid_m)
@@ -43,6 +43,57 @@ def test_holes_are_absent_never_zero(kind):
     depth_m, valid = depth_to_metres(np.array([[hole, 2.0] for hole in holes], dtype=kind))
     assert valid.tolist() == [[False, True]] * len(holes)
     assert bool(depth_m[:, 0].isnan().all()) and bool((depth_m[:, 1] == 2.0).all())
+
+
+@pytest.mark.parametrize(
+    ("kind", "reading"),
+    [
+        ("uint16", 65535), ("int32", 65535), ("int64", 65535), ("float32", 65.535), ("float64", 65535.0),
+        ("int16", 32767), ("int16", -1), ("int32", 2**31 - 1), ("uint32", 2**32 - 1), ("int64", 10**6),
+        ("float32", 1e10), ("float16", 60000.0), ("float32", 30.01),
+    ],
+)  # fmt: skip
+def test_what_no_depth_camera_measures_is_a_hole(kind, reading):
+    near = 0.75 if kind.startswith("float") else 750
+    depth_m, valid = depth_to_metres(np.array([[near, near, reading]], dtype=kind))
+    assert valid.tolist() == [[True, True, False]]
+    assert depth_m[0, 0].item() == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    "depth",
+    [
+        np.full((4, 5), 583.0, np.float32),
+        np.full((4, 5), 583.0, np.float16),
+        np.full((4, 5), 58.3),
+        np.full((4, 5), 1, np.uint16),
+        np.full((4, 5), 40_000, np.uint16),
+        np.full((4, 5), 583_000, np.int32),
+        np.full((4, 5), 1e-4, np.float32),
+    ],
+    ids=["millimetres", "half precision", "centimetres", "metres in counts", "40 m", "micrometres", "tiny"],
+)
+def test_another_unit_than_stated_is_refused_and_the_unit_is_named(depth):
+    with pytest.raises(InvalidDepthError, match="unit") as caught:
+        depth_to_metres(depth)
+    assert "median depth" in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [("float32", 0.001), ("uint16", 0.0005), ("int16", 0.002), ("int32", 1e-6), ("float64", 0.01)],
+)
+def test_a_stated_unit_counts_for_every_type(kind, unit):
+    depth = np.array([[0.5 / unit, 0, 0.75 / unit]]).astype(kind)
+    depth_m, valid = depth_to_metres(depth, metres_per_count=unit)
+    assert valid.tolist() == [[True, False, True]]
+    assert depth_m[0, [0, 2]].tolist() == pytest.approx([0.5, 0.75], rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", [0.0, -0.001, math.nan, math.inf])
+def test_a_unit_is_a_positive_number(unit):
+    with pytest.raises(InvalidDepthError, match="unit"):
+        depth_to_metres(np.full((4, 5), 750, np.uint16), metres_per_count=unit)
 
 
 def test_byte_order_and_tensors_are_taken():

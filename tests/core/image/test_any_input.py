@@ -1,5 +1,6 @@
 """Every natural form of an image, masks, a camera and depth is read alike; every other one is a typed error."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,12 @@ def test_depth_may_be_counts_or_metres(tmp_path: Path) -> None:
     for depth in (
         counts,
         torch.from_numpy(counts.astype(np.int32)),
+        counts[..., None],
+        counts[None].astype(np.int64),
+        counts.astype(np.int16),
         metres,
         torch.from_numpy(metres),
+        metres.astype(np.float64)[None],
         Image.fromarray(counts),
         tmp_path / "depth.png",
         DepthMap(torch.from_numpy(metres), ScaleSource.SENSOR),
@@ -123,6 +128,12 @@ def test_depth_may_be_counts_or_metres(tmp_path: Path) -> None:
         assert found is not None
         np.testing.assert_allclose(found.depth_m.numpy(), metres, rtol=1e-6)
     assert as_depth(None) is None
+    in_millimetres = DepthMap(torch.from_numpy(1000 * metres), ScaleSource.SENSOR)
+    for wrong in (1000 * metres, in_millimetres):
+        with pytest.raises(InvalidDepthError, match="unit"):
+            as_depth(wrong)
+    saturated = replace(in_millimetres, depth_m=torch.full((12, 16), 65.535).index_fill(0, torch.arange(7), 0.75))
+    assert int(as_depth(saturated).depth_m.isfinite().sum()) == 7 * 16
     assert float(as_depth(counts, metres_per_count=0.0005).depth_m[5, 5]) == pytest.approx(0.375)
 
 

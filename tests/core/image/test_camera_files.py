@@ -79,13 +79,86 @@ def test_text_is_a_pinhole_camera():
         {"k": K[:8]}, {"k": [0.0] * 9}, {"k": "none"}, {"k": [*K[:6], 0.0, 0.0, 2.0]}, {"width": 0},
         {"width": "640"}, {"height": None}, {"distortion_model": "magic"}, {"d": [0.1, 0.2]},
         {"d": [0.1, None, 0, 0, 0]},
-        {"distortion_model": "equidistant", "d": []}, {"binning_x": 2}, {"roi": {"x_offset": 10, "width": 320}},
+        {"distortion_model": "equidistant", "d": []}, {"binning_x": -2}, {"roi": {"x_offset": 10, "width": 320}},
+        {"binning_x": 641}, {"roi": [0, 0, 640, 480]}, {"roi": {"width": 640, "height": 481}}, {"binning_y": "2"},
         {"k": [600.0, 1.0, *K[2:]]},
     ],
 )  # fmt: skip
 def test_invalid_cameras_are_refused_by_file_name(tmp_path, change):
     with pytest.raises(InvalidCameraError, match=r"camera\.yaml"):
         read_camera_info(write(tmp_path, json.dumps({**INFO, **change})))
+
+
+@pytest.mark.parametrize(
+    ("region", "binning", "size", "K_expected"),
+    [
+        ((0, 0, 0, 0), (0, 0), (640, 480), K),
+        ((0, 0, 640, 480), (1, 1), (640, 480), K),
+        ((100, 40, 320, 240), (0, 0), (320, 240), [600.5, 0, 210.25, 0, 601.5, 201.75, 0, 0, 1]),
+        ((0, 0, 0, 0), (2, 2), (320, 240), [300.25, 0, 154.875, 0, 300.75, 120.625, 0, 0, 1]),
+        ((100, 40, 321, 240), (2, 0), (160, 240), [300.25, 0, 104.875, 0, 601.5, 201.75, 0, 0, 1]),
+    ],
+)
+@pytest.mark.parametrize("write_text", [json.dumps, yaml.safe_dump])
+def test_a_region_of_interest_and_binning_are_read_as_in_ros(
+    tmp_path, region, binning, size, K_expected, write_text
+):
+    from cupid_ros.convert.camera import read_camera
+    from cupid_ros.messages import BagMessageTypes
+
+    roi = dict(zip(("x_offset", "y_offset", "width", "height"), region, strict=True))
+    values = {**INFO, "roi": roi, "binning_x": binning[0], "binning_y": binning[1]}
+    camera = read_camera_info(write(tmp_path, write_text(values)))
+    assert (camera.width, camera.height) == size
+    torch.testing.assert_close(camera.K, torch.tensor(K_expected, dtype=torch.float64).reshape(3, 3))
+    types = BagMessageTypes.of("jazzy")
+    message = types.make(
+        "sensor_msgs/msg/CameraInfo", width=640, height=480, distortion_model="plumb_bob", d=np.array(D),
+        k=np.array(K), p=np.array(P), binning_x=binning[0], binning_y=binning[1],
+        roi=types.make("sensor_msgs/msg/RegionOfInterest", **roi),
+    )  # fmt: skip
+    torch.testing.assert_close(read_camera(message).K, camera.K)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(INFO, indent="\t"),
+        "\ufeff" + json.dumps(INFO),
+        json.dumps({**INFO, "width": 640.0, "height": 480.0}),
+        yaml.safe_dump(INFO).replace("0.001", "1e-3"),
+        json.dumps(INFO).replace("0.001", "1e-03"),
+        "{width: 640, height: 480, distortion_model: plumb_bob,\n"
+        " K: [600.5, 0, 310.25, 0, 601.5, 241.75, 0, 0, 1],"
+        " D: [1e-1, -2E-1, 1e-03, -0.002, 5.e-2]}",
+    ],
+)
+def test_tabs_marks_of_byte_order_and_exponents_are_read(tmp_path, text):
+    camera = read_camera_info(write(tmp_path, text))
+    torch.testing.assert_close(camera.K, torch.tensor(K, dtype=torch.float64).reshape(3, 3))
+    assert camera.lens.coefficients == tuple(D)
+
+
+@pytest.mark.parametrize("length", [4, 5, 8, 12, 14])
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial", "equidistant"])
+def test_zeros_behind_the_coefficients_are_no_other_lens(tmp_path, model, length):
+    alone = read_camera_info(write(tmp_path, json.dumps({**INFO, "distortion_model": model, "d": D[:4]})))
+    d = [*D[:4], *[0.0] * (length - 4)]
+    filled = read_camera_info(write(tmp_path, json.dumps({**INFO, "distortion_model": model, "d": d})))
+    for px in torch.tensor([[0.0, 0.0], [600.0, 20.0], [320.0, 240.0], [100.0, 470.0]], dtype=torch.float64):
+        torch.testing.assert_close(filled.unproject(px, px[0] + 1), alone.unproject(px, px[0] + 1))
+
+
+def test_coefficients_that_another_model_needs_are_refused(tmp_path):
+    for model, d in (
+        ("plumb_bob", [*D, 0.01, 0.0, 0.0]),
+        ("equidistant", [*D[:4], 0.01]),
+        ("rational_polynomial", [0.1] * 13),
+        ("rational_polynomial", [0.1] * 15),
+        ("rational_polynomial", [0.1] * 3),
+    ):
+        with pytest.raises(InvalidCameraError, match="coefficients"):
+            read_camera_info(write(tmp_path, json.dumps({**INFO, "distortion_model": model, "d": d})))
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2", "- 1\n- 2\n", "only words", "a: b: c", "\x00"])

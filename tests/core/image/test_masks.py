@@ -14,6 +14,7 @@ from cupid_core.image.masks import (
     mask_from_array,
     mask_from_box,
     masks_from_labels,
+    without_specks,
 )
 
 HEIGHT, WIDTH = 7, 9
@@ -63,6 +64,38 @@ def test_the_smaller_of_two_overlapping_masks_is_on_top():
     large, small = np.ones((4, 4), dtype=bool), np.eye(4, dtype=bool)
     for masks in ({1: large, 2: small}, {2: small, 1: large}):
         np.testing.assert_array_equal(labels_from_masks(masks, 4, 4), np.where(small, 2, 1))
+
+
+def disc(radius: float, row: int = 60, column: int = 80) -> np.ndarray:
+    rows, columns = np.mgrid[:120, :160]
+    return np.hypot(rows - row, columns - column) < radius
+
+
+@pytest.mark.parametrize("radius", [5, 12, 40])
+def test_specks_do_not_decide_the_box_of_a_mask(radius):
+    clean = disc(radius)
+    noisy = clean.copy()
+    noisy[2, 3] = noisy[110, 150] = noisy[1, 158] = True
+    if radius > 5:
+        noisy[100:104, 2:6] = True
+    np.testing.assert_array_equal(without_specks(noisy), clean)
+    assert without_specks(clean) is clean
+
+
+def test_parts_and_what_lies_inside_the_box_of_the_object_stay():
+    parts = disc(20, column=40) | disc(5, column=120)  # cut in two by an occluder
+    inside = disc(40) & ~disc(30)
+    inside[60, 80] = True
+    thin = np.zeros((120, 160), dtype=bool)
+    thin[50, 20:140] = True
+    thin[51, 10] = True
+    dust = np.zeros((120, 160), dtype=bool)
+    dust[::10, ::10] = True
+    for mask in (parts, inside, thin, dust):
+        expected = mask.copy()
+        if mask is thin:
+            expected[51, 10] = False
+        np.testing.assert_array_equal(without_specks(mask), expected)
 
 
 @pytest.mark.parametrize(

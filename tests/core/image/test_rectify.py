@@ -74,8 +74,8 @@ def test_a_camera_that_does_not_fit_is_refused(change):
     assert caught.value.hint
 
 
-def test_the_error_for_a_scaled_camera_says_how_to_resize_it():
-    with pytest.raises(InvalidCameraError, match=r"resize\(80, 60\)"):
+def test_the_error_for_a_scaled_camera_says_how_to_scale_it():
+    with pytest.raises(InvalidCameraError, match=r"by 0\.5, and state 80 x 60"):
         check_camera(camera(width=160, height=120), HEIGHT, WIDTH)
     check_camera(camera(width=160, height=120, cx=80.0, fx=140.0, fy=140.0).resize(80, 60), HEIGHT, WIDTH)
 

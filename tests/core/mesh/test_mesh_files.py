@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import torch
+import trimesh
 from solid_shapes import box, judged, meshed, mug
 
 from cupid_core.color_space import linear_to_srgb, srgb_to_linear
@@ -26,7 +27,7 @@ from cupid_core.mesh.finish import finish_mesh
 from cupid_core.mesh.glb import SceneItem, write_glb, write_scene_glb
 from cupid_core.mesh.physical import physical_properties
 from cupid_core.mesh.read_mesh import read_mesh
-from cupid_core.types import TriangleMesh
+from cupid_core.types import Texture, TriangleMesh
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +250,14 @@ def test_files_without_a_mesh_are_refused(tmp_path, name):
         (tmp_path / name).write_bytes(b"" if "empty" in name else b"ply\nthis is not a mesh")
     with pytest.raises(InputError):
         read_mesh(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["碗", "red mug", "tasse à café"])
+def test_a_textured_obj_of_any_name_finds_its_texture(name, tmp_path):
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    texture = Texture(corners[None, :, :2].contiguous(), torch.full((8, 8, 3), 90, dtype=torch.uint8))
+    write_obj(tmp_path / f"{name}.obj", TriangleMesh(corners, torch.tensor([[0, 1, 2]]), texture=texture))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.mtl", f"{name}.obj", f"{name}.png"]
+    back = trimesh.load_mesh(tmp_path / f"{name}.obj")
+    assert np.asarray(back.visual.material.image)[0, 0].tolist() == [90, 90, 90]
+    assert f"map_Kd {name}.png" in (tmp_path / f"{name}.mtl").read_text(encoding="utf-8")

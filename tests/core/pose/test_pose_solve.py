@@ -241,3 +241,23 @@ def test_estimates_from_unusual_types(problem) -> None:
     camera = Camera.from_parameters(fx=600, fy=600, cx=320, cy=240, width=640, height=480)
     with pytest.raises(InvalidTensorError):
         solve_pose(torch.zeros(10, 3, dtype=torch.int64), torch.zeros(10, 2), camera=camera)
+
+
+@pytest.mark.parametrize("thickness", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("offset", [0.1, 0.2, 0.35])
+def test_exact_pairs_of_a_cropped_image_give_the_exact_pose_without_a_camera(thickness, offset, problem) -> None:
+    """The principal point of a crop is not in its middle."""
+    for seed in range(4):
+        case = problem(seed, thickness=thickness, count=400)
+        shift = torch.tensor([offset, -offset / 2], dtype=case.uv.dtype)
+        found = solve_pose(case.points, case.uv + shift)
+        assert case.rotation_error_deg(found) < 0.5
+
+
+@pytest.mark.parametrize(("thickness", "noise"), [(0.3, 0.003), (1.0, 0.01)])
+def test_an_unknown_principal_point_widens_the_covariance(thickness, noise, problem) -> None:
+    for seed, offset in product(range(4), (0.0, 0.1)):
+        case = problem(seed, thickness=thickness, count=400, noise=noise)
+        found = solve_pose(case.points, case.uv + torch.tensor([offset, 0.0], dtype=case.uv.dtype))
+        deviation = np.degrees(np.sqrt(float(found.covariance[3:, 3:].trace())))
+        assert case.rotation_error_deg(found) < 5.0 * deviation

@@ -60,7 +60,8 @@ def test_as_accurate_as_the_torch_solver(problem: Callable, by_kernel_alone, kno
         angle = np.degrees(float(torch.arccos(((turn.trace() - 1) / 2).clamp(-1, 1))))
         between.append(angle / deviation)
         ratio = found.covariance.diagonal() / expected.covariance.diagonal()
-        assert bool(((ratio > 0.6) & (ratio < 1.7)).all())
+        # Without a camera the other solver allows for a principal point that is not in the middle.
+        assert bool(((ratio > (0.6 if known else 0.05)) & (ratio < 1.7)).all())
         assert found.reprojection_rms_px == pytest.approx(expected.reprojection_rms_px, rel=0.05)
         assert found.degeneracy == expected.degeneracy
     assert np.median(ours) < 1.2 * np.median(reference)

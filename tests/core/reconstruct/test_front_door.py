@@ -9,8 +9,9 @@ from PIL import Image
 from test_pipeline import CAMERA, SIZE, disc, picture, settings
 
 from cupid_core import Cupid, sample_frame
-from cupid_core.errors import CupidError, InputError
+from cupid_core.errors import CancelledError, CupidError, InputError
 from cupid_core.image.any_input import as_depth, as_image, as_masks
+from cupid_core.reconstruct.progress import Progress
 from cupid_core.reconstruct.results import Scene
 from cupid_core.types import CameraSource
 
@@ -53,6 +54,9 @@ def test_files_pictures_arrays_and_tensors_give_the_same_scene(cupid: Cupid, sce
         (picture(), {1: LABELS == 1, 2: LABELS == 2}, (150, 150, 59.5, 44.5), DEPTH),
         (picture(), {"mug": LABELS == 1, "box": LABELS == 2}, CAMERA, DEPTH),
         (picture(), [LABELS == 1, LABELS == 2], CAMERA, DEPTH),
+        (torch.from_numpy(picture()).permute(2, 0, 1), [torch.from_numpy(LABELS == 1), LABELS == 2], K, DEPTH),
+        (picture(), [Image.fromarray(LABELS == 1), (LABELS == 2) * 1.0], CAMERA, torch.from_numpy(DEPTH / 1000.0)),
+        (Image.fromarray(picture()), (LABELS == 1, np.where(LABELS == 2, 1, -1)), CAMERA, DEPTH.astype(np.int32)),
     ):
         same(scene, cupid(image, masks=masks, camera=camera, depth=depth))
 
@@ -86,6 +90,25 @@ def test_wrong_inputs_are_errors_with_a_hint(cupid: Cupid) -> None:
         {"depth": np.ones((20, 20), np.float32)},
         {"samples": 0},
         {"sizes_m": {1: -1.0}},
+        {"sizes_m": {1: "0.2"}},
+        {"sizes_m": [0.2]},
+        {"sizes_m": {"mug": 0.2}},
+        {"names": 7},
+        {"names": {"mug": 1}},
+        {"names": [1, 2]},
+        {"only": "1"},
+        {"only": [1.5]},
+        {"samples": 1.5},
+        {"seed": "a"},
+        {"image": [picture()]},
+        {"image": b"photo"},
+        {"masks": {1: mask, "b": mask}},
+        {"masks": {1.5: mask}},
+        {"masks": b"mask"},
+        {"depth": [[0.8]]},
+        {"depth": np.full(SIZE, 800.0)},
+        {"camera": {"K": 1}},
+        {"orientation": "down"},
         {"only": [7]},
     ):
         given = {"image": picture(), "masks": mask, **wrong}
@@ -102,3 +125,22 @@ def test_the_frame_that_ships_reads_as_a_frame() -> None:
     assert (width, height) == (640, 480) and len(masks) >= 3 and depth is not None
     for mask in masks.values():
         assert 0.2 < float(depth.depth_m[torch.from_numpy(mask)].nanmedian()) < 3.0
+
+
+def test_progress_moves_inside_decode_and_a_caller_can_stop_there(cupid: Cupid) -> None:
+    shares: list[float] = []
+
+    def collect(report: Progress) -> None:
+        if report.stage == "decode":
+            shares.append(report.fraction)
+
+    cupid(picture(), masks=disc(70, 40, 20), camera=CAMERA, on_progress=collect)
+    assert shares == sorted(shares) and shares[0] == 0.0 and shares[-1] == 1.0
+    assert len([share for share in shares if 0.0 < share < 1.0]) >= 2
+
+    def stop(report: Progress) -> None:
+        if report.stage == "decode" and 0.0 < report.fraction < 1.0:
+            raise CancelledError("Stopped inside decode.", hint="Start again.")
+
+    with pytest.raises(CancelledError, match="inside decode"):
+        cupid(picture(), masks=disc(70, 40, 20), camera=CAMERA, on_progress=stop)

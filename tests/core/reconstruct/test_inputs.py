@@ -8,7 +8,9 @@ from cupid_core.config import CupidConfig
 from cupid_core.errors import EmptyMaskError, InvalidImageError
 from cupid_core.geometry.camera import Camera
 from cupid_core.reconstruct.inputs import (
+    Frame,
     crop_object,
+    crop_objects,
     encoder_images,
     guessed_camera,
     pose_config,
@@ -86,3 +88,18 @@ def test_what_does_not_fit_is_refused() -> None:
         crop_object(picture(), mask, CONFIG, occlusion=mask[:-1])
     with pytest.raises(EmptyMaskError):
         crop_object(picture(), np.zeros_like(mask), CONFIG)
+
+
+def test_specks_of_a_mask_do_not_decide_its_crop() -> None:
+    labels = np.zeros((120, 160), dtype=np.uint8)
+    labels[40:70, 60:100], labels[80:110, 20:50] = 1, 2
+    image = np.full((120, 160, 3), 90, dtype=np.uint8)
+    clean = crop_objects(Frame.of(image, labels), {}, CupidConfig())
+    labels[2, 2], labels[115:118, 155:158], labels[3, 150] = 1, 2, 2
+    noisy = crop_objects(Frame.of(image, labels), {}, CupidConfig())
+    for before, after in zip(clean, noisy, strict=True):
+        assert (after.crop.left, after.crop.top, after.crop.side) == (
+            before.crop.left,
+            before.crop.top,
+            before.crop.side,
+        )

@@ -20,6 +20,7 @@ from cupid_core.models.bundle import NetworkBundle
 from cupid_core.reconstruct import inputs, pipeline
 from cupid_core.reconstruct.inputs import Frame, ObjectCrop
 from cupid_core.reconstruct.pipeline import Cupid
+from cupid_core.reconstruct.progress import OnShare
 from cupid_core.reconstruct.results import Scene
 from cupid_core.reconstruct.stages import Structure, StructureOrError
 from cupid_core.render.raycast import render_mesh
@@ -91,14 +92,14 @@ class Oracle:
         labels = self.scene.labels.numpy()[crop.mask]
         return next(item for item in self.scene.objects if item.label == np.bincount(labels).argmax())
 
-    def mesh(self, networks: NetworkBundle, structure: Structure) -> TriangleMesh:
+    def mesh(self, networks: NetworkBundle, structure: Structure, on_share: OnShare) -> TriangleMesh:
         return voxel_boxes(structure.coords, structure.resolution)
 
 
 def reconstruct(scene: TabletopScene, **given: object) -> Scene:
     # The oracle asks no network.
     networks = SimpleNamespace(
-        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color="generated")
+        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color="generated", calibration=None)
     )
     cupid = Cupid(networks, CupidConfig())  # type: ignore[arg-type]
     return cupid(scene.color.numpy(), masks=scene.labels.numpy(), **given)  # type: ignore[arg-type]
@@ -217,7 +218,7 @@ def test_a_scene_that_cannot_be_used_is_refused() -> None:
 def colored_scene(scene: TabletopScene, color: str, published: str) -> Scene:
     """The scene with a setting for color and a checkpoint that asks for one."""
     networks = SimpleNamespace(
-        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color=published)
+        device="cpu", completion=None, runtimes={}, published=SimpleNamespace(color=published, calibration=None)
     )
     config = CupidConfig(reconstruct=ReconstructConfig(color=color))  # type: ignore[arg-type]
     frame = Frame.of(

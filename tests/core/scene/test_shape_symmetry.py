@@ -62,7 +62,7 @@ def test_a_box_has_three_mirror_planes_through_its_center():
     solid.apply_translation((0.1, -0.2, 0.05))
     found = symmetry_of(solid)
     assert len(found.mirror_normals) == 3
-    assert found.center == pytest.approx([0.1, -0.2, 0.05], abs=0.03)
+    assert found.center == pytest.approx([0.1, -0.2, 0.05], abs=1e-6)
     assert found.scaled(2.0).center == pytest.approx(2 * found.center)
 
 
