@@ -263,9 +263,9 @@ def test_signed_labels_and_depth_of_simulators(types: BagMessageTypes) -> None:
     small = labels[:, ::2].clip(-1, 300).astype(np.int16)
     read = read_label_values(read_pixels(make_image(types, small, "16SC1", NOW), "label"))
     np.testing.assert_array_equal(read, [[0, 0], [300, 7]])
-    depth = np.array([[0, 1000, -5], [32767, 32766, 1]], np.int16)
+    depth = np.array([[0, 1000, -5], [32767, 5000, 200]], np.int16)
     read_m = read_depth(read_pixels(make_image(types, depth, "16SC1", NOW), "depth"), scale_std=0.0).depth_m
-    np.testing.assert_allclose(read_m, [[np.nan, 1.0, np.nan], [np.nan, 32.766, 0.001]], rtol=1e-6)
+    np.testing.assert_allclose(read_m, [[np.nan, 1.0, np.nan], [np.nan, 5.0, 0.2]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
