@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,14 +26,14 @@ from cupid_core.errors import CupidError
 from cupid_core.geometry.se3 import SE3
 from cupid_core.serving.engine import MakeJob
 from cupid_core.serving.errors import SupersededError, WorkerClosedError, WorkerStartError
-from cupid_core.serving.frames import Stamped
+from cupid_core.serving.frames import CameraFrame, Stamped
 from cupid_core.serving.jobs import MakeCupidJob
 from cupid_core.serving.records import ObjectRecord
 from cupid_core.serving.requests import FailedRequest
 from cupid_core.serving.server import Server, ServerStats
 from cupid_core.serving.worker import Worker
 from cupid_ros.diagnostics import ProblemWatch, Rates, inputs_status, make_diagnostics, worker_status
-from cupid_ros.errors import NodeFailedError, NotActiveError
+from cupid_ros.errors import MissingTransformError, NodeFailedError, NotActiveError
 from cupid_ros.frame_messages import FrameMessages, read_frame
 from cupid_ros.inputs import Inputs, wanted_topics
 from cupid_ros.node_parameters import NodeParameters
@@ -261,9 +262,20 @@ class ReconNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             with self._publishing:
                 if self._outputs is not None:
                     self._outputs.publish_nothing(frame.stamped)
-        pending = server.offer(frame)
+        pending = server.offer(self._with_gravity(frame, server.config.output.fixed_frame))
         if pending is not None:
             pending.ticket.future.add_done_callback(lambda _: self._done.trigger())
+
+    def _with_gravity(self, frame: CameraFrame, fixed_frame: str) -> CameraFrame:
+        """The frame with the direction of up, where TF has the fixed frame already: its z is up (REP 103)."""
+        if not fixed_frame:
+            return frame
+        try:
+            T_fixed_camera = self._look_up_camera(fixed_frame, frame.stamped)
+        except MissingTransformError:
+            return frame  # the outputs report it, if it is still missing when there is something to publish
+        x, y, z = T_fixed_camera.rotation()[2].tolist()
+        return replace(frame, up=(x, y, z))
 
     def _configured_server(self) -> Server:
         if self._server is None:

@@ -110,7 +110,11 @@ def boxes(request: SceneRequest, images: Images, on_progress: OnProgress, cancel
         )  # fmt: skip
         if request.early_poses:
             on_progress(Progress("pose", 1.0, (pose,)))
-        objects.append(replace(record, translation=position, scale_source=source))
+        quality = record.quality
+        if request.up is not None:
+            up = " ".join(f"{value:.0f}" for value in request.up)
+            quality = replace(quality, reasons=(*quality.reasons, f"up {up}"))
+        objects.append(replace(record, translation=position, scale_source=source, quality=quality))
     overlay = np.array(images["image"]) if request.overlay else None
     camera_source = CameraSource.ESTIMATED if request.camera is None else CameraSource.GIVEN
     return SceneRecord(tuple(objects), failures, overlay, {"structure": 0.0}, camera_source=camera_source)

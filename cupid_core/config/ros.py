@@ -103,7 +103,11 @@ class RosOutputConfig(Settings):
     tf: bool = setting(True, "switch", "Send the transform camera frame -> cupid/<id>.")
     tf_static: bool = setting(False, "switch", "Send it on /tf_static instead.")
     tf_prefix: str = setting("cupid/", "name", "Prefix of the id in the name of the frame of an object.")
-    fixed_frame: str = setting("", "name", "Parent frame of the objects; empty takes the camera's.")
+    fixed_frame: str = setting(
+        "",
+        "name",
+        "Parent frame of the objects; empty takes the camera's. Its z is taken as up: a camera may be rolled.",
+    )
     empty: bool = setting(
         False, "switch", "Publish an empty ObjectArray for an image in which nothing was detected; else nothing."
     )

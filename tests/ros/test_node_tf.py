@@ -83,6 +83,9 @@ def test_objects_in_a_fixed_frame(robot: Robot) -> None:
         wait_for(lambda: of_objects(robot))
         (sent,) = of_objects(robot)
         assert read_header(sent) == Stamped(stamp_ns, "map") and sent.child_frame_id == "cupid/3"
+        known, late = (robot.wait("/cupid/objects", 3)[place].objects[0] for place in (2, 1))
+        assert known.quality.reasons[-1].replace("-0", "0") == "up 0 -1 0", "z of the fixed frame, in the camera"
+        assert not late.quality.reasons[-1].startswith("up")
         (item,) = robot.wait("/cupid/objects", 3)[2].objects
         p, q = item.pose.pose.position, item.pose.pose.orientation
         T_camera_object = SE3.from_quat_xyzw(
