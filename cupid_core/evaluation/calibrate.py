@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 CALIBRATION_SEED = 3_000_017
 # A result called good is right at least this often, with one standard deviation to spare, among objects that were
 # left out.
-GOOD_PRECISION = 0.85
+GOOD_PRECISION = 0.88
 # Share of poses inside the 95 % bound, and of scales inside one deviation, that the deviations are scaled to.
 _POSES_INSIDE, _SCALES_INSIDE = 0.88, 0.68
 # A frame is lost where the rotation is off by more, radians. The largest errors beyond this share are cut off.
