@@ -93,8 +93,8 @@ class Calibration:
     def reasons(self, row: Floats, count: int = 3) -> tuple[str, ...]:
         """The evidence that lowers the probability most, worst first."""
         effects = row[1:] * np.asarray(self.good)[1:]
-        worst = [int(place) for place in np.argsort(effects)[:count] if effects[place] < -0.1]
-        return tuple(_WORDS.get(self.features[place], self.features[place]) for place in worst)
+        worst = [self.features[int(place)] for place in np.argsort(effects) if effects[place] < -0.1]
+        return tuple(dict.fromkeys(_WORDS.get(name, name) for name in worst))[:count]
 
 
 def _logistic(row: Floats, weights: Sequence[float]) -> float:
