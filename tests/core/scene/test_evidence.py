@@ -24,9 +24,11 @@ QUALITY = Quality(0.8, 18.0, 1.5, 0.9, 0.004)
 SCALE_M = 0.2
 
 
-def placed(
-    solid: trimesh.Trimesh, turn: tuple[float, float, float] = (0.0, 0.0, 0.0), x: float = 0.0
-) -> PlacedShape:
+Turn = tuple[float, float, float]
+STRAIGHT: Turn = (0.0, 0.0, 0.0)
+
+
+def placed(solid: trimesh.Trimesh, turn: Turn, x: float = 0.0) -> PlacedShape:
     mesh = TriangleMesh(
         torch.from_numpy(np.array(solid.vertices)).float(), torch.from_numpy(np.array(solid.faces)).long()
     )
