@@ -34,7 +34,7 @@ CALIBRATION_SEED = 3_000_017
 # left out.
 GOOD_PRECISION = 0.88
 # Share of poses inside the 95 % bound, and of scales inside one deviation, that the deviations are scaled to.
-_POSES_INSIDE, _SCALES_INSIDE = 0.88, 0.68
+_POSES_INSIDE, _SCALES_INSIDE = 0.90, 0.68
 # A frame is lost where the rotation is off by more, radians. The largest errors beyond this share are cut off.
 _LOST_RAD, _LOST_SHARE = 0.35, 0.95
 # Scales of the deviations that are tried, and probabilities from which a frame counts as lost.
