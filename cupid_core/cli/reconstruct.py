@@ -105,7 +105,7 @@ def reconstruct(
         names: YAML or JSON with the names of the objects by id.
         known_size: longest side in meters, e.g. 0.19, or for several objects 1=0.19,3=0.08.
         up: x,y,z against gravity in the camera frame (x right, y down, z forward), from an IMU or how a camera is
-            mounted: --up=0,-1,0 for a level one. With it a camera may be turned as it likes.
+            mounted: --up=0,-1,0 for a level one. A camera may hang sideways or upside down.
         orientation: which pixels of a photo that is stored turned (EXIF) mask, labels and depth belong to: upright
             or stored; auto tells by their size.
         checkpoint: "tabletop", a folder in the published layout, or a hub id.

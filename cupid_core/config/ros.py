@@ -106,7 +106,7 @@ class RosOutputConfig(Settings):
     fixed_frame: str = setting(
         "",
         "name",
-        "Parent frame of the objects; empty takes the camera's. Its z is taken as up: a camera may be rolled.",
+        "Parent frame of the objects; empty takes the camera's. Its z is up, so a camera may hang upside down.",
     )
     empty: bool = setting(
         False, "switch", "Publish an empty ObjectArray for an image in which nothing was detected; else nothing."

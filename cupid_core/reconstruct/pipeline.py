@@ -436,8 +436,8 @@ class Cupid:
             only: ids to reconstruct; the masks of the others say what hides them. None takes all.
             orientation: of a photo that is stored turned, by its EXIF data: "upright" or "stored", as masks and
                 depth are; "auto" tells by their size.
-            up: direction against gravity in the camera frame, from an IMU, the mounting of the camera or TF; with
-                it a camera may be turned as it likes. None where it is not known.
+            up: direction against gravity in the camera frame, from an IMU, the mounting of the camera or TF; a
+                camera may hang sideways or upside down. None where it is not known.
             seed: the same seed gives the same result.
             samples: hypotheses for each object; the best is placed.
             refine: "pose" moves the placed objects so that they meet depth and mask better; "shape" also fits the
